@@ -1,0 +1,1 @@
+"""Benchmarks against implementations in PyTorch; each says in its docstring what it times."""

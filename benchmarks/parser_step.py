@@ -1,0 +1,200 @@
+"""One training step of the latent-tree parser against the same network in PyTorch eager, in one process.
+
+PyTorch computes all candidates anew in each merge and lets autograd differentiate the masks, as the published
+parsers do; `torch.nn.functional.gumbel_softmax` draws. Both sides do the whole step: forward, backward and
+the update of the parameters by gradient descent. Sequences are all of full length, which is the worst case
+of both. Repeats alternate between the sides; the table shows medians.
+
+    python benchmarks/parser_step.py [--threads 1] [--repeats 20] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import sys
+import time
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("--threads", type=int, default=1)
+parser.add_argument("--repeats", type=int, default=20)
+parser.add_argument("--out", help="write the figures to this file as JSON")
+arguments = parser.parse_args()
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(arguments.threads)
+
+import autograd  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from rbst import get_estimator, objective, stochastic_node  # noqa: E402
+from rbst.models.tree_lstm import Sequences, TreeLSTM  # noqa: E402
+
+torch.set_num_threads(arguments.threads)
+
+HIDDEN, TAU = 64, 0.5
+
+
+def full_length(B: int, L: int, rng: np.random.Generator) -> Sequences:
+    """B random sequences of L tokens."""
+    return Sequences(
+        rng.integers(15, size=(B, L)),
+        np.full(B, L),
+        rng.integers(10, size=B),
+        np.zeros((B, L - 1), int),
+    )
+
+
+def torch_cost(model, p, tokens, lengths, labels, choose):
+    """The network of :mod:`rbst.models.tree_lstm` in PyTorch."""
+    d = model.hidden
+    leaves = torch.nn.functional.embedding(tokens, p["embedding"])
+    h, c = (
+        torch.addmm(p["leaf.b"], leaves.reshape(-1, d), p["leaf.W"])
+        .reshape(*tokens.shape, 2 * d)
+        .chunk(2, dim=-1)
+    )
+    for t in range(tokens.shape[1] - 1):
+        pairs = h.shape[1] - 1
+        x = torch.cat([h[:, :-1], h[:, 1:]], dim=-1)
+        gates = torch.addmm(p["cell.b"], x.reshape(-1, 2 * d), p["cell.W"])
+        i, f_l, f_r, o, g = gates.reshape(len(h), pairs, 5 * d).chunk(5, dim=-1)
+        new_c = (
+            torch.sigmoid(f_l) * c[:, :-1]
+            + torch.sigmoid(f_r) * c[:, 1:]
+            + torch.sigmoid(i) * torch.tanh(g)
+        )
+        new_h = torch.sigmoid(o) * torch.tanh(new_c)
+        done = lengths - 1 <= t
+        if pairs > 1:
+            scores = (new_h @ p["query"]).squeeze(-1) / math.sqrt(d)
+            possible = torch.arange(pairs) < (lengths - 1 - t)[:, None]
+            possible[done, 0] = True
+            D = choose(scores.masked_fill(~possible, -math.inf))
+            up_to = D.cumsum(dim=-1)
+            stays, shifts, D = (1 - up_to).unsqueeze(-1), (up_to - D).unsqueeze(-1), D.unsqueeze(-1)
+            new_h = stays * h[:, :-1] + shifts * h[:, 1:] + D * new_h
+            new_c = stays * c[:, :-1] + shifts * c[:, 1:] + D * new_c
+        keep = done[:, None, None]
+        h = torch.where(keep, h[:, :-1], new_h)
+        c = torch.where(keep, c[:, :-1], new_c)
+    hidden = torch.tanh(torch.addmm(p["classifier.b0"], h[:, 0], p["classifier.W0"]))
+    scores = torch.addmm(p["classifier.b1"], hidden, p["classifier.W1"])
+    return torch.nn.functional.cross_entropy(scores, labels)
+
+
+def largest_difference(model, flat, sequences) -> float:
+    """Of the two gradients given the same decisions, relative to the largest entry: the sides agree."""
+    rng = np.random.default_rng(0)
+    estimator, draws = get_estimator("st"), []
+
+    def choose(logits, t):
+        D = stochastic_node(logits, estimator, rng)
+        draws.append(autograd.tracer.getval(D))
+        return D
+
+    ours = autograd.grad(lambda flat: np.mean(model.terms(flat, sequences, choose)[0]))(flat)
+    parameters = torch.tensor(flat, requires_grad=True)
+    queue = iter(draws)
+
+    def torch_choose(logits):
+        pi = torch.softmax(logits, dim=-1)
+        return torch.tensor(next(queue)) + pi - pi.detach()
+
+    cost = torch_cost(model, views(model, parameters), *to_torch(sequences), torch_choose)
+    theirs = torch.autograd.grad(cost, parameters)[0].numpy()
+    return float(abs(ours - theirs).max() / abs(theirs).max())
+
+
+def views(model, flat):
+    """The named arrays of a flat tensor."""
+    sizes = [math.prod(shape) for shape in model.layout.shapes.values()]
+    return {
+        name: part.reshape(shape)
+        for (name, shape), part in zip(model.layout.shapes.items(), flat.split(sizes), strict=True)
+    }
+
+
+def to_torch(sequences):
+    return tuple(
+        torch.from_numpy(array) for array in (sequences.tokens, sequences.lengths, sequences.labels)
+    )
+
+
+def numpy_step(model, flat, sequences, name):
+    estimator, rng = get_estimator(name, tau=TAU), np.random.default_rng(0)
+
+    def loss(flat):
+        return objective(estimator, *model.training_terms(flat, sequences, estimator, rng))
+
+    gradient = autograd.grad(loss)
+    flat = flat.copy()
+
+    def step():
+        flat[...] -= 1e-3 * gradient(flat)
+
+    return step
+
+
+def torch_step(model, flat, sequences):
+    parameters = {
+        name: array.clone().requires_grad_()
+        for name, array in views(model, torch.tensor(flat)).items()
+    }
+    optimiser = torch.optim.SGD(parameters.values(), lr=1e-3)
+    batch = to_torch(sequences)
+
+    def choose(logits):
+        return torch.nn.functional.gumbel_softmax(logits, tau=TAU, hard=True)
+
+    def step():
+        optimiser.zero_grad()
+        torch_cost(model, parameters, *batch, choose).backward()
+        optimiser.step()
+
+    return step
+
+
+def medians(steps: dict, repeats: int) -> dict[str, float]:
+    """Median milliseconds of each step; the sides take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for repeat in range(repeats + 2):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if repeat >= 2:  # the first ones warm caches and allocators
+                seconds[name].append(time.perf_counter() - start)
+    return {name: 1e3 * float(np.median(times)) for name, times in seconds.items()}
+
+
+def main() -> None:
+    machine = f"{platform.processor() or platform.machine()}, {arguments.threads} thread(s)"
+    print(f"{machine}; numpy {np.__version__}, torch {torch.__version__}; hidden {HIDDEN}, float32")
+    figures = {"machine": machine, "torch": torch.__version__, "numpy": np.__version__}
+    for size in (10, 50):
+        rng = np.random.default_rng(size)
+        model = TreeLSTM(num_tokens=15, num_classes=10, hidden=HIDDEN)
+        flat = model.initial_parameters(rng, np.float32)
+        sequences = full_length(size, size, rng)
+        difference = largest_difference(model, flat, sequences)
+        if not difference < 1e-3:
+            sys.exit(f"the two networks disagree: relative difference {difference:.1e}")
+        steps = {"torch st-gs": torch_step(model, flat, sequences)} | {
+            f"rbst {name}": numpy_step(model, flat, sequences, name)
+            for name in ("st-gs", "gr-mc10", "gr-mc100")
+        }
+        times = medians(steps, arguments.repeats)
+        figures[f"L = B = {size}"] = times
+        print(f"\nL = B = {size}; gradients given the same decisions agree to {difference:.1e}")
+        for name, milliseconds in times.items():
+            ratio = milliseconds / times["torch st-gs"]
+            print(f"  {name:<14} {milliseconds:8.2f} ms   {ratio:5.2f} x PyTorch")
+    if arguments.out:
+        with open(arguments.out, "w", encoding="utf-8") as file:
+            json.dump(figures, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

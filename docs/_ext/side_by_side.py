@@ -1,0 +1,75 @@
+"""Tutorials in steps: the text of a step on the left, its code and what that prints and draws on the right.
+
+A generated tutorial page is one long column: text, code, output, text, code, output. Here each run of text
+is put into one box together with the code that follows it. ``rbst.css`` lays the two halves of a box side by
+side where the window is wide and leaves them stacked where it is not. A cell that only calls ``plt.show()``
+matters to the script and is left out.
+"""
+
+from itertools import groupby
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.transforms import SphinxTransform
+
+FRAME = (nodes.section, nodes.title, nodes.target, addnodes.only)
+OUTPUT_CLASSES = {"sphx-glr-script-out", "sphx-glr-single-img", "sphx-glr-horizontal"}
+
+
+class SideBySide(SphinxTransform):
+    """Group the text, the code and the output of each section of a tutorial into steps."""
+
+    default_priority = 900  # when classes have been assigned
+
+    def apply(self, **kwargs) -> None:
+        if self.env.docname.startswith("tutorials/"):
+            for section in list(self.document.findall(nodes.section)):
+                group_steps(section)
+
+
+def group_steps(section: nodes.section) -> None:
+    """Put each run of text that stands in ``section``, with the code that follows it, into one step."""
+    children = [child for child in section.children if not is_silent(child)]
+    section.children, text = [], []
+    for kind, run in groupby(children, key=kind_of):
+        if kind == "text":
+            text = list(run)
+        elif kind == "code":
+            section += step(text, list(run))
+            text = []
+        else:
+            section.extend([*text, *run])
+            text = []
+    section.extend(text)
+
+
+def is_silent(node: nodes.Node) -> bool:
+    """Whether ``node`` has nothing to show: a comment of sphinx-gallery's, or a lone ``plt.show()``."""
+    return isinstance(node, nodes.comment) or (
+        isinstance(node, nodes.literal_block) and node.astext().strip() == "plt.show()"
+    )
+
+
+def kind_of(node: nodes.Node) -> str:
+    """``"code"`` for code and its output, ``"text"`` for what explains it, ``"other"`` for the frame."""
+    if isinstance(node, nodes.literal_block) and node.get("language") == "Python":
+        return "code"
+    classes = {*node.get("classes", ()), *(node.get("class") or ())}
+    if classes & OUTPUT_CLASSES:
+        return "code"
+    return "other" if isinstance(node, FRAME) else "text"
+
+
+def step(text: list[nodes.Node], code: list[nodes.Node]) -> nodes.container:
+    """One box of two halves."""
+    return nodes.container(
+        "",
+        nodes.container("", *text, classes=["step-text"]),
+        nodes.container("", *code, classes=["step-code"]),
+        classes=["step"],
+    )
+
+
+def setup(app) -> dict[str, bool]:
+    app.add_transform(SideBySide)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

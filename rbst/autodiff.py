@@ -1,0 +1,183 @@
+r"""Estimators inside differentiable programs, with HIPS autograd.
+
+:func:`stochastic_node` puts a sample into an autograd graph: forward the sample, backward the estimator.
+:func:`objective` adds what a score-function estimator needs, so that one training loop serves all of
+them. :func:`estimate_gradient` draws one gradient of a plain function f. The estimators themselves know
+nothing of autograd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from autograd import elementwise_grad
+from autograd.extend import defvjp, primitive
+
+from rbst import categorical
+from rbst._array import Array, getval, namespace, spawn_generator
+from rbst._checks import check_logits, check_rng
+from rbst.enumeration import check_costs
+from rbst.estimators.registry import Estimator
+
+
+@primitive
+def _pass_through(logits: Array, point: Array, pull_back: Callable[[Array], Array]) -> Array:
+    return point
+
+
+defvjp(_pass_through, lambda point, logits, _, pull_back: pull_back, None, None)
+
+
+def stochastic_node(logits: Array, estimator: Estimator, rng: Any) -> Array:
+    r"""A sample of categorical variables as a node of an autograd graph.
+
+    Forward: the point at which the estimator evaluates f: D for straight-through estimators and
+    ``reinforce``, the relaxed S for ``gs``, the contracted point for ``foust``. Backward: the estimator's
+    gradient with respect to ``logits``, shape ``(..., n)``. For ``reinforce`` nothing flows back through the
+    sample; :func:`objective` adds its gradient.
+
+    The forward pass draws one integer from ``rng`` that seeds whatever the backward pass draws, so that
+    results do not depend on the order in which a graph is traversed. Raises ``ValueError`` for an
+    estimator that evaluates f at several points.
+
+    Examples
+    --------
+    >>> import autograd, autograd.numpy as np
+    >>> from rbst import get_estimator
+    >>> estimator = get_estimator("st")
+    >>> def loss(logits):
+    ...     D = stochastic_node(logits, estimator, np.random.default_rng(0))
+    ...     return np.sum(D * np.array([1.0, 2.0, 4.0]))
+    >>> autograd.grad(loss)(np.log(np.array([0.2, 0.3, 0.5])))
+    array([-0.36, -0.24,  0.6 ])
+    """
+    if estimator.evaluates == "several":
+        raise ValueError(
+            f"estimator {estimator.name!r} evaluates f at several points, which a node of a graph cannot "
+            "do; use estimate_gradient, or an estimator that evaluates f once"
+        )
+    theta = getval(check_logits(logits))
+    point, sample = estimator.sample(theta, check_rng(rng))
+    seed = int(rng.integers(2**63))
+    if estimator.evaluates == "cost-only":
+        return point
+
+    def pull_back(df_dpoint: Array) -> Array:
+        return estimator.pull_back(theta, sample, df_dpoint, spawn_generator(rng, seed))
+
+    return _pass_through(logits, point, pull_back)
+
+
+log_probability = primitive(categorical.log_probability)
+defvjp(
+    log_probability,
+    lambda _, logits, D: lambda g: categorical.log_probability_vjp(logits, D, g),
+    None,
+)
+
+
+def objective(
+    estimator: Estimator,
+    cost: Array,
+    direct: Array | float,
+    draws: Sequence[tuple[Array, Array]],
+    baseline: float = 0.0,
+) -> Array:
+    r"""What a training loop differentiates: the mean cost, with the gradient right for any estimator.
+
+    .. math:: \text{mean over the batch of} \quad f + h + \mathrm{sg}(f - b) \left( \log p_\theta(D) - \mathrm{sg}(\log p_\theta(D)) \right)
+
+    where
+
+    - :math:`f` is ``cost``, shape ``(B,)``: it depends on D;
+    - :math:`h` is ``direct``, shape ``(B,)`` or a number: it does not (an analytic KL divergence);
+    - :math:`\theta` and D are the pairs ``draws``, each of shape ``(B, ..., n)``; the log-probabilities of
+      all variables and of all pairs of an example add up;
+    - :math:`b` is ``baseline``, and :math:`\mathrm{sg}` stops the gradient.
+
+    The last term has value zero and the score-function gradient; it is added for ``"cost-only"``
+    estimators and no others, whose gradient comes through :func:`stochastic_node`. Read the baseline
+    before updating it with these costs, see :class:`rbst.RunningMean`.
+
+    Examples
+    --------
+    >>> import autograd, autograd.numpy as np
+    >>> from rbst import get_estimator
+    >>> D = np.array([[0.0, 0.0, 1.0]])
+    >>> def loss(logits):
+    ...     cost = np.array([4.0])  # no derivative anywhere
+    ...     return objective(get_estimator("reinforce"), cost, 0.0, [(logits, D)], baseline=2.8)
+    >>> autograd.grad(loss)(np.log(np.array([[0.2, 0.3, 0.5]])))
+    array([[-0.24, -0.36,  0.6 ]])
+    """
+    total = cost + direct
+    if estimator.evaluates == "cost-only":
+        log_p = sum(_joint_log_probability(logits, D) for logits, D in draws)
+        if cost.shape != log_p.shape:
+            raise ValueError(
+                f"cost must have one entry for each example of the draws, {log_p.shape}, got "
+                f"{cost.shape}; sum the cost over every axis but the first"
+            )
+        total = total + (getval(cost) - baseline) * (log_p - getval(log_p))
+    return namespace(total).mean(total)
+
+
+def _joint_log_probability(logits: Array, D: Array) -> Array:
+    """Log-probability of each example: summed over every axis but the first."""
+    log_p = log_probability(logits, getval(D))
+    return namespace(log_p).sum(log_p.reshape(log_p.shape[0], -1), axis=-1)
+
+
+def estimate_gradient(
+    estimator: Estimator,
+    f: Callable[[Array], Array],
+    logits: Array,
+    rng: Any,
+    *,
+    df_dD: Callable[[Array], Array] | None = None,
+) -> Array:
+    r"""One sample of an estimator's gradient of :math:`\mathbb E[f(D)]`.
+
+    Draws, evaluates f and its derivative where the estimator asks for them, and pulls back.
+
+    Parameters
+    ----------
+    estimator
+        From :func:`rbst.get_estimator`, or your own.
+    f
+        Maps arrays ``(..., L, n)`` to costs ``(...)``.
+    logits
+        Shape ``(..., L, n)``: L variables of n categories; leading axes are independent problems with the
+        same f.
+    rng
+        A ``numpy.random.Generator`` (or CuPy's).
+    df_dD
+        The derivative of f, from ``(..., L, n)`` to the same shape. By default autograd differentiates f,
+        which must then use ``autograd.numpy``. Score-function estimators need none.
+
+    Returns the gradient, of the shape and dtype of ``logits``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rbst import get_estimator
+    >>> values = np.array([1.0, 2.0, 4.0])
+    >>> f = lambda D: (D @ values)[..., 0]
+    >>> logits = np.log([[0.2, 0.3, 0.5]])
+    >>> estimate_gradient(get_estimator("st"), f, logits, np.random.default_rng(0))
+    array([[-0.36, -0.24,  0.6 ]])
+    """
+    logits, rng = check_logits(logits), check_rng(rng)
+    if logits.ndim < 2:
+        raise ValueError(
+            f"logits must have shape (..., L, n), got {logits.shape}; give one variable as logits[None, :]"
+        )
+    if estimator.evaluates == "several":
+        return estimator.estimate(f, logits, rng)
+    point, sample = estimator.sample(logits, rng)
+    if estimator.evaluates == "cost-only":
+        signal = check_costs(f(point), point.shape[:-2])[..., None]
+    else:
+        signal = (df_dD or elementwise_grad(f))(point)
+    return estimator.pull_back(logits, sample, signal, rng)

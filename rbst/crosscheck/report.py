@@ -1,0 +1,125 @@
+"""What a check found: a row for each property, as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+COLOURS = {"pass": "\033[32m", "fail": "\033[1;31m", "skip": "\033[33m"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One property of an implementation.
+
+    Attributes
+    ----------
+    property
+        What was asked.
+    verdict
+        ``"pass"``, ``"fail"``, or ``"skip"`` where the budget did not allow an answer.
+    found, expected
+        The figure and the exact value.
+    p_value
+        Of a statistical test: how often a right implementation would look at least as bad.
+    detects
+        The relative error that this row would have caught 999 times in 1000 (None where it compares
+        number by number).
+    draws
+        How many gradients were drawn.
+    cause
+        The likeliest cause of a failure.
+    """
+
+    property: str
+    verdict: Literal["pass", "fail", "skip"]
+    found: str = ""
+    expected: str = ""
+    p_value: float | None = None
+    detects: float | None = None
+    draws: int | None = None
+    cause: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of :func:`rbst.crosscheck.check`.
+
+    Attributes
+    ----------
+    implementation, estimator
+        What was examined, and as which estimator.
+    rows
+        A :class:`Row` for each property.
+    false_alarm_rate
+        A bound on the probability that a right implementation fails any row.
+    seconds
+        How long it took.
+    """
+
+    implementation: str
+    estimator: str
+    rows: tuple[Row, ...]
+    false_alarm_rate: float
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether no row failed."""
+        return all(row.verdict != "fail" for row in self.rows)
+
+    @property
+    def failures(self) -> tuple[Row, ...]:
+        """The rows that failed."""
+        return tuple(row for row in self.rows if row.verdict == "fail")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values."""
+        return {"schema": "rbst-check/1", "passed": self.passed, **asdict(self)}
+
+    def to_json(self) -> str:
+        """The report as JSON with sorted keys."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True)
+
+    def to_text(self, *, colour: bool = False) -> str:
+        """The report as a table; causes stand below the rows that failed."""
+        heading = ("", "property", "found", "exact", "p", "would catch")
+        table = [heading, *map(_cells, self.rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = []
+        for cells, row in zip(table, (None, *self.rows), strict=True):
+            padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+            if row is not None and colour:
+                padded[0] = f"{COLOURS[row.verdict]}{padded[0]}\033[0m"
+            lines.append("  ".join(padded).rstrip())
+            if row is not None and row.cause:
+                lines.append(" " * (widths[0] + 4) + "cause: " + row.cause)
+        lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
+        return "\n".join(
+            [f"{self.implementation} as {self.estimator}", "", *lines, "", self._summary()]
+        )
+
+    def _summary(self) -> str:
+        counts = {kind: sum(r.verdict == kind for r in self.rows) for kind in COLOURS}
+        text = f"{counts['pass']} passed, {counts['fail']} failed"
+        if counts["skip"]:
+            text += f", {counts['skip']} skipped"
+        return (
+            f"{text} in {self.seconds:.1f} s; a right implementation fails any row with "
+            f"probability at most {self.false_alarm_rate:.0e}"
+        )
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.verdict.upper() if row.verdict == "fail" else row.verdict,
+        row.property,
+        row.found,
+        row.expected,
+        "" if row.p_value is None else f"{row.p_value:.2g}",
+        "" if row.detects is None else f"{100 * row.detects:.2g} %",
+    )

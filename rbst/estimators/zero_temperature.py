@@ -1,0 +1,64 @@
+r"""Estimators without a relaxation: the limit of Gumbel-Rao at zero temperature, and ReinMax.
+
+As the temperature falls, the conditional mean of ST-GS (:func:`rbst.exact_gumbel_rao`) tends to an
+estimator in closed form, :func:`zgr`: the trapezoidal rule for the rise of f along each edge of the
+simplex, exact for quadratic f. :func:`reinmax` was derived as a second-order rule and is the same
+estimator at temperature one; docs/derivation.md, (11.3) and (11.4). Contract: ``(logits, D, df_dD)`` of one
+shape ``(..., n)`` in, the same shape out. Both are functions of D alone and draw nothing.
+"""
+
+from __future__ import annotations
+
+from rbst._array import Array
+from rbst._checks import check_pull_back, check_tau
+from rbst.categorical import softmax, softmax_vjp
+
+
+def zgr(logits: Array, D: Array, df_dD: Array) -> Array:
+    r"""ZGR: Gumbel-Rao in the limit of zero temperature.
+
+    .. math:: \lim_{\tau \to 0} \mathbb E\left[ \frac1\tau J(S)^\top g \,\middle|\, D \right]
+              = \frac12 \left[ \pi \odot (g - g_k \mathbf 1) + (g_k - \pi^\top g) D \right], \qquad D_k = 1
+
+    where :math:`\theta` is ``logits``, :math:`\pi = \mathrm{softmax}(\theta)`, D is the one-hot ``D`` and :math:`g =
+    \partial f(D) / \partial D` is ``df_dD``, all of shape ``(..., n)``.
+
+    Unbiased for quadratic f of one variable, biased otherwise. Returns the shape and dtype of ``logits``.
+    Shekhovtsov, "Cold analysis of Rao-Blackwellized straight-through Gumbel-Softmax gradient estimator",
+    ICML 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> D, g = np.array([0.0, 0.0, 1.0]), np.array([1.0, 2.0, 4.0])
+    >>> zgr(np.log([0.2, 0.3, 0.5]), D, g)
+    array([-0.3, -0.3,  0.6])
+    """
+    logits, D, df_dD = check_pull_back(logits, D, df_dD)
+    d = df_dD - (df_dD * D).sum(axis=-1, keepdims=True)  # g - g_k
+    pull = softmax(logits) * d
+    return (pull - D * pull.sum(axis=-1, keepdims=True)) / 2
+
+
+def reinmax(logits: Array, D: Array, df_dD: Array, *, tau: float = 1.0) -> Array:
+    r"""ReinMax: straight-through with second-order accuracy.
+
+    .. math:: 2 J\left( \frac{\pi_\tau + D}{2} \right) g - \frac12 J(\pi) g, \qquad J(q) = \mathrm{diag}(q) - q q^\top
+
+    where :math:`\pi_\tau = \mathrm{softmax}(\theta / \tau)`, :math:`\theta` is ``logits``, D is ``D``, :math:`g` is ``df_dD``,
+    all of shape ``(..., n)``, and ``tau`` is the temperature of the first term alone. At ``tau = 1`` this is
+    :func:`zgr` for each sample. Returns the shape and dtype of ``logits``.
+
+    Liu, Dong, Liu, Yu and Gao, "Bridging discrete and backpropagation: straight-through and beyond",
+    NeurIPS 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> D, g = np.array([0.0, 0.0, 1.0]), np.array([1.0, 2.0, 4.0])
+    >>> reinmax(np.log([0.2, 0.3, 0.5]), D, g)
+    array([-0.3, -0.3,  0.6])
+    """
+    logits, D, df_dD = check_pull_back(logits, D, df_dD)
+    halfway = (softmax(logits, check_tau(tau)) + D) / 2
+    return 2 * softmax_vjp(halfway, df_dD) - softmax_vjp(softmax(logits), df_dD) / 2

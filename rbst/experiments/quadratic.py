@@ -1,0 +1,548 @@
+r"""``rbst quadratic``: the toy programme of the paper, its Figure 1 exactly, and its minimisation.
+
+The programme :math:`\min_p (p - c)^\top Q (p - c)` over the simplex of three categories is rewritten as the
+expectation of :math:`(D - c)^\top A(p) (D - c)` (:mod:`rbst.problems`). Figure 1 of Paulus et al. (2021,
+section 5.2) shows, for every p, by how much Rao-Blackwellizing lowers the variance of straight-through
+Gumbel-Softmax: the difference in the log10-trace of the covariance. Here both traces are computed from
+the moments given D, so nothing is sampled unless asked for. A(p) is held constant in the derivative of f;
+the direct term, through A(p), is the same for every estimator that evaluates f at D. It is left out of the
+figure, and added when the programme is minimised.
+
+A is singular on the lines :math:`p_k = 2/3`, and vanishes at the optimum c, where the traces are 0 and the
+difference of their logarithms is 0/0. The cells of the mesh have an edge on each singular line and a
+vertex at c, so that no cell's centre, where the traces are computed, meets either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rbst import __version__
+from rbst._array import Array
+from rbst._files import new_folder, whole_file, write_json
+from rbst.autodiff import estimate_gradient
+from rbst.categorical import softmax
+from rbst.estimators.registry import get_estimator
+from rbst.estimators.score_function import RunningMean
+from rbst.experiments.tables import text_table
+from rbst.plotting import new_figure, plot_curves, plot_programme, plot_simplex
+from rbst.problems import programme, programme_direct, programme_gradient, programme_value
+from rbst.rao_blackwell import conditional_moments
+
+K = 1000
+"""The number of samples of Figure 1, GR-MC1000."""
+
+CAUGHT = 0.5
+"""Beyond this distance from the optimum a run that has ended sits in a corner (distance .816)."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides the numbers of ``rbst quadratic``; written to ``config.json``."""
+
+    taus: tuple[float, ...] = (0.1, 0.5, 1.0)
+    resolution: int = 48
+    samples: int = 0
+    sample_resolution: int = 18
+    estimators: tuple[str, ...] = ("st", "st-gs", "gr-mc10", "gr", "zgr", "gs", "reinforce")
+    start: tuple[float, ...] = (0.05, 0.35, 0.6)
+    steps: int = 60
+    learning_rate: float = 1.0
+    seeds: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for tau in self.taus:
+            for name in self.estimators:
+                estimator = get_estimator(name, tau=tau)
+                if estimator.evaluates == "several":
+                    raise ValueError(
+                        f"{name} chooses its own evaluations of f, for which the direct term is not "
+                        "defined; choose another --estimator"
+                    )
+                if name == "foust":
+                    raise ValueError(
+                        "foust is for Boolean variables, the programme has n = 3; leave it out"
+                    )
+        for option in ("resolution", "sample_resolution"):
+            value = getattr(self, option)
+            _require(option, value >= 6 and value % 3 == 0, value, "a multiple of 3, at least 6")
+        _require(
+            "samples", self.samples >= 0 and self.samples != 1, self.samples, "0 or at least 2"
+        )
+        for option in ("steps", "seeds"):
+            _require(option, getattr(self, option) >= 1, getattr(self, option), "at least 1")
+        _require("seed", self.seed >= 0, self.seed, "at least 0")
+        lr = self.learning_rate
+        _require("learning_rate", 0 < lr < math.inf, lr, "positive and finite")
+        inside = len(self.start) == 3 and math.isclose(sum(self.start), 1, abs_tol=1e-9)
+        _require(
+            "start",
+            inside and min(self.start) > 0 and max(self.start) < 2 / 3,
+            self.start,
+            "three probabilities that sum to 1, each below 2/3 where A(p) is singular",
+        )
+
+
+def _require(option: str, holds: bool, got: object, wanted: str) -> None:
+    if not holds:
+        raise ValueError(f"--{option.replace('_', '-')} must be {wanted}, got {got}; change it")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``rbst quadratic``, with the defaults of :class:`Config`."""
+    default = Config()
+    option = parser.add_argument
+    option(
+        "--tau",
+        dest="taus",
+        action="append",
+        type=float,
+        default=argparse.SUPPRESS,
+        help=f"temperature, repeatable (default: {' '.join(f'{tau:g}' for tau in default.taus)})",
+    )
+    option(
+        "--resolution", type=int, default=default.resolution, help="cells along a side of Figure 1"
+    )
+    option(
+        "--samples",
+        type=int,
+        default=default.samples,
+        help="estimates at each point for Figure 1 by Monte Carlo, beside the exact one; 0 for none",
+    )
+    option(
+        "--sample-resolution",
+        type=int,
+        default=default.sample_resolution,
+        help="cells along a side of the sampled figure",
+    )
+    option(
+        "--estimator",
+        dest="estimators",
+        action="append",
+        metavar="NAME",
+        default=argparse.SUPPRESS,
+        help="of the minimisation, repeatable; see 'rbst estimators' "
+        f"(default: {' '.join(default.estimators)})",
+    )
+    option(
+        "--start",
+        type=float,
+        nargs=3,
+        metavar="P",
+        default=list(default.start),
+        help="probabilities from which the minimisation starts, each below 2/3",
+    )
+    option("--steps", type=int, default=default.steps, help="of the minimisation")
+    option("--learning-rate", type=float, default=default.learning_rate, help="of the descent")
+    option("--seeds", type=int, default=default.seeds, help="runs of the minimisation")
+    option("--seed", type=int, default=default.seed, help="of all that is random")
+    option("--out", type=Path, help="folder of the results (default: runs/quadratic/DATE-TIME)")
+    option(
+        "--quick", action="store_true", help="a coarse figure and few runs, to see that all works"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compute the traces, minimise the programme, and write results and figures."""
+    from tqdm import tqdm
+
+    config = _config_from(arguments)
+    out = new_folder(arguments.out or Path("runs/quadratic") / f"{datetime.now():%Y%m%d-%H%M%S}")
+    write_json(out / "config.json", asdict(config) | {"version": __version__})
+    start = time.perf_counter()
+    rng = np.random.default_rng(config.seed)
+
+    mesh = SimplexMesh(config.resolution)
+    traces = {
+        tau: exact_traces(mesh.centres, tau) for tau in tqdm(config.taus, desc="exact traces")
+    }
+    coarse, sampled = SimplexMesh(config.sample_resolution), {}
+    if config.samples:
+        with tqdm(total=config.samples * len(config.taus), desc="sampled traces") as progress:
+            for tau in config.taus:
+                sampled[tau] = sampled_traces(coarse.centres, tau, config.samples, rng, progress)
+    curves = {}
+    for tau in config.taus:
+        names = tqdm(("exact", *config.estimators), desc=f"minimising, tau = {tau:g}")
+        curves[tau] = {name: minimise(name, tau, config) for name in names}
+
+    results = {
+        "figure_1": {f"{tau:g}": summarise_traces(mesh.centres, traces[tau]) for tau in traces},
+        "monte_carlo": {
+            f"{tau:g}": compare_traces(sampled[tau], exact_traces(coarse.centres, tau))
+            for tau in sampled
+        },
+        "minimisation": {
+            f"{tau:g}": {name: summarise_runs(runs) for name, runs in curves[tau].items()}
+            for tau in curves
+        },
+    }
+    write_json(
+        out / "results.json",
+        {
+            "config": asdict(config),
+            "version": __version__,
+            "finished": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
+            "seconds": time.perf_counter() - start,
+            "results": results,
+        },
+    )
+    draw_figure_1(config, mesh, traces, coarse, sampled, out / "figure1.png")
+    draw_minimisation(config, curves, out / "minimisation.png")
+    print(format_results(results))
+    print(f"\nResults, figure1.png and minimisation.png are in {out}")
+    return 0
+
+
+def _config_from(arguments: argparse.Namespace) -> Config:
+    options = {f.name: getattr(arguments, f.name) for f in fields(Config) if f.name in arguments}
+    config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+    if arguments.quick:
+        return replace(
+            config,
+            resolution=min(config.resolution, 12),
+            samples=min(config.samples, 20),
+            sample_resolution=min(config.sample_resolution, 6),
+            steps=min(config.steps, 30),
+            seeds=min(config.seeds, 5),
+        )
+    return config
+
+
+# Figure 1: the traces of the covariances, over the whole simplex.
+
+
+class SimplexMesh:
+    """The simplex of three categories, cut into ``resolution ** 2`` equal triangles.
+
+    ``vertices`` has shape ``(v, 3)``, in probabilities; ``triangles`` ``(resolution ** 2, 3)``, indices of
+    vertices; ``centres`` ``(resolution ** 2, 3)``. With a resolution that 3 divides, the lines
+    :math:`p_k = 2/3` run along edges and the centroid is a vertex.
+
+    Examples
+    --------
+    >>> mesh = SimplexMesh(3)
+    >>> mesh.vertices.shape, mesh.triangles.shape, mesh.centres[0].round(3)
+    ((10, 3), (9, 3), array([0.111, 0.111, 0.778]))
+    """
+
+    def __init__(self, resolution: int) -> None:
+        R = resolution
+        index = {
+            ij: k for k, ij in enumerate((i, j) for i in range(R + 1) for j in range(R + 1 - i))
+        }
+        up = [((i, j), (i + 1, j), (i, j + 1)) for i, j in index if i + j < R]
+        down = [((i + 1, j), (i, j + 1), (i + 1, j + 1)) for i, j in index if i + j < R - 1]
+        self.vertices = np.array([(i, j, R - i - j) for i, j in index]) / R
+        self.triangles = np.array([[index[corner] for corner in cell] for cell in up + down])
+        self.centres = self.vertices[self.triangles].mean(axis=1)
+
+
+def exact_traces(p: Array, tau: float) -> dict[str, Array]:
+    r"""Traces of the covariances of ST-GS, GR-MCK and GR at probabilities ``(N, 3)``, without sampling.
+
+    With :math:`m_i = \mathbb E[h \mid D = e_i]` and :math:`s_i = \mathbb E[|h|^2 \mid D = e_i]` for the
+    estimate h of ST-GS,
+
+    .. math:: \mathrm{tr} \, \mathrm{cov}[\text{GR}] = \sum_i p_i |m_i - \bar m|^2, \qquad
+              \mathbb E[\mathrm{tr} \, \mathrm{cov}[\text{ST-GS} \mid D]] = \sum_i p_i (s_i - |m_i|^2),
+
+    and the second over K is what GR-MCK has on top of the first (Paulus et al., 2021, Proposition 3).
+    """
+    n = p.shape[-1]
+    D = np.broadcast_to(np.eye(n), (len(p), n, n))
+    g = programme(p[:, None, None]).df_dD(D[:, :, None])[:, :, 0]
+    logits = np.broadcast_to(np.log(p)[:, None], D.shape)
+    mean, second_moment = conditional_moments(logits, D, g, tau=tau)
+    overall = (p[..., None] * mean).sum(axis=1, keepdims=True)
+    gr = (p * ((mean - overall) ** 2).sum(axis=-1)).sum(axis=-1)
+    within = (p * (second_moment - (mean**2).sum(axis=-1))).sum(axis=-1)
+    return {"st-gs": gr + within, f"gr-mc{K}": gr + within / K, "gr": gr}
+
+
+def log_ratio(traces: dict[str, Array], name: str) -> Array:
+    """The difference of the log10-traces of ST-GS and of the estimator ``name``."""
+    return np.log10(traces["st-gs"]) - np.log10(traces[name])
+
+
+def sampled_traces(
+    p: Array, tau: float, draws: int, rng: Any, progress: Any
+) -> dict[str, tuple[Array, Array]]:
+    """The traces of ST-GS and GR-MCK from ``draws`` estimates at each point, and their standard errors."""
+    toy, logits = programme(p[:, None]), np.log(p)[:, None]
+    estimators = [get_estimator(name, tau=tau) for name in ("st-gs", f"gr-mc{K}")]
+    estimates: dict[str, list[Array]] = {estimator.name: [] for estimator in estimators}
+    for _ in range(draws):
+        for estimator in estimators:
+            estimate = estimate_gradient(estimator, toy.f, logits, rng, df_dD=toy.df_dD)
+            estimates[estimator.name].append(estimate[:, 0])
+        progress.update()
+    return {name: _sample_trace(np.stack(values)) for name, values in estimates.items()}
+
+
+def _sample_trace(estimates: Array) -> tuple[Array, Array]:
+    draws = len(estimates)
+    squares = ((estimates - estimates.mean(axis=0)) ** 2).sum(axis=-1) * (draws / (draws - 1))
+    return squares.mean(axis=0), squares.std(axis=0, ddof=1) / math.sqrt(draws)
+
+
+REGIONS = {
+    "corners (some p_k > .9)": lambda p: p.max(axis=-1) > 0.9,
+    "edges (some p_k < .05, none > .9)": lambda p: (
+        (p.min(axis=-1) < 0.05) & (p.max(axis=-1) <= 0.9)
+    ),
+    "middle (all p_k > .15)": lambda p: p.min(axis=-1) > 0.15,
+}
+"""Parts of the simplex over which Figure 1 is summarised."""
+
+
+def summarise_traces(p: Array, traces: dict[str, Array]) -> dict[str, Any]:
+    """Quantiles of the difference of the log10-traces, and its median in each region."""
+    summary: dict[str, Any] = {}
+    for name in (f"gr-mc{K}", "gr"):
+        difference = log_ratio(traces, name)
+        low, median, high = np.quantile(difference, [0, 0.5, 1])
+        summary[name] = {"least": low, "median": median, "most": high}
+        summary[name]["most at p"] = p[difference.argmax()]
+        summary[name]["median by region"] = {
+            region: np.median(difference[inside(p)]) for region, inside in REGIONS.items()
+        }
+    gap = log_ratio(traces, "gr") - log_ratio(traces, f"gr-mc{K}")
+    summary["gr beyond gr-mc1000"] = {"median": np.median(gap), "most": gap.max()}
+    return summary
+
+
+def compare_traces(
+    sampled: dict[str, tuple[Array, Array]], exact: dict[str, Array]
+) -> dict[str, Any]:
+    """How the sampled differences of the log10-traces lie around the exact ones."""
+    difference, error = sampled_log_ratio(sampled)
+    deviation = difference - log_ratio(exact, f"gr-mc{K}")
+    return {
+        "points": len(deviation),
+        "median absolute deviation": np.median(abs(deviation)),
+        "median standard error": np.median(error),
+        "share within 2 standard errors": np.mean(abs(deviation) <= 2 * error),
+        "most standard errors away": np.max(abs(deviation) / error),
+    }
+
+
+def sampled_log_ratio(sampled: dict[str, tuple[Array, Array]]) -> tuple[Array, Array]:
+    """The difference of the sampled log10-traces, and its standard error by the delta method."""
+    (st_gs, st_gs_error), (gr, gr_error) = sampled["st-gs"], sampled[f"gr-mc{K}"]
+    error = np.hypot(st_gs_error / st_gs, gr_error / gr) / math.log(10)
+    return np.log10(st_gs) - np.log10(gr), error
+
+
+# The minimisation: descent in the logits, from the same start with every estimator.
+
+
+def minimise(name: str, tau: float, config: Config) -> list[dict[str, list]]:
+    r"""Gradient descent on the programme; the distance to the optimum at each step of each run.
+
+    .. math:: \theta \leftarrow \theta - \eta \left( h + \frac{\partial f(D, \theta)}{\partial \theta} \right)
+
+    with h the estimate for fixed A(p), or with the exact gradient for the name ``"exact"``. All runs
+    advance together; ``reinforce`` has a running mean for each of them.
+    """
+    rng = np.random.default_rng(config.seed)
+    runs = 1 if name == "exact" else config.seeds
+    logits = np.log(np.broadcast_to(config.start, (runs, 1, 3)))
+    baselines = [RunningMean() for _ in range(runs)]
+    distances = []
+    for step in range(config.steps + 1):
+        p = softmax(logits)
+        distances.append(np.sqrt(((p - 1 / 3) ** 2).sum(axis=(-2, -1))))
+        if step < config.steps:
+            gradient = (
+                programme_gradient(p)
+                if name == "exact"
+                else _estimate(name, tau, logits, baselines, rng)
+            )
+            logits = logits - config.learning_rate * gradient
+    iterations = list(range(config.steps + 1))
+    return [{"iteration": iterations, "distance": list(run)} for run in np.transpose(distances)]
+
+
+def _estimate(
+    name: str, tau: float, logits: Array, baselines: list[RunningMean], rng: Any
+) -> Array:
+    """One estimate for each run, with the direct term at the point where f is evaluated."""
+    baseline = np.array([[mean.value] for mean in baselines])
+    estimator = get_estimator(name, tau=tau, baseline=baseline)
+    p = softmax(logits)
+    toy = programme(p)
+    point, sample = estimator.sample(logits, rng)
+    if estimator.evaluates == "cost-only":
+        cost = toy.f(point)
+        signal = cost[:, None]
+        for mean, value in zip(baselines, cost, strict=True):
+            mean.update(value)
+    else:
+        signal = toy.df_dD(point)
+    return estimator.pull_back(logits, sample, signal, rng) + programme_direct(p, point)
+
+
+def summarise_runs(runs: list[dict[str, list]]) -> dict[str, Any]:
+    """The mean distance at a few steps, and how many runs ended in a corner."""
+    distances = np.array([run["distance"] for run in runs])
+    last = distances.shape[1] - 1
+    return {
+        "mean distance": {str(step): distances[:, step].mean() for step in _milestones(last)},
+        "median distance at the end": np.median(distances[:, -1]),
+        "runs": len(runs),
+        "runs caught in a corner": int((distances[:, -1] > CAUGHT).sum()),
+    }
+
+
+def _milestones(last: int) -> list[int]:
+    return sorted({0, last // 10, last // 4, last // 2, last})
+
+
+# Figures and the printed summary.
+
+LEGEND = """\
+Colour, at each p: log10 of the trace of the
+covariance of ST-GS, minus that of the Rao-
+Blackwellized estimator. 1 means a tenth of
+the variance. One colour scale a column,
+yellow for the highest 1% of the cells.
+
+Dashed lines: $p_k = 2/3$, where $A(p)$ is singular
+and both traces are infinite; their ratio is not.
+
+Blank: the cells around the optimum
+$c = (1/3, 1/3, 1/3)$, where $A = 0$, both traces
+vanish and the difference is 0/0."""
+
+
+def draw_figure_1(
+    config: Config,
+    mesh: SimplexMesh,
+    traces: dict[float, dict[str, Array]],
+    coarse: SimplexMesh,
+    sampled: dict[float, dict[str, tuple[Array, Array]]],
+    path: Path,
+) -> None:
+    """The contours of the programme, and the difference of the log10-traces at each temperature."""
+    by_K, limit = ([log_ratio(t, name) for t in traces.values()] for name in (f"gr-mc{K}", "gr"))
+    rows = [(f"ST-GS minus GR-MC{K}\nexact", mesh, by_K), ("ST-GS minus GR\nexact", mesh, limit)]
+    if sampled:
+        title = f"ST-GS minus GR-MC{K}\n{config.samples} estimates a point"
+        rows.insert(1, (title, coarse, [sampled_log_ratio(t)[0] for t in sampled.values()]))
+    shape = len(rows), 1 + len(config.taus)
+    figure, axes = new_figure(*shape, width=3 * shape[1], height=2.8 * len(rows) + 0.8)
+
+    plot_programme(axes[0, 0], mesh, programme_value(mesh.vertices))
+    axes[0, 0].set_title("$(p - c)^T Q (p - c)$, n = 3, dot: optimum c", fontsize=9, pad=22)
+    if sampled:
+        _draw_agreement(axes[1, 0], coarse, sampled)
+    axes[-1, 0].text(0, 0.5, LEGEND, fontsize=8, va="center", transform=axes[-1, 0].transAxes)
+    axes[-1, 0].set_axis_off()
+    for column, tau in enumerate(config.taus):
+        low, high = by_K[column].min(), np.quantile(limit[column], 0.99)
+        scale = {"vmin": low, "vmax": high, "cmap": "viridis"}
+        for row, (title, cells, differences) in enumerate(rows):
+            coloured = plot_simplex(axes[row, column + 1], cells, differences[column], **scale)
+            axes[row, column + 1].set_title(f"$\\tau$ = {tau:g}: {title}", fontsize=9, pad=14)
+        bar = {"location": "bottom", "shrink": 0.8, "aspect": 30, "extend": "both"}
+        label = f"difference in log10-trace\nmedian {np.median(by_K[column]):.2f} (exact, GR-MC{K})"
+        figure.colorbar(coloured, ax=axes[:, column + 1], label=label, **bar)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _draw_agreement(
+    axes: Any, coarse: SimplexMesh, sampled: dict[float, dict[str, tuple[Array, Array]]]
+) -> None:
+    """Sampled differences against exact ones, a point for each cell, with the diagonal in black."""
+    for shade, tau in enumerate(sampled):
+        exact = log_ratio(exact_traces(coarse.centres, tau), f"gr-mc{K}")
+        difference, error = sampled_log_ratio(sampled[tau])
+        grey = str(0.75 * (1 - shade / len(sampled)))
+        axes.errorbar(
+            exact, difference, error, fmt=".", ms=2, lw=0.5, color=grey, label=f"$\\tau$ = {tau:g}"
+        )
+    axes.axline((0, 0), slope=1, color="black", linewidth=0.8)
+    axes.set_xlabel("exact", fontsize=8)
+    axes.set_ylabel("sampled, with standard error", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.legend(fontsize=7)
+    axes.set_title(f"ST-GS minus GR-MC{K}, a dot for each cell,\nblack: equal", fontsize=9)
+
+
+def draw_minimisation(config: Config, curves: dict[float, dict[str, list]], path: Path) -> None:
+    """Distance to the optimum against the step, the estimators in two rows, for each temperature."""
+    family = [name for name in config.estimators if name == "st-gs" or name.startswith("gr")]
+    others = [name for name in config.estimators if name not in family]
+    rows = [names for names in (family, others) if names]
+    columns = len(config.taus)
+    figure, axes = new_figure(len(rows), columns, width=3.6 * columns, height=3 * len(rows) + 0.6)
+    for row, names in zip(axes, rows, strict=True):
+        for column, tau in zip(row, config.taus, strict=True):
+            plot_curves(column, {name: curves[tau][name] for name in (*names, "exact")}, "distance")
+            column.set(yscale="log", ylim=(1e-4, 1.2), title=f"$\\tau$ = {tau:g}")
+            labels = [_legend_label(name, curves[tau][name]) for name in (*names, "exact")]
+            column.legend(column.get_lines(), labels, fontsize=7, loc="lower left")
+    for column in axes[-1]:
+        column.set_xlabel("step")
+    for row in axes:
+        row[0].set_ylabel("distance to the optimum, |p - c|")
+    start = ", ".join(f"{value:g}" for value in config.start)
+    figure.suptitle(
+        f"Descent from p = ({start}), step size {config.learning_rate:g}: mean (line) and range (band) over "
+        f"{config.seeds} runs, n = 3.\nA run that is caught in a corner stays at distance "
+        f"{math.sqrt(2 / 3):.3f}. Black: the exact gradient.",
+        fontsize=9,
+    )
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _legend_label(name: str, runs: list[dict[str, list]]) -> str:
+    caught = summarise_runs(runs)["runs caught in a corner"]
+    return f"{name} ({caught} of {len(runs)} caught)" if caught else name
+
+
+def format_results(results: dict[str, Any]) -> str:
+    """The tables that the command prints."""
+    regions = list(REGIONS)
+    heading = [
+        "ST-GS minus",
+        "tau",
+        "median",
+        *(region.split(" (")[0] for region in regions),
+        "most",
+    ]
+    figure_1 = [heading] + [
+        [name, tau]
+        + [f"{row['median']:.3f}"]
+        + [f"{row['median by region'][region]:.3f}" for region in regions]
+        + [f"{row['most']:.3f}"]
+        for tau, summary in results["figure_1"].items()
+        for name, row in summary.items()
+        if "median by region" in row
+    ]
+    steps = list(next(iter(next(iter(results["minimisation"].values())).values()))["mean distance"])
+    minimisation = [["estimator", "tau", *(f"step {step}" for step in steps), "caught"]] + [
+        [name, tau]
+        + [f"{row['mean distance'][step]:.2e}" for step in steps]
+        + [f"{row['runs caught in a corner']}/{row['runs']}"]
+        for tau, rows in results["minimisation"].items()
+        for name, row in rows.items()
+    ]
+    return (
+        "Difference in log10-trace of the covariance, medians over the simplex and its parts:\n"
+        f"{text_table(figure_1)}\n\n"
+        "Mean distance to the optimum, and runs caught in a corner:\n"
+        f"{text_table(minimisation)}"
+    )

@@ -1,0 +1,208 @@
+r"""A training loop that can be killed at any moment and resumes bit for bit.
+
+Everything that the next step depends on lies in a :class:`TrainingState`; :func:`save_state` writes it
+whole or not at all, and :func:`load_state` reads it back without unpickling anything. The loop itself knows no
+model: it is given a function that makes one step and one that measures.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rbst._array import Array
+from rbst._files import read_npz, write_npz
+from rbst.estimators.score_function import RunningMean
+
+CHECKPOINT_FORMAT = 1
+
+
+class Diverged(ArithmeticError):
+    """The objective or the parameters are no longer finite."""
+
+
+@dataclass
+class TrainingState:
+    """Parameters, the optimiser's velocity, the generator, the running mean, and what was measured."""
+
+    parameters: Array
+    velocity: Array
+    rng: Any
+    baseline: RunningMean
+    iteration: int = 0
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+
+
+def momentum_step(
+    state: TrainingState, gradient: Array, *, learning_rate: float, momentum: float
+) -> None:
+    r"""One step of gradient descent with momentum, in place.
+
+    .. math:: v \leftarrow \mu v - \eta \, g, \qquad \theta \leftarrow \theta + v
+
+    with :math:`\eta` the ``learning_rate`` and :math:`\mu` the ``momentum``.
+
+    ``gradient`` is overwritten: a step of a large model is a matter of memory traffic.
+    """
+    gradient *= learning_rate
+    state.velocity *= momentum
+    state.velocity -= gradient
+    state.parameters += state.velocity
+
+
+def adam_step(
+    state: TrainingState,
+    gradient: Array,
+    *,
+    learning_rate: float,
+    decays: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-8,
+) -> None:
+    r"""One step of Adam, in place; ``state.velocity`` holds the two moments, ``(2, parameters)``.
+
+    .. math::
+
+        m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \quad
+        \theta \leftarrow \theta - \eta \, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
+
+    with :math:`\eta` the ``learning_rate``, :math:`\beta` the ``decays`` and t the number of this step, from 1.
+    Kingma and Ba (2015), Algorithm 1.
+    """
+    t = state.iteration + 1
+    for moment, decay, power in zip(state.velocity, decays, (1, 2), strict=True):
+        moment *= decay
+        moment += (1 - decay) * gradient**power
+    mean, square = (m / (1 - decay**t) for m, decay in zip(state.velocity, decays, strict=True))
+    state.parameters -= learning_rate * mean / (np.sqrt(square) + epsilon)
+
+
+def minibatch(num_examples: int, batch_size: int, iteration: int, seed: int) -> np.ndarray:
+    """Indices of the minibatch of this iteration; each epoch visits the examples in a new order.
+
+    A function of its arguments alone: there is no place in the data to remember. The examples that do
+    not fill a last minibatch sit out the epoch.
+
+    Examples
+    --------
+    >>> np.concatenate([minibatch(6, 2, iteration, seed=0) for iteration in range(3)])
+    array([3, 2, 5, 4, 0, 1])
+    """
+    per_epoch = num_examples // batch_size
+    epoch, position = divmod(iteration, per_epoch)
+    order = _shuffled(num_examples, epoch, seed)
+    return order[position * batch_size : (position + 1) * batch_size]
+
+
+@lru_cache(maxsize=2)
+def _shuffled(num_examples: int, epoch: int, seed: int) -> np.ndarray:
+    order = np.random.default_rng([seed, epoch]).permutation(num_examples)
+    order.setflags(write=False)  # it is shared by the minibatches of the epoch
+    return order
+
+
+def train(
+    state: TrainingState,
+    step: Callable[[TrainingState], dict[str, float]],
+    *,
+    iterations: int,
+    measure: Callable[[TrainingState], dict[str, float]],
+    measure_every: int,
+    checkpoint: Path,
+    checkpoint_every: int,
+    progress: Any,
+) -> None:
+    """Run ``step`` until ``iterations`` are done, measuring and saving on the way.
+
+    ``step(state)`` makes one update and returns named figures, which are averaged between two
+    measurements; ``measure(state)`` returns more of them and must leave the state as it is. Both go into
+    ``state.curves`` beside the iteration. ``state.seconds`` counts the steps only. Raises
+    :class:`Diverged` after the first step that leaves a figure or a parameter that is not finite;
+    what is on the disk then is the last checkpoint that was still finite.
+    """
+    while state.iteration < iterations:
+        start = time.perf_counter()
+        figures = step(state)
+        state.seconds += time.perf_counter() - start
+        state.iteration += 1
+        progress.update()
+        _check_finite(state, figures)
+        for name, value in figures.items():
+            state.sums[name] = state.sums.get(name, 0.0) + value
+        last = state.iteration == iterations
+        if state.iteration % measure_every == 0 or last:
+            _record(state, measure(state))
+        if state.iteration % checkpoint_every == 0 or last:
+            save_state(checkpoint, state)
+
+
+def _check_finite(state: TrainingState, figures: dict[str, float]) -> None:
+    # A sum is not finite if a term is not, and costs less than a look at each of them.
+    if not (all(map(math.isfinite, figures.values())) and math.isfinite(state.parameters.sum())):
+        raise Diverged(f"the training diverged at iteration {state.iteration}")
+
+
+def _record(state: TrainingState, measured: dict[str, float]) -> None:
+    """Append the averages since the last record, and what was measured, to the curves."""
+    steps = state.iteration - state.curves.get("iteration", [0])[-1]
+    averages = {name: total / steps for name, total in state.sums.items()}
+    for name, value in ({"iteration": state.iteration} | averages | measured).items():
+        state.curves.setdefault(name, []).append(value)
+    state.sums = {}
+
+
+def save_state(path: Path, state: TrainingState) -> None:
+    """Write a checkpoint, whole or not at all."""
+    rest = {
+        "format": CHECKPOINT_FORMAT,
+        "rng": state.rng.bit_generator.state,
+        "baseline": vars(state.baseline),
+        "iteration": state.iteration,
+        "seconds": state.seconds,
+        "sums": state.sums,
+        "curves": state.curves,
+    }
+    arrays = {"parameters": state.parameters, "velocity": state.velocity}
+    write_npz(path, arrays | {"rest": np.array(json.dumps(rest))})
+
+
+def load_state(path: Path, state: TrainingState) -> None:
+    """Overwrite ``state`` with a checkpoint of the same run.
+
+    Raises ``FileNotFoundError`` for a missing file and ``ValueError`` for a damaged one, or one that belongs
+    to a model of another size or dtype; ``state`` is left alone then.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}; start without --resume")
+    stored = read_npz(path)
+    try:
+        rest = json.loads(str(stored["rest"]))
+        if rest["format"] != CHECKPOINT_FORMAT:
+            raise ValueError(f"format {rest['format']}, this version reads {CHECKPOINT_FORMAT}")
+        for name in ("parameters", "velocity"):
+            expected = getattr(state, name)
+            if (stored[name].shape, stored[name].dtype) != (expected.shape, expected.dtype):
+                raise ValueError(
+                    f"{name} of shape {stored[name].shape} and dtype {stored[name].dtype}, "
+                    f"this run has {expected.shape} and {expected.dtype}"
+                )
+        rng = type(state.rng)(type(state.rng.bit_generator)())
+        rng.bit_generator.state = rest["rng"]
+        baseline = RunningMean(**rest["baseline"])
+        counts = {name: rest[name] for name in ("iteration", "seconds", "sums", "curves")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is not a checkpoint of this run ({error}); delete it to start this run anew"
+        ) from error
+    state.parameters[...], state.velocity[...] = stored["parameters"], stored["velocity"]
+    state.rng, state.baseline = rng, baseline
+    vars(state).update(counts)

@@ -1,0 +1,1 @@
+"""Models around the estimators: they take any estimator by name and know none of them."""

@@ -1,0 +1,256 @@
+r"""A variational autoencoder with L categorical latent variables of n categories.
+
+An encoder gives the logits :math:`\theta(x)` of :math:`q(D \mid x)`, shape ``(B, L, n)``; a decoder reads
+the one-hot codes and gives the Bernoulli logits of the pixels; the prior p(D) is uniform. Training
+minimises the negative single-sample bound with its divergence in closed form,
+
+.. math:: -\log p(x \mid D) + \mathrm{KL}(q(\cdot \mid x) \,\|\, p), \qquad D \sim q(\cdot \mid x),
+
+and tables show the M-sample importance-weighted bound (Burda et al., 2016). Architecture and
+initialisation after Maddison, Mnih and Teh (2017), whose set-up Paulus et al. (2021), section 5.4,
+follow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from autograd.extend import defvjp, primitive
+
+from rbst._array import Array, getval, namespace, row_sum
+from rbst.autodiff import stochastic_node
+from rbst.categorical import log_softmax
+from rbst.estimators.registry import Estimator
+from rbst.models.mlp import Layout, glorot, mlp, mlp_shapes
+
+PIXELS_PER_BLOCK = 2**17
+"""Pixel logits held at a time while a bound of many samples is computed; they stay in cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class VAE:
+    """The architecture. Parameters are a flat vector that every method is given.
+
+    Attributes
+    ----------
+    mean_pixels
+        Mean training image, shape ``(pixels,)``: inputs are centred by it, and its logit is the initial
+        bias of the output.
+    num_variables, arity
+        L and n.
+    hidden
+        Sizes of the tanh layers of the encoder; the decoder has them in reverse.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = VAE(np.full(64, 0.3), num_variables=8, arity=8, hidden=(32,))
+    >>> model.layout.size  # 64 * 32 + 32 + 32 * 64 + 64, twice
+    8384
+    """
+
+    mean_pixels: Array
+    num_variables: int
+    arity: int
+    hidden: tuple[int, ...] = (240, 240)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where each array lies in the flat parameter vector."""
+        pixels, codes = self.mean_pixels.shape[0], self.num_variables * self.arity
+        return Layout(
+            mlp_shapes("encoder", [pixels, *self.hidden, codes])
+            | mlp_shapes("decoder", [codes, *reversed(self.hidden), pixels])
+        )
+
+    def initial_parameters(self, rng: Any, dtype: Any) -> Array:
+        """Glorot matrices and zero biases, but for the output: the logits of the mean image."""
+        flat = glorot(self.layout, rng, dtype)
+        views = self.layout.views(flat)
+        # A pixel that is white in every training image would have a logit of -inf.
+        mean = self.mean_pixels.clip(1e-3, 1 - 1e-3)
+        views[f"decoder.b{len(self.hidden)}"][...] = namespace(mean).log(mean / (1 - mean))
+        return flat
+
+    def encode(self, parameters: Mapping[str, Array], x: Array) -> Array:
+        """Logits of q(D | x), shape ``(B, L, n)``, of images ``(B, pixels)``."""
+        logits = mlp(parameters, "encoder", x - self.mean_pixels.astype(x.dtype))
+        return logits.reshape(len(x), self.num_variables, self.arity)
+
+    def decode(self, parameters: Mapping[str, Array], D: Array) -> Array:
+        """Bernoulli logits of the pixels, shape ``(..., pixels)``, of codes ``(..., L, n)``."""
+        codes = self.num_variables * self.arity
+        pixels = mlp(parameters, "decoder", D.reshape(-1, codes))
+        return pixels.reshape(*D.shape[:-2], pixels.shape[-1])
+
+    def training_terms(
+        self, flat: Array, x: Array, estimator: Estimator, rng: Any
+    ) -> tuple[Array, Array, list[tuple[Array, Array]]]:
+        """The negative single-sample bound of each image, in the terms of :func:`rbst.objective`.
+
+        Returns ``cost`` :math:`-\\log p(x \\mid D)` and ``direct`` :math:`\\mathrm{KL}(q \\| p)`, both of shape
+        ``(B,)``, and the draws. The divergence is that of the categorical q for relaxed samples too.
+        """
+        parameters = self.layout.views(flat)
+        logits = self.encode(parameters, x)
+        cost, draws = self.reconstruction(parameters, logits, x, estimator, rng)
+        return cost, kl_from_uniform(logits), draws
+
+    def reconstruction(
+        self,
+        parameters: Mapping[str, Array],
+        logits: Array,
+        x: Array,
+        estimator: Estimator,
+        rng: Any,
+    ) -> tuple[Array, list[tuple[Array, Array]]]:
+        """The cost of each image and the draws, for given encoder ``logits``."""
+        point = stochastic_node(logits, estimator, rng)
+        cost = -bernoulli_log_likelihood(self.decode(parameters, point), x)
+        return cost, [(logits, getval(point))]
+
+    def log_weights(self, flat: Array, x: Array, num_samples: int, rng: Any) -> Iterator[Array]:
+        r"""Log-ratios :math:`\log p(x, D_m) - \log q(D_m \mid x)` at discrete samples, in blocks ``(m, B)``."""
+        parameters = self.layout.views(flat)
+        logits = self.encode(parameters, x)
+        xp = namespace(logits)
+        log_q = log_softmax(logits)
+        cumulative = xp.exp(log_q.astype("float64")).cumsum(axis=-1)
+        log_prior = -self.num_variables * math.log(self.arity)
+        per_block = max(1, PIXELS_PER_BLOCK // max(1, x.size))
+        for first in range(0, num_samples, per_block):
+            m = min(per_block, num_samples - first)
+            D = sample_by_inversion(cumulative, m, rng).astype(logits.dtype)
+            log_likelihood = bernoulli_log_likelihood(self.decode(parameters, D), x)
+            yield log_likelihood + log_prior - xp.einsum("mbln,bln->mb", D, log_q)
+
+    def bounds(self, flat: Array, x: Array, num_samples: int, rng: Any) -> tuple[Array, Array]:
+        r"""Lower bounds of :math:`\log p(x)`: of one sample (averaged over M draws) and of M samples.
+
+        .. math:: \frac1M \sum_m \log w_m, \qquad \log \frac1M \sum_m w_m, \qquad w_m = \frac{p(x, D_m)}{q(D_m \mid x)}
+
+        where M is ``num_samples``. Both have shape ``(B,)``, in float64 and in nats; the second rises
+        with M in expectation and tends to :math:`\log p(x)`. Burda et al. (2016).
+        """
+        xp = namespace(x)
+        total = xp.zeros(len(x))
+        log_sum = xp.full(len(x), -math.inf)
+        for log_w in self.log_weights(flat, x, num_samples, rng):
+            log_w = log_w.astype(total.dtype)
+            total += log_w.sum(axis=0)
+            largest = log_w.max(axis=0)
+            block = largest + xp.log(xp.exp(log_w - largest).sum(axis=0))
+            log_sum = xp.logaddexp(log_sum, block)
+        return total / num_samples, log_sum - math.log(num_samples)
+
+
+def sample_by_inversion(cumulative: Array, num_samples: int, rng: Any) -> Array:
+    r"""One-hot samples ``(num_samples, ..., n)`` by inverting cumulative probabilities ``(..., n)``.
+
+    :math:`D_k = 1` where :math:`\pi_1 + \dots + \pi_{k-1} \le u < \pi_1 + \dots + \pi_k` for
+    :math:`u \sim U(0, 1)`: one draw a variable, where the Gumbel-max trick takes n and a logarithm of each.
+    The order of the categories has no meaning, so nothing can be differentiated through it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sample_by_inversion(np.array([0.2, 0.5, 1.0]), 2, np.random.default_rng(0)).astype(int)
+    array([[0, 0, 1],
+           [0, 1, 0]])
+    """
+    xp = namespace(cumulative)
+    *shape, n = cumulative.shape
+    u = rng.random((num_samples, *shape, 1))
+    passed = xp.empty((num_samples, *shape, n + 1), dtype=bool)
+    passed[..., 0], passed[..., n] = True, False
+    xp.greater_equal(u, cumulative[..., :-1], out=passed[..., 1:n])
+    return passed[..., :-1] ^ passed[..., 1:]
+
+
+@primitive
+def bernoulli_log_likelihood(logits: Array, x: Array) -> Array:
+    r"""Log-likelihood of binary pixels, :math:`\sum_i x_i l_i - \log(1 + \exp l_i)`.
+
+    :math:`l` is ``logits``, shape ``(..., pixels)``, ``x`` broadcasts to it; returns shape ``(...)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(bernoulli_log_likelihood(np.array([0.0, 1000.0]), np.array([1.0, 1.0])))  # log 1/2
+    -0.6931471805599453
+    """
+    xp = namespace(logits)
+    certain = logits * x
+    certain -= xp.maximum(logits, 0)
+    return certain.sum(axis=-1) - _sum_log1p(xp.exp(-xp.abs(logits)))
+
+
+def _sum_log1p(e: Array) -> Array:
+    r"""Sum over the last axis of :math:`\log(1 + e_i)` for numbers in [0, 1], overwriting them.
+
+    A product of 16 factors of at most 2 is in no danger, and takes one logarithm instead of 16.
+    """
+    e += 1
+    for _ in range(4):
+        half, odd = divmod(e.shape[-1], 2)
+        if odd:
+            break
+        e = e[..., :half] * e[..., half:]
+    return namespace(e).log(e).sum(axis=-1)
+
+
+defvjp(
+    bernoulli_log_likelihood,
+    lambda _, logits, x: lambda g: g[..., None] * (x - sigmoid(logits)),
+    None,
+)
+
+
+def softplus(x: Array) -> Array:
+    r""":math:`\log(1 + \exp x)`, without overflow."""
+    xp = namespace(x)
+    return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
+
+
+def sigmoid(x: Array) -> Array:
+    r""":math:`1 / (1 + \exp(-x))`, by way of a hyperbolic tangent, which does not overflow."""
+    return (namespace(x).tanh(x / 2) + 1) / 2
+
+
+@primitive
+def kl_from_uniform(logits: Array) -> Array:
+    r"""Divergence of categorical variables from uniform ones, :math:`\sum_l \sum_k \pi_{lk} \log(n \pi_{lk})`.
+
+    ``logits`` has shape ``(B, L, n)``; returns shape ``(B,)``, in nats.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> kl_from_uniform(np.array([[[0.0, 0.0], [50.0, 0.0]]]))  # 0 + log 2
+    array([0.69314718])
+    """
+    pi, surprise = _probabilities(logits)
+    return (pi * surprise).sum(axis=(-1, -2))
+
+
+def _kl_vjp(kl: Array, logits: Array) -> Any:
+    def pull_back(g: Array) -> Array:
+        pi, surprise = _probabilities(logits)
+        return g[:, None, None] * pi * (surprise - row_sum(pi * surprise))
+
+    return pull_back
+
+
+defvjp(kl_from_uniform, _kl_vjp)
+
+
+def _probabilities(logits: Array) -> tuple[Array, Array]:
+    r""":math:`\pi` and :math:`\log(n \pi)`, the latter 0 for an impossible category, which is never met."""
+    xp = namespace(logits)
+    log_pi = log_softmax(logits)
+    surprise = xp.where(logits == -math.inf, 0, log_pi + math.log(logits.shape[-1]))
+    return xp.exp(log_pi), surprise

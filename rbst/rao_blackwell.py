@@ -1,0 +1,562 @@
+r"""Exact conditional moments of straight-through Gumbel-Softmax given the sample: K to infinity.
+
+Given :math:`D_i = 1` and the winner's exponential :math:`t = E_i`, the weights of Eq. 9,
+
+.. math:: w_j = r_j^{1/\tau}, \qquad r_j = \frac{\pi_j t}{\pi_j t + E_j} \quad (j \ne i), \qquad w_i = 1,
+
+are independent, and :math:`1 / C^m = \int_0^\infty s^{m-1} e^{-sC} ds / \Gamma(m)` turns the power of
+their sum C into a product. So every moment of the Jacobian of :math:`p = w / C` given D is an integral
+over t and s alone, for any number of categories n, of products of the one-dimensional means
+
+.. math:: \phi_j = \mathbb E\, e^{-s w_j}, \qquad \psi_j = \mathbb E\, w_j e^{-s w_j}, \qquad \chi_j = \mathbb E\, w_j^2 e^{-s w_j}.
+
+The integrals are trapezoidal sums, exact to the ``rtol`` that the caller asks for. At one node (t, s) of
+the grid the three means are smooth functions of one number, :math:`\pi_j`. They are therefore expanded
+once, in a few Chebyshev polynomials of a root of :math:`\pi_j` (9.11), and the sums over categories that a moment
+needs become sums of basis functions: a variable costs n times the length R of the basis, and R times the
+number of nodes for each sum.
+
+Paulus et al. (2021), section 4, stops at K samples; docs/derivation.md, sections 9 and 10, has the
+derivation, whose numbers the comments cite. Contract: logits, D and df/dD of one shape ``(..., n)``;
+given D the variables' noises are independent, so moments are computed variable by variable.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from rbst._array import Array, block_size, namespace
+from rbst._checks import check_logits, check_one_hot, check_pull_back, check_tau
+from rbst.categorical import log_softmax
+
+SMALLEST_RTOL = 1e-11
+NEGLIGIBLE = 1e-12  # gradients below this multiple of max |df/dD| count as nothing
+SMALLEST_SINGLE_RTOL = 1e-4  # below, the inside works in double precision for float32 logits too
+ROUNDING = 5e-13  # the relative accuracy at which float64 ends here
+EXPANSION_SHARE = 0.05  # the part of rtol that an expansion may use
+
+
+def conditional_mean(
+    logits: Array, D: Array, df_dD: Array, *, tau: float, rtol: float = 1e-6
+) -> Array:
+    r"""Mean of the ST-GS gradient given D, without Monte Carlo.
+
+    .. math:: \mathbb E\left[ \frac1\tau J(S)^\top g \,\middle|\, D \right]
+              = \frac1\tau \int_0^\infty\!\!\int_0^\infty e^{-t} s e^{-s} \prod_{j \ne i} \phi_j \;
+              l_a \left( g_a \sum_b l_b - \sum_b l_b g_b \right) ds\, dt, \qquad l_j = \frac{\psi_j}{\phi_j}, \quad l_i = 1
+
+    where
+
+    - :math:`\theta` is ``logits``, D is the one-hot ``D`` with :math:`D_i = 1`, :math:`g = \partial f(D) /
+      \partial D` is ``df_dD``, all of shape ``(..., n)``;
+    - :math:`\tau` is ``tau``; :math:`S = \mathrm{softmax}_\tau(\theta + G)`;
+    - ``rtol`` bounds the error of each variable relative to the largest entry of its result (or to 1e-12
+      of the largest of g, where the result is smaller than that). float32 input is answered to
+      max(``rtol``, 2e-5) or better.
+
+    Returns shape ``(..., n)`` and the dtype of ``logits``. Raises ``ValueError`` or ``TypeError`` for bad
+    input and for ``rtol`` below 1e-11, which float64 cannot promise.
+
+    Paulus et al. (2021), Eq. 7, left there to Monte Carlo; docs/derivation.md, (9.10).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> D, g = np.array([0.0, 0.0, 1.0]), np.array([1.0, 2.0, 4.0])
+    >>> conditional_mean(np.log([0.2, 0.3, 0.5]), D, g, tau=0.5).round(5)
+    array([-0.31696, -0.25518,  0.57214])
+    """
+    logits, D, df_dD = check_pull_back(logits, D, df_dD)
+    table = _choose_table(logits, check_tau(tau), check_rtol(rtol), order=1)
+    mean = namespace(logits).empty_like(logits).reshape(-1, logits.shape[-1])
+    for rows, variables in _blocks(table, logits, D, df_dD):
+        mean[rows] = _mean(variables, table).T
+    return mean.reshape(logits.shape)
+
+
+def conditional_moments(
+    logits: Array, D: Array, df_dD: Array, *, tau: float, rtol: float = 1e-6
+) -> tuple[Array, Array]:
+    r"""Mean and mean square of the ST-GS gradient given D.
+
+    .. math:: \mathbb E[h \mid D], \qquad \mathbb E\left[ |h|^2 \,\middle|\, D \right], \qquad h = \frac1\tau J(S)^\top g
+
+    The arguments are those of :func:`conditional_mean`. Returns the mean of shape ``(..., n)`` and the
+    mean square of shape ``(...)``; the variance given D, :math:`\mathbb E[|h|^2 | D] - |\mathbb E[h |
+    D]|^2`, is what one sample of noise adds to GR (Paulus et al. (2021), Proposition 3). Both are computed
+    more accurately than ``rtol``, so that this difference meets it as well, as far as rounding allows: a
+    hot variance, which falls like :math:`\tau^{-4}` relative to the mean square, keeps an error of 5e-13 of
+    the latter. float32 results have too few digits for the difference. docs/derivation.md, (10.3).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> D, g = np.array([0.0, 0.0, 1.0]), np.array([1.0, 2.0, 4.0])
+    >>> mean, square = conditional_moments(np.log([0.2, 0.3, 0.5]), D, g, tau=0.5)
+    >>> mean.round(5), float(square.round(5))
+    (array([-0.31696, -0.25518,  0.57214]), 0.93545)
+    """
+    logits, D, df_dD = check_pull_back(logits, D, df_dD)
+    table = _choose_table(logits, check_tau(tau), check_rtol(rtol), order=2)
+    xp = namespace(logits)
+    mean = xp.empty_like(logits).reshape(-1, logits.shape[-1])
+    square = xp.empty_like(mean[:, 0])
+    for rows, variables in _blocks(table, logits, D, df_dD):
+        mean[rows] = _mean(variables, table).T
+        square[rows] = _mean_square(variables, table)
+    return mean.reshape(logits.shape), square.reshape(logits.shape[:-1])
+
+
+def conditional_covariance(
+    logits: Array, D: Array, df_dD: Array, *, tau: float, rtol: float = 1e-6
+) -> Array:
+    r"""Covariance of the ST-GS gradient given D.
+
+    .. math:: \mathbb E[h h^\top \mid D] - \mathbb E[h \mid D]\, \mathbb E[h \mid D]^\top, \qquad h = \frac1\tau J(S)^\top g
+
+    The arguments are those of :func:`conditional_mean`; returns shape ``(..., n, n)``. Rows sum to zero,
+    the trace is the variance of :func:`conditional_moments`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> D, g = np.array([0.0, 1.0]), np.array([1.0, 2.0])
+    >>> conditional_covariance(np.zeros(2), D, g, tau=0.5).round(5)
+    array([[ 0.03156, -0.03156],
+           [-0.03156,  0.03156]])
+    """
+    logits, D, df_dD = check_pull_back(logits, D, df_dD)
+    table = _choose_table(logits, check_tau(tau), check_rtol(rtol), order=2)
+    n = logits.shape[-1]
+    covariance = namespace(logits).empty((logits.size // n, n, n), dtype=logits.dtype)
+    for rows, variables in _blocks(table, logits, D, df_dD, n**2):
+        mean = _mean(variables, table).T
+        covariance[rows] = _mean_product(variables, table) - mean[:, :, None] * mean[:, None, :]
+    return covariance.reshape(*logits.shape, n)
+
+
+def jacobian_moments(
+    logits: Array, D: Array, *, tau: float, rtol: float = 1e-6
+) -> tuple[Array, Array]:
+    r"""Moments of the Jacobian itself given D, to be contracted with any number of gradients g.
+
+    .. math:: M_{ab} = \mathbb E[J_{ab} \mid D], \qquad Q_{abc} = \mathbb E[J_{ab} J_{ac} \mid D], \qquad J = \frac1\tau J(S)
+
+    so that for :math:`h = J^\top g` (J is symmetric)
+
+    .. math:: \mathbb E[h_a \mid D] = \sum_b M_{ab} g_b, \qquad \mathbb E[h_a^2 \mid D] = \sum_{bc} Q_{abc} g_b g_c .
+
+    They depend on the variable and its category only: several variables are diagnosed with one call
+    for each category, not one for each joint outcome. ``logits`` and ``D`` have shape ``(..., n)``.
+    Returns M of shape ``(..., n, n)`` and Q of shape ``(..., n, n, n)``, which suits up to a few dozen
+    categories. Centre g, subtracting :math:`g_i`, before a contraction: nothing changes but rounding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> M, Q = jacobian_moments(np.zeros(2), np.array([0.0, 1.0]), tau=0.5)
+    >>> M.round(4)  # 1 - pi / 4
+    array([[ 0.2146, -0.2146],
+           [-0.2146,  0.2146]])
+    """
+    logits = check_logits(logits)
+    D = check_one_hot(D, logits)
+    table = _choose_table(logits, check_tau(tau), check_rtol(rtol), order=2)
+    xp = namespace(logits)
+    n = logits.shape[-1]
+    first = xp.empty((logits.size // n, n, n), dtype=logits.dtype)
+    second = xp.empty((logits.size // n, n, n, n), dtype=logits.dtype)
+    for rows, variables in _blocks(table, logits, D, xp.zeros_like(logits), n**3):
+        first[rows], second[rows] = _jacobian_moments(variables, table)
+    return first.reshape(*logits.shape, n), second.reshape(*logits.shape, n, n)
+
+
+def check_rtol(rtol: float) -> float:
+    """A relative tolerance that float64 can promise."""
+    if not isinstance(rtol, numbers.Real) or isinstance(rtol, bool):
+        raise TypeError(f"rtol must be a number, got {type(rtol).__name__}; 1e-6 is the default")
+    if not SMALLEST_RTOL <= rtol < 1:
+        raise ValueError(
+            f"rtol must lie in [1e-11, 1), got {float(rtol)}; rounding in float64 alone costs about "
+            "1e-12, so no less than 1e-11 can be promised"
+        )
+    return float(rtol)
+
+
+# --- One block of v variables: sums over categories, then over the nodes of the grid -----------------
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A block of v variables: what its moments are made of."""
+
+    D: Array  # (n, v)
+    d: Array  # g - g_i, (n, v): rows of J sum to zero, so nothing changes, and nothing large cancels
+    basis: Array  # (R, n, v) of log_phi and mean, zero for the selected category
+    to_square: Array  # (n, v): times this, the basis of square and variance
+
+
+def _blocks(
+    table: _Table, logits: Array, D: Array, df_dD: Array, result_size: int = 0
+) -> Iterator[tuple[slice, _Block]]:
+    """The variables in blocks of bounded memory, in the precision of the table.
+
+    ``result_size`` is the number of entries of the result for one variable, where it is large.
+    """
+    xp = namespace(logits)
+    n = logits.shape[-1]
+    logits, D, df_dD = (array.reshape(-1, n) for array in (logits, D, df_dD))
+    elements = block_size(xp) * 4 // table.weight.dtype.itemsize  # so many bytes, single or double
+    size = max(1, elements // max(table.weight.size, n * len(table.mean), result_size))
+    for start in range(0, len(logits), size):
+        rows = slice(start, start + size)
+        block_logits, block_D, g = (
+            array[rows].astype(table.weight.dtype) for array in (logits, D, df_dD)
+        )
+        log_pi_others = xp.where(block_D == 1, -math.inf, log_softmax(block_logits))
+        d = g - (g * block_D).sum(axis=-1, keepdims=True)
+        yield rows, _Block(block_D.T, d.T, *_basis(log_pi_others.T, table))
+
+
+def _basis(log_pi: Array, table: _Table) -> tuple[Array, Array]:
+    r"""Basis functions :math:`\pi^\beta T_r(\xi)` of shape ``(R, n, v)``, and the factor between the two :math:`\beta`.
+
+    The Chebyshev polynomials follow from :math:`T_{r+1} = 2 \xi T_r - T_{r-1}`.
+    """
+    xp = namespace(log_pi)
+    basis = xp.empty((len(table.mean), *log_pi.shape), dtype=log_pi.dtype)
+    basis[0] = xp.exp(table.power * log_pi)
+    log_pi = xp.maximum(log_pi, table.lowest)
+    xi = table.coordinate(log_pi)
+    basis[1] = xi * basis[0]
+    xi *= 2
+    for r in range(2, len(basis)):
+        xp.multiply(xi, basis[r - 1], out=basis[r])
+        basis[r] -= basis[r - 2]
+    return basis, xp.exp((table.square_power - table.power) * log_pi)
+
+
+def _mean(block: _Block, table: _Table) -> Array:
+    r"""E[h | D] of shape ``(n, v)``, by (9.10) with :math:`S_k = \sum_b d_b^k \, l_b`."""
+    xp = namespace(block.d)
+    basis_sum = block.basis.sum(axis=1).T
+    basis_dot_d = xp.einsum("rjv,jv->vr", block.basis, block.d)
+    weight = _weigh(basis_sum, table)
+    S0 = basis_sum @ table.mean
+    S0 += 1  # l_i = 1, and d_i = 0
+    S1 = basis_dot_d @ table.mean
+    S0 *= weight
+    S1 *= weight
+    sum_l_S0 = xp.einsum("rjv,vr->jv", block.basis, S0 @ table.mean.T)
+    sum_l_S1 = xp.einsum("rjv,vr->jv", block.basis, S1 @ table.mean.T)
+    mean = block.d * sum_l_S0 - sum_l_S1
+    mean -= block.D * mean.sum(axis=0)  # the entry of the selected category: the sum is zero
+    return mean
+
+
+def _weigh(basis_sum: Array, table: _Table) -> Array:
+    r"""Weights of the nodes for each variable, ``(v, G)``: quadrature weight times :math:`\prod_j \phi_j`."""
+    xp = namespace(basis_sum)
+    weight = basis_sum @ table.log_phi
+    xp.exp(weight, out=weight)
+    weight *= table.weight
+    return weight
+
+
+def _mean_square(block: _Block, table: _Table) -> Array:
+    r"""E[|h|^2 | D] of shape ``(v,)``, by (10.3) with the sums over a and b both taken apart.
+
+    With :math:`S_k = \sum_b d_b^k l_b`, :math:`V_k = \sum_b d_b^k (l^{(2)}_b - l_b^2)` and :math:`Q_k =
+    \sum_a d_a^k l^{(2)}_a`, summing :math:`l^{(2)}_a [(d_a S_0 - S_1)^2 + d_a^2 V_0 - 2 d_a V_1 + V_2]` over a:
+
+    .. math:: Q_2 (S_0^2 + V_0) - 2 Q_1 (S_0 S_1 + V_1) + Q_0 (S_1^2 + V_2)
+    """
+    xp = namespace(block.d)
+    B0, B1 = (xp.einsum("rjv,jv->vr", block.basis, block.d**k) for k in range(2))
+    S0, S1 = 1 + B0 @ table.mean, B1 @ table.mean
+    weight = _weigh(B0, table) * table.weight_ratio
+    B0, B1, B2 = (
+        xp.einsum("rjv,jv->vr", block.basis, block.to_square * block.d**k) for k in range(3)
+    )
+    V0, V1, V2 = B0 @ table.variance, B1 @ table.variance, B2 @ table.variance
+    Q0, Q1, Q2 = 1 + B0 @ table.square, B1 @ table.square, B2 @ table.square
+    integrand = Q2 * (S0**2 + V0) - 2 * Q1 * (S0 * S1 + V1) + Q0 * (S1**2 + V2)
+    return (weight * integrand).sum(axis=-1)
+
+
+def _at_nodes(
+    block: _Block, table: _Table, pairs: bool = False
+) -> Iterator[tuple[Array, Array, Array, Array, Array]]:
+    r"""The nodes in chunks of g: weights for :math:`C^{-2}` and :math:`C^{-4}`, :math:`l_j`, :math:`l^{(2)}_j`, :math:`l^{(2)}_j - l_j^2`.
+
+    The weights have shape ``(v, g)``, the functions ``(v, n, g)``; for the selected category they are 1, 1, 0.
+    """
+    weight = _weigh(block.basis.sum(axis=1).T, table)
+    basis, selected = block.basis.transpose(2, 1, 0), block.D.T[:, :, None]
+    square_basis = basis * block.to_square.T[:, :, None]
+    v, n, _ = basis.shape
+    size = max(1, max(block_size(namespace(basis)), 2**20) // (v * n * (n if pairs else 1)))
+    for start in range(0, table.weight.size, size):
+        nodes = slice(start, start + size)
+        yield (
+            weight[:, nodes],
+            weight[:, nodes] * table.weight_ratio[nodes],
+            basis @ table.mean[:, nodes] + selected,
+            square_basis @ table.square[:, nodes] + selected,
+            square_basis @ table.variance[:, nodes],
+        )
+
+
+def _mean_product(block: _Block, table: _Table) -> Array:
+    r"""E[h h' | D] of shape ``(v, n, n)``.
+
+    With S and V as in :func:`_mean_square`, :math:`u_a = d_a S_0 - S_1` and :math:`\kappa = l^{(2)} - l^2`, the
+    integrand of :math:`\mathbb E[h_a h_b | D]` is, for :math:`a \ne b`,
+
+    .. math:: l_a l_b (u_a u_b + d_a d_b V_0 - (d_a + d_b) V_1 + V_2)
+              - (d_a - d_b)(\kappa_a u_a l_b - l_a \kappa_b u_b) - (d_a - d_b)^2 \kappa_a \kappa_b
+
+    and for :math:`a = b` the first factor, :math:`l_a^2`, becomes :math:`l^{(2)}_a = l_a^2 + \kappa_a`.
+    """
+    xp = namespace(block.d)
+    d = block.d.T[:, :, None]
+    difference = d - d.swapaxes(1, 2)
+    identity = xp.eye(d.shape[1], dtype=d.dtype)
+    product = 0
+    for _, weight, mean, _, variance in _at_nodes(block, table):
+        weight = weight[:, None, :]
+        S0, S1 = ((d**k * mean).sum(axis=1, keepdims=True) for k in range(2))
+        V0, V1, V2 = ((d**k * variance).sum(axis=1, keepdims=True) for k in range(3))
+        u = d * S0 - S1
+        product += _outer(weight * mean * u, mean * u)
+        product += d * d.swapaxes(1, 2) * _outer(weight * V0 * mean, mean)
+        product -= (d + d.swapaxes(1, 2)) * _outer(weight * V1 * mean, mean)
+        product += _outer(weight * V2 * mean, mean)
+        crossed = _outer(weight * variance * u, mean)
+        product -= difference * (crossed - crossed.swapaxes(1, 2))
+        product -= difference**2 * _outer(weight * variance, variance)
+        own = variance * (u**2 + d**2 * V0 - 2 * d * V1 + V2)
+        product += identity * (weight * own).sum(axis=2, keepdims=True)
+    return product
+
+
+def _jacobian_moments(block: _Block, table: _Table) -> tuple[Array, Array]:
+    r"""E[J_ab | D] of shape ``(v, n, n)`` and E[J_ab J_ac | D] of shape ``(v, n, n, n)``.
+
+    Row a of J is :math:`\frac1\tau \sum_{b \ne a} p_a p_b (e_a - e_b)`, so both follow from the mixed moments
+    :math:`\mathbb E[p_a p_b | D]` (9.4) and :math:`\mathbb E[p_a^2 p_b p_c | D]` (10.2) with b and c other than a.
+    """
+    xp = namespace(block.d)
+    identity = xp.eye(len(block.d), dtype=block.d.dtype)
+    pairs, quadruples = 0, 0
+    for weight, weight_4, mean, square, _ in _at_nodes(block, table, pairs=True):
+        pairs += _outer(weight[:, None, :] * mean, mean)
+        weighted = weight_4[:, None, :] * square
+        distinct = _outer(weighted[:, :, None, :] * mean[:, None, :, :], mean[:, None, :, :])
+        equal = _outer(weighted, square)[:, :, :, None]
+        quadruples += xp.where(identity == 1, equal, distinct)
+    pairs *= 1 - identity
+    quadruples *= (1 - identity)[:, :, None] * (1 - identity)[:, None, :]
+    first = identity * pairs.sum(axis=-1, keepdims=True) - pairs
+    row = quadruples.sum(axis=-1)  # sum over c of E[p_a^2 p_b p_c], (v, a, b)
+    same_b, same_c = identity[:, :, None], identity[:, None, :]
+    second = quadruples - same_b * row[:, :, None, :] - same_c * row[:, :, :, None]
+    second += same_b * same_c * row.sum(axis=-1)[:, :, None, None]
+    return first, second
+
+
+def _outer(x: Array, y: Array) -> Array:
+    """Sum over the nodes of products of all pairs: ``(..., n, g)`` and ``(..., m, g)`` to ``(..., n, m)``."""
+    return x @ y.swapaxes(-1, -2)
+
+
+# --- The table: the grid of (t, s), and phi, psi, chi on it as functions of pi -----------------------
+
+
+@dataclass(frozen=True)
+class _Table:
+    r"""The G nodes of the grid of (t, s), and Chebyshev coefficients of the functions of pi on them.
+
+    Each function is its row of coefficients times a basis: Chebyshev polynomials in an affine function
+    of a root of pi, times the power :math:`\pi^\beta` with which the function vanishes: :math:`\beta = \min(1, 1 /
+    \tau)` for means of w, :math:`\min(1, 2/\tau)` for means of its square.
+    """
+
+    power: float  # beta of log_phi and mean
+    square_power: float  # beta of square and variance
+    root: float  # xi is affine in pi^(1 / root)
+    lowest: float  # log pi below which a function is pi^beta times a constant
+    weight: Array  # (G,), of e^-t s e^-s / tau: the sum of weight * prod phi is E C^-2 / tau
+    weight_ratio: Array  # (G,), s^2 / (6 tau): turns them into the weights of E C^-4 / tau^2
+    log_phi: Array = None  # (R, G)
+    mean: Array = None  # (R, G), l = psi / phi: the mean of w under its law tilted by e^(-s w)
+    square: Array = None  # (R, G), chi / phi: its mean square; at order 2 only, as is
+    variance: Array = None  # (R, G), chi / phi - (psi / phi)^2
+
+    def coordinate(self, log_pi: Array) -> Array:
+        """xi in [-1, 1] for log pi in [lowest, 0]."""
+        smallest = math.exp(self.lowest / self.root)
+        root_of_pi = namespace(log_pi).exp(log_pi / self.root)
+        return (2 * root_of_pi - (1 + smallest)) / (1 - smallest)
+
+
+def _choose_table(logits: Array, tau: float, rtol: float, order: int) -> _Table:
+    """The table for these logits: of first (order 1) or also second moments (order 2)."""
+    n = logits.shape[-1]
+    typical_C = 1 + (n - 1) * n ** (-1 / tau)
+    scale = 2.0 ** round(math.log2(typical_C))  # a power of 2, so that many n share a table
+    single = str(logits.dtype) == "float32" and rtol >= SMALLEST_SINGLE_RTOL and order == 1
+    table = _build_table(tau, rtol, scale, order, "float32" if single else "float64")
+    xp = namespace(logits)
+    if xp is np:
+        return table
+    arrays = {k: xp.asarray(x) for k, x in vars(table).items() if isinstance(x, np.ndarray)}
+    return replace(table, **arrays)
+
+
+@lru_cache(maxsize=16)
+def _build_table(tau: float, rtol: float, scale: float, order: int, dtype: str) -> _Table:
+    """The table for a temperature and a tolerance; ``scale`` is the typical size of C."""
+    if order == 2:
+        variance_share = math.exp(-2) / max(1, tau) ** 4  # of the mean square, at least
+        rtol = max(rtol * variance_share, ROUNDING)
+    digits = math.log(1 / rtol) + 4  # e^-digits bounds what is cut off of an integral
+    log_t, weight_t = _nodes_of_t(tau, digits, scale)
+    s, weight_s = _nodes_of_s(digits, scale)
+    # Where pi is nearly the same power as pi^(1/tau) (or pi^(2/tau)), their quotient is nearly a logarithm.
+    distance = min(abs(math.log(tau / k)) for k in range(1, order + 1))
+    table = _Table(
+        power=min(1, 1 / tau),
+        square_power=min(1, 2 / tau),
+        root=max(1, tau) * (3 + 6 / (distance + 0.3)),
+        lowest=max(1, tau) * (math.log(NEGLIGIBLE * rtol) - 4),
+        weight=np.outer(weight_t, weight_s).ravel() / tau,
+        weight_ratio=np.tile(s**2 / 6, len(log_t)) / tau,
+    )
+    tolerance = max(EXPANSION_SHARE * rtol, ROUNDING)
+    table = replace(table, **_expand(table, log_t, s, tau, digits, order, tolerance))
+    arrays = {k: x.astype(dtype) for k, x in vars(table).items() if isinstance(x, np.ndarray)}
+    return replace(table, **arrays)
+
+
+def _expand(
+    table: _Table,
+    log_t: np.ndarray,
+    s: np.ndarray,
+    tau: float,
+    digits: float,
+    order: int,
+    tolerance: float,
+) -> dict[str, np.ndarray]:
+    """Chebyshev coefficients ``(R, G)`` of each function of the table, R as small as ``tolerance`` allows.
+
+    The error of an expansion counts relative to its function, and in proportion to e^-t e^-s.
+    """
+    powers = {"log_phi": table.power, "mean": table.power}
+    if order == 2:
+        powers |= {"square": table.square_power, "variance": table.square_power}
+    importance = np.exp(-np.exp(log_t)[:, None] - s).ravel()
+    degree, terms = int(digits / 1.5), math.inf
+    while terms > 0.8 * degree:  # not resolved yet
+        degree = int(1.5 * degree)
+        log_pi, transform = _chebyshev(degree, table)
+        functions = _functions_of_pi(log_pi, log_t, s, tau, digits, order)
+        coefficients, terms = {}, 0
+        for name, power in powers.items():
+            scaled = functions[name].reshape(degree, -1) * np.exp(-power * log_pi)[:, None]
+            coefficients[name] = transform @ scaled
+            if name != "variance":  # it only ever adds to squares: their size is what counts
+                size = abs(scaled).min(axis=0)
+            terms = max(terms, _count_terms(coefficients[name] * (importance / size), tolerance))
+    return {name: c[:terms] for name, c in coefficients.items()}
+
+
+def _chebyshev(degree: int, table: _Table) -> tuple[np.ndarray, np.ndarray]:
+    """The Chebyshev nodes as values of log pi, and the matrix from values there to coefficients."""
+    degrees = np.arange(degree)
+    angles = np.pi * (degrees + 0.5) / degree
+    smallest = math.exp(table.lowest / table.root)
+    log_pi = table.root * np.log(((1 + smallest) + (1 - smallest) * np.cos(angles)) / 2)
+    transform = np.cos(degrees[:, None] * angles) * 2 / degree  # the cosines are orthogonal
+    transform[0] /= 2
+    return log_pi, transform
+
+
+def _count_terms(coefficients: np.ndarray, tolerance: float) -> int:
+    """How many leading terms (at least two) there are until all that follow stay below ``tolerance``."""
+    counted = np.nonzero(abs(coefficients).max(axis=1) > tolerance)[0]
+    return max(2, int(counted.max(initial=0)) + 1)
+
+
+def _functions_of_pi(
+    log_pi: np.ndarray, log_t: np.ndarray, s: np.ndarray, tau: float, digits: float, order: int
+) -> dict[str, np.ndarray]:
+    """The functions of :class:`_Table` by name, from the means of :func:`_race_means`."""
+    one_minus_phi, *means = _race_means(log_pi, log_t, s, tau, digits, order)
+    functions = {"log_phi": np.log1p(-one_minus_phi), "mean": means[0] / (1 - one_minus_phi)}
+    if order == 2:
+        functions["square"] = means[1] / (1 - one_minus_phi)
+        functions["variance"] = functions["square"] - functions["mean"] ** 2
+    return functions
+
+
+def _nodes_of_t(tau: float, digits: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    r"""Nodes log t and weights of :math:`\int_0^\infty e^{-t} \ldots dt`.
+
+    Towards small t the integrand of the mean falls like :math:`t \, t^\beta / C^2` in log t, where C is at least
+    1 and, in the worst case, :math:`\bar C t^{1/\tau}`.
+    """
+    step = min(0.7, math.pi**2 / (digits + 2.5))
+    lowest = -(digits + 2 * math.log(scale)) / (1 + min(1, 1 / tau))
+    if tau > 1:
+        lowest = max(lowest, -digits / (1 - 1 / tau))
+    log_t = np.arange(lowest - 1, math.log(digits + 3) + step, step)
+    return log_t, step * np.exp(log_t - np.exp(log_t))
+
+
+def _nodes_of_s(digits: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    r"""Nodes s and weights of :math:`\int_0^\infty s e^{-s} \ldots ds`, with :math:`s = \exp(u - e^{-u}) / \bar C`."""
+    lowest = -digits / 2 - 0.5  # of u - exp(-u)
+    u = -math.log(-lowest)
+    for _ in range(50):  # Newton's method for the concave, increasing u - exp(-u) = lowest
+        u -= (u - math.exp(-u) - lowest) / (1 + math.exp(-u))
+    step = min(0.5, 3.6 / (digits - 1))
+    u = np.arange(u, math.log((digits + 2) * scale) + step, step)
+    s = np.exp(u - np.exp(-u)) / scale
+    return s, step * s**2 * (1 + np.exp(-u)) * np.exp(-s)
+
+
+def _race_means(
+    log_pi: np.ndarray, log_t: np.ndarray, s: np.ndarray, tau: float, digits: float, order: int
+) -> list[np.ndarray]:
+    r"""1 - phi, psi and, at order 2, chi of (9.3): ``(..., N_t, N_s)`` for log pi of shape ``(...)``.
+
+    With :math:`z = \log(E / t)` the weight of a category no longer depends on t, and the law of z no longer on
+    the category:
+
+    .. math:: w(z) = \left( \frac{\pi}{\pi + e^z} \right)^{1/\tau}, \qquad
+              \mathbb E\, u(w) = \int u(w(z)) \, t e^z \exp(-t e^z) \, dz
+
+    The integrands are smooth and decay at both ends: the trapezoidal rule converges exponentially.
+    """
+    lowest = min(log_pi.min() + min(0, math.log(tau)), -log_t[-1]) - digits
+    highest = math.log(digits + 3) - log_t[0]
+    if tau > order:  # w^order E ~ E^(1 - order/tau) has decayed further to the right
+        lowest = max(lowest, -digits / (1 - order / tau) - log_t[-1])
+    if tau < 1:  # w E ~ E^(1 - 1/tau) has decayed further to the left
+        highest = min(highest, log_pi.max() + digits / (1 / tau - 1) + 1)
+    step = math.pi**2 / (digits + 2.5) / 2
+    z = np.arange(lowest, highest + step, step)
+    E = np.exp(log_t[:, None] + z)
+    density = step * E * np.exp(-E)  # (N_t, N_z)
+    w = np.exp(-np.logaddexp(0, z - log_pi[..., None]) / tau)[..., None]  # (..., N_z, 1)
+    fallen = -np.expm1(-s * w)  # 1 - e^(-sw), (..., N_z, N_s)
+    # Since w <= 1, phi is at least e^-s; beyond s = 36 that can no longer be told from 0 beside 1.
+    one_minus_phi = np.minimum(density @ fallen, -np.expm1(-np.minimum(s, 36)))
+    return [one_minus_phi, *(density @ (w**k * (1 - fallen)) for k in range(1, order + 1))]

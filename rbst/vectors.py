@@ -1,0 +1,227 @@
+r"""Test vectors: inputs, noise and right answers in a file that any language can read.
+
+An implementation elsewhere reads a case, computes with the same exponentials, and compares. The cost of
+every problem is one that takes a line in any language,
+
+.. math:: f(D) = \left( \sum_{lj} a_{lj} D_{lj} - b \right)^2, \qquad \frac{\partial f}{\partial D} = 2 \left( \sum_{lj} a_{lj} D_{lj} - b \right) a.
+
+Inputs are drawn from a fixed seed and rounded to a few decimals, so that they are the same everywhere;
+:func:`answers` computes the outputs from them and from nothing else. docs/crosscheck.md has the schema.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rbst._array import Array
+from rbst._files import write_npz, write_text
+from rbst.categorical import one_hot
+from rbst.enumeration import exact_gradient
+from rbst.estimators import ESTIMATORS, contract, get_estimator, gumbel_rao, gumbel_softmax
+from rbst.rao_blackwell import conditional_covariance, conditional_mean
+
+SCHEMA = "rbst-vectors/1"
+SEED = 20210503
+RTOL = 1e-11
+BASELINE = 0.5
+OUTCOMES = 4  # at most, of each problem
+
+PROBLEMS = {
+    "one variable of three": [[0.25, -0.75, 1.0]],
+    "two Booleans": [[0.5, -0.25], [-1.0, 0.75]],
+    "two variables of three": [[0.25, -0.75, 1.0], [-0.5, 0.0, 0.125]],
+    "ten categories": [[0.5, -1.25, 0.0, 1.75, -0.5, 0.25, -2.0, 1.0, 0.75, -0.125]],
+    "logits near 1000": [[1000.25, 999.25, 1001.0]],
+    "an impossible category": [[0.25, -np.inf, -0.75, 1.0]],
+    "a likely category": [[8.0, -0.5, 0.25]],
+}
+TAUS = (0.25, 1.0)
+
+
+def make_vectors() -> list[dict[str, Any]]:
+    """Every case of every estimator that goes by a name: inputs, and the answers to them."""
+    return [
+        {**case, **answers(case)}
+        for entry in ESTIMATORS
+        for case in _inputs(entry.name.replace("K", "10"))
+    ]
+
+
+def _inputs(name: str) -> list[dict[str, Any]]:
+    """The cases of one estimator, without their answers."""
+    built = get_estimator(name)
+    cases = []
+    for number, (problem, table) in enumerate(PROBLEMS.items()):
+        logits = np.array(table)
+        if name == "foust" and logits.shape[-1] != 2:
+            continue
+        for tau in TAUS if built.tau is not None else (None,):
+            rng = np.random.default_rng([SEED, number])
+            case = {
+                "id": f"{name}/{problem}" + ("" if tau is None else f"/tau={tau}"),
+                "estimator": name,
+                "problem": problem,
+                "logits": logits,
+                "weights": rng.integers(-16, 17, size=logits.shape) / 8,
+                "b": 0.375,
+            }
+            if tau is not None:
+                case["tau"] = tau
+            cases.append(case | _noise(built, case, rng))
+    return cases
+
+
+def _noise(built: Any, case: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    """Where f is evaluated, and the exponentials or uniforms of an estimator that draws some."""
+    logits = case["logits"]
+    L, n = logits.shape
+    possible = [np.flatnonzero(np.isfinite(row)) for row in logits]
+    first = np.stack(np.meshgrid(*possible, indexing="ij"), axis=-1).reshape(-1, L)
+    index = rng.permutation(first)[:OUTCOMES]
+    D = one_hot(index, n)
+    K = built.num_samples or 1
+    noise: dict[str, Any] = {}
+    point = D
+    if built.given_D == "gumbel-rao" and np.isfinite(K):
+        noise["num_samples"] = int(K)
+    if "num_samples" in noise or built.name == "gs":
+        draws = rng.standard_exponential((int(K), *D.shape))
+        noise["exponentials"] = np.maximum(draws.round(6), 1e-6)
+    if built.name == "gs":
+        point = noise["point"] = _relaxed(logits, noise["exponentials"][0], case["tau"])
+    else:
+        noise["D"] = D
+    if built.name == "foust":
+        noise["uniforms"] = rng.random(D.shape[:-1]).round(6)
+        point = noise["point"] = contract(D, noise["uniforms"])
+    error = (case["weights"] * point).sum(axis=(-2, -1)) - case["b"]
+    if built.evaluates == "cost-only":
+        return noise | {"cost": error**2, "baseline": BASELINE}
+    return noise | {"df_dD": 2 * error[:, None, None] * case["weights"]}
+
+
+def _relaxed(logits: Array, E: Array, tau: float) -> Array:
+    x = (logits - np.log(E)) / tau
+    weights = np.exp(x - x.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def answers(case: dict[str, Any]) -> dict[str, Array]:
+    """The right answers to a case, computed from its inputs and noise alone.
+
+    ``gradient`` under the given noise; for an estimator that is random given D also
+    ``conditional_mean`` and ``conditional_covariance`` (of K samples, not of one); for all
+    ``exact_gradient``, that of E f(D), of which the estimator may be a biased estimate.
+
+    Examples
+    --------
+    >>> case = {"estimator": "st", "tau": 1.0, "logits": [[0.0, 0.0]], "weights": [[1.0, 0.0]], "b": 0.0}
+    >>> found = answers(case | {"D": [[[1.0, 0.0]]], "df_dD": [[[2.0, 0.0]]]})
+    >>> found["gradient"].tolist(), found["exact_gradient"].tolist()
+    ([[[0.5, -0.5]]], [[0.25, -0.25]])
+    """
+    name, tau = case["estimator"], case.get("tau")
+    built = get_estimator(
+        name, tau=1.0 if tau is None else tau, baseline=case.get("baseline", 0.0), rtol=RTOL
+    )
+    found = {"exact_gradient": exact_gradient(_cost(case), np.asarray(case["logits"]))}
+    if built.name == "gs":
+        logits, S, df_dS = _rows(case, "point", "df_dD")
+        return found | {"gradient": gumbel_softmax(logits, S, df_dS, tau=tau)}
+    if built.evaluates == "cost-only":
+        logits, D = _rows(case, "D")
+        cost = np.asarray(case["cost"])[:, None]
+        return found | {"gradient": built.pull_back(logits, D, cost, None)}
+    if built.given_D == "random" and name != "foust":
+        return found
+    logits, D, df_dD = _rows(case, "D", "df_dD")
+    if "num_samples" not in case:
+        return found | {"gradient": built.pull_back(logits, D, df_dD, None)}
+    moments = {"tau": tau, "rtol": RTOL}
+    E = np.asarray(case["exponentials"])
+    return found | {
+        "gradient": gumbel_rao(logits, D, df_dD, tau=tau, exponentials=E),
+        "conditional_mean": conditional_mean(logits, D, df_dD, **moments),
+        "conditional_covariance": conditional_covariance(logits, D, df_dD, **moments) / len(E),
+    }
+
+
+def _rows(case: dict[str, Any], *names: str) -> list[Array]:
+    """The logits, repeated for each outcome, and the named arrays."""
+    arrays = [np.asarray(case[name], dtype=np.float64) for name in names]
+    logits = np.asarray(case["logits"], dtype=np.float64)
+    return [np.broadcast_to(logits, arrays[0].shape).copy(), *arrays]
+
+
+def _cost(case: dict[str, Any]) -> Any:
+    weights, b = np.asarray(case["weights"]), case["b"]
+    return lambda D: ((weights * D).sum(axis=(-2, -1)) - b) ** 2
+
+
+def read_vectors(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """The cases of a JSON file of vectors, numbers as arrays; ``ValueError`` for another schema."""
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        raise ValueError(
+            f"{path} must have schema {SCHEMA!r}, got {schema!r}; write it anew with rbst vectors"
+        )
+    return [
+        {
+            key: np.array(value, dtype=np.float64) if isinstance(value, list) else value
+            for key, value in case.items()
+        }
+        for case in content["cases"]
+    ]
+
+
+def write_vectors(path: str | os.PathLike) -> None:
+    """Write the vectors as ``path``, which must end in ``.json``, and as ``.npz`` beside it.
+
+    JSON has one line a case and sorted keys; logits of -inf are the string ``"-Infinity"``. In the
+    archive, field x of a case is the array ``<id>/x``. Both are the same byte by byte from run to run.
+    """
+    path = Path(path)
+    if path.suffix != ".json":
+        raise ValueError(
+            f"vectors are written to a file named *.json, got {path}; the .npz comes beside it"
+        )
+    cases = make_vectors()
+    lines = ",\n".join(json.dumps(_plain(case), sort_keys=True, allow_nan=False) for case in cases)
+    write_text(path, f'{{"cases": [\n{lines}\n],\n"schema": "{SCHEMA}"}}\n')
+    arrays = {
+        f"{case['id']}/{key}": np.asarray(value)
+        for case in cases
+        for key, value in sorted(case.items())
+        if not isinstance(value, str)
+    }
+    write_npz(path.with_suffix(".npz"), {"schema": np.array(SCHEMA), **arrays}, compressed=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return "-Infinity" if value == -np.inf else value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``rbst vectors``."""
+    parser.add_argument("--out", required=True, metavar="FILE.json", help="where to write")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the vectors and say where."""
+    write_vectors(arguments.out)
+    path = Path(arguments.out)
+    print(f"wrote {path} and {path.with_suffix('.npz')}")
+    return 0

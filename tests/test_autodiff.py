@@ -1,0 +1,286 @@
+"""Estimators as nodes of an autograd graph, the surrogate objective, and single estimates."""
+
+import autograd
+import autograd.numpy as np
+import numpy
+import pytest
+from oracles import (
+    ANY_ARITY,
+    NAMES,
+    UNBIASED,
+    affordable,
+    assert_mean,
+    assert_same_mean,
+    quadratic,
+)
+
+from rbst import (
+    Estimator,
+    estimate_gradient,
+    exact_gradient,
+    get_estimator,
+    log_probability,
+    objective,
+    softmax,
+    stochastic_node,
+    straight_through,
+)
+from rbst.categorical import softmax_vjp
+
+LOGITS = numpy.array([[0.4, -0.3], [1.0, 0.2]])
+ONCE = [name for name in NAMES if get_estimator(name).evaluates != "several"]
+SEVERAL = Estimator("twice", "several", estimate=lambda f, logits, rng: 0 * logits + f(logits)[0])
+
+
+def generator(seed=0):
+    return numpy.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_forward_value(name):
+    point = stochastic_node(
+        numpy.broadcast_to(LOGITS, (50, 2, 2)), get_estimator(name), generator()
+    )
+    numpy.testing.assert_allclose(point.sum(axis=-1), 1)
+    inside = get_estimator(name).evaluates == "inside"
+    assert ((point > 0) & (point < 1)).all() if inside else set(numpy.unique(point)) == {0, 1}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ONCE)
+def test_backward_is_the_estimator(name, dtype):
+    """A loss with gradient g at the point gets the pull-back of g, and zero for a score function."""
+    estimator = get_estimator(name, tau=0.7)
+    logits = numpy.broadcast_to(LOGITS, (5, 2, 2)).astype(dtype)
+    g = generator(1).normal(size=logits.shape)
+    gradient = autograd.grad(lambda x: np.sum(g * stochastic_node(x, estimator, generator())))
+    if estimator.evaluates == "cost-only":
+        with pytest.warns(UserWarning, match="independent of input"):
+            numpy.testing.assert_array_equal(gradient(logits), 0)
+        return
+    rng = generator()
+    _, sample = estimator.sample(logits, rng)
+    backward_rng = numpy.random.Generator(numpy.random.PCG64(int(rng.integers(2**63))))
+    expected = estimator.pull_back(logits, sample, g, backward_rng)
+    assert gradient(logits).dtype == dtype
+    numpy.testing.assert_array_equal(gradient(logits), expected)
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_the_order_of_the_backward_pass_changes_nothing(name):
+    estimator = get_estimator(name, tau=0.7)
+
+    def loss(logits, order):
+        rng = generator()
+        points = [stochastic_node(logits, estimator, rng) for _ in range(3)]
+        costs = [(k + 1) * np.sum(points[k] ** 2 * LOGITS) for k in range(3)]
+        return 0 * np.sum(logits) + sum(costs[k] for k in order)
+
+    one, other = (autograd.grad(loss)(LOGITS, order) for order in ([0, 1, 2], [2, 0, 1]))
+    numpy.testing.assert_allclose(one, other, rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["st-gs", "gr-mc10", "gs"])
+def test_a_second_backward_pass_draws_the_same(name):
+    """So the rows of a Jacobian belong to one linear map: g' J g with the same draws for each row."""
+    estimator = get_estimator(name, tau=0.7)
+    logits = LOGITS[0]
+    jacobian = autograd.jacobian(lambda x: stochastic_node(x, estimator, generator()))(logits)
+    g = numpy.array([1.0, -2.0])
+    gradient = autograd.grad(lambda x: np.sum(g * stochastic_node(x, estimator, generator())))
+    numpy.testing.assert_allclose(gradient(logits), g @ jacobian, atol=1e-14)
+
+
+def test_forward_draws_do_not_depend_on_what_the_backward_pass_needs():
+    states, points = [], []
+    for name in ("st", "st-gs", "gr-mc100", "reinforce"):
+        rng = generator()
+        points.append(stochastic_node(LOGITS, get_estimator(name), rng))
+        states.append(rng.bit_generator.state)
+    assert all(state == states[0] for state in states)
+    for point in points:
+        numpy.testing.assert_array_equal(point, points[0])
+
+
+def test_a_node_refuses_an_estimator_of_several_evaluations():
+    with pytest.raises(
+        ValueError, match=r"'twice' evaluates f at several points.*estimate_gradient"
+    ):
+        stochastic_node(LOGITS, SEVERAL, generator())
+
+
+def test_log_probability_in_a_graph_is_that_of_the_package():
+    D = numpy.eye(2)
+    gradient = autograd.grad(lambda x: np.sum(log_probability(x, D)))(LOGITS)
+    numpy.testing.assert_allclose(gradient, D - softmax(LOGITS), atol=1e-15)
+
+
+# --- objective ------------------------------------------------------------------------------------------
+
+
+def per_example_gradients(name, examples, baseline=0.0, seed=0):
+    """One training step on ``examples`` copies of LOGITS: the gradients, one for each example."""
+    estimator = get_estimator(name, tau=0.7)
+
+    def loss(logits):
+        point = stochastic_node(logits, estimator, generator(seed))
+        cost = quadratic(point)
+        return objective(estimator, cost, 0.0, [(logits, point)], baseline)
+
+    copies = numpy.broadcast_to(LOGITS, (examples, 2, 2)).copy()
+    return examples * autograd.grad(loss)(copies)
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_a_training_loop_swaps_estimators_by_name(name):
+    """The same loop and the same loss give each estimator its own mean gradient."""
+    draws = affordable(name, 10**5)
+    gradients = per_example_gradients(name, draws)
+    copies = numpy.broadcast_to(LOGITS, (draws, 2, 2))
+    oracle = estimate_gradient(get_estimator(name, tau=0.7), quadratic, copies, generator(1))
+    assert_same_mean(gradients, oracle)
+
+
+@pytest.mark.parametrize("name", sorted(set(UNBIASED) & set(ONCE)))
+@pytest.mark.parametrize("baseline", [0.0, 0.8])
+def test_the_surrogate_term_has_the_exact_gradient(name, baseline):
+    assert_mean(per_example_gradients(name, 10**5, baseline), exact_gradient(quadratic, LOGITS))
+
+
+def test_a_cost_only_estimator_has_no_gradient_without_the_surrogate_term():
+    estimator = get_estimator("reinforce")
+
+    def loss(logits):
+        return np.mean(quadratic(stochastic_node(logits, estimator, generator()))) + 0 * np.sum(
+            logits
+        )
+
+    numpy.testing.assert_array_equal(autograd.grad(loss)(LOGITS[None]), 0)
+
+
+@pytest.mark.parametrize("name", ["st", "reinforce", "gs"])
+def test_the_value_of_the_objective_is_the_mean_cost(name):
+    cost, direct = numpy.array([1.0, 4.0]), numpy.array([0.5, 1.5])
+    D = numpy.broadcast_to(numpy.eye(2), (2, 2, 2))
+    logits = numpy.broadcast_to(LOGITS, (2, 2, 2))
+    assert objective(get_estimator(name), cost, direct, [(logits, D)], 7.0) == pytest.approx(3.5)
+    assert objective(get_estimator(name), cost, 1.0, [(logits, D)], 7.0) == pytest.approx(3.5)
+
+
+@pytest.mark.parametrize("name", ["st", "reinforce"])
+def test_the_direct_term_is_differentiated_and_not_scored(name):
+    D = numpy.broadcast_to(numpy.eye(2), (3, 2, 2))
+
+    def loss(logits):
+        direct = np.sum(logits**2, axis=(1, 2))
+        return objective(get_estimator(name), numpy.zeros(3), direct, [(logits, D)])
+
+    logits = generator().normal(size=(3, 2, 2))
+    numpy.testing.assert_allclose(autograd.grad(loss)(logits), 2 * logits / 3)
+
+
+def test_a_cost_that_depends_on_parameters_keeps_that_gradient():
+    """The gradient with respect to a decoder flows through the cost, beside the surrogate term."""
+    D = numpy.eye(2)[None]
+
+    def loss(weight):
+        cost = weight * np.array([3.0])
+        return objective(get_estimator("reinforce"), cost, 0.0, [(LOGITS[None], D)], 1.0)
+
+    assert autograd.grad(loss)(2.0) == pytest.approx(3.0)
+
+
+def test_log_probabilities_of_all_draws_add_up():
+    D = numpy.eye(2)[None]
+
+    def loss(logits, pairs):
+        return objective(get_estimator("reinforce"), numpy.array([2.0]), 0.0, pairs(logits), 0.5)
+
+    once = autograd.grad(loss)(LOGITS[None], lambda logits: [(logits, D)])
+    apart = autograd.grad(loss)(
+        LOGITS[None], lambda logits: [(logits[:, 0], D[:, 0]), (logits[:, 1], D[:, 1])]
+    )
+    numpy.testing.assert_allclose(once, 1.5 * (D - softmax(LOGITS)), atol=1e-15)
+    numpy.testing.assert_allclose(apart, once)
+
+
+def test_float32_logits_keep_a_float32_gradient_beside_float64_costs():
+    D = numpy.eye(2, dtype=numpy.float32)[None]
+
+    def loss(logits):
+        return objective(get_estimator("reinforce"), numpy.array([2.0]), 0.0, [(logits, D)])
+
+    assert autograd.grad(loss)(LOGITS[None].astype(numpy.float32)).dtype == numpy.float32
+
+
+@pytest.mark.parametrize("cost", [numpy.zeros((3, 1)), numpy.zeros((3, 2)), numpy.float64(1)])
+def test_objective_wants_one_cost_an_example(cost):
+    D = numpy.broadcast_to(numpy.eye(2), (3, 2, 2))
+    with pytest.raises(
+        ValueError, match=r"cost must have one entry for each example .*\(3,\), got"
+    ):
+        objective(get_estimator("reinforce"), cost, 0.0, [(numpy.zeros((3, 2, 2)), D)])
+
+
+# --- estimate_gradient, and estimators of one's own -----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ANY_ARITY)
+def test_a_derivative_that_is_handed_in_replaces_autograd(name):
+    logits = generator().normal(size=(6, 2, 3))
+    one, other = (
+        estimate_gradient(get_estimator(name, tau=0.7), quadratic, logits, generator(), df_dD=df)
+        for df in (None, autograd.elementwise_grad(quadratic))
+    )
+    numpy.testing.assert_array_equal(one, other)
+
+
+def test_cost_only_estimators_never_ask_for_a_derivative():
+    def f(D):
+        assert type(D) is numpy.ndarray
+        return (D[..., 0] > 0).sum(axis=-1)
+
+    def forbidden(D):
+        raise AssertionError
+
+    gradient = estimate_gradient(
+        get_estimator("reinforce"), f, LOGITS, generator(), df_dD=forbidden
+    )
+    assert gradient.shape == LOGITS.shape
+
+
+def test_an_estimator_of_ones_own_works_everywhere():
+    def pull_back(logits, D, g, rng):
+        return straight_through(logits, D, g) / 2 + 0 * rng.random()
+
+    half = Estimator("half", "corner", pull_back)
+    g = numpy.array([1.0, 3.0])
+    expected = softmax_vjp(softmax(LOGITS), g) / 2
+
+    def f(D):
+        return np.sum(D * g, axis=(-2, -1))
+
+    numpy.testing.assert_allclose(estimate_gradient(half, f, LOGITS, generator()), expected)
+
+    def loss(logits):
+        D = stochastic_node(logits, half, generator())
+        return objective(half, f(D), 0.0, [(logits, D)])
+
+    numpy.testing.assert_allclose(autograd.grad(loss)(LOGITS[None]), expected[None])
+
+
+def test_an_estimator_of_several_evaluations_evaluates_f_itself():
+    gradient = estimate_gradient(SEVERAL, lambda D: numpy.ones(2), LOGITS, generator())
+    numpy.testing.assert_array_equal(gradient, 1)
+
+
+def test_logits_of_one_variable_get_an_axis_first():
+    with pytest.raises(
+        ValueError, match=r"\(\.\.\., L, n\), got \(2,\); give one variable as logits\["
+    ):
+        estimate_gradient(get_estimator("st"), quadratic, LOGITS[0], generator())
+
+
+def test_costs_of_the_wrong_shape_are_refused():
+    with pytest.raises(ValueError, match=r"f must map .* sum over the last two axes"):
+        estimate_gradient(get_estimator("reinforce"), lambda D: D.sum(axis=-1), LOGITS, generator())

@@ -1,0 +1,371 @@
+"""Bad input: what was wanted, what came, and a cure, before any work is done.
+
+Each row of the table is a call and the three parts of its message. The functions that share a check share
+its rows.
+"""
+
+import re
+
+import numpy as np
+import pytest
+from oracles import quadratic
+
+import rbst
+from rbst import Estimator, RunningMean, get_estimator
+from rbst.estimators import contract
+from rbst.estimators.relaxed import sample_contraction
+
+RNG = np.random.default_rng(0)
+THETA, D, G = np.zeros(3), np.eye(3)[0], np.ones(3)
+THETA_2, D_2, G_2 = np.zeros(2), np.eye(2)[0], np.ones(2)
+INF = np.inf
+
+
+def gumbel_rao(logits=THETA, D=D, g=G, **changes):
+    return rbst.gumbel_rao(logits, D, g, **({"tau": 0.5, "num_samples": 2, "rng": RNG} | changes))
+
+
+# Functions of logits, and of the arguments that go with them.
+OF_LOGITS = {
+    "softmax": rbst.softmax,
+    "log_softmax": rbst.log_softmax,
+    "sample_categorical": lambda logits: rbst.sample_categorical(logits, RNG),
+    "sample_gumbels": lambda logits: rbst.sample_gumbels(logits, RNG),
+    "sample_gumbel_softmax": lambda logits: rbst.sample_gumbel_softmax(logits, tau=1, rng=RNG),
+    "conditional_gumbels": lambda logits: rbst.conditional_gumbels(logits, D, np.ones((1, 3))),
+    "rejection_gumbels": lambda logits: rbst.rejection_gumbels(logits, D, num_samples=1, rng=RNG),
+    "log_probability": lambda logits: rbst.log_probability(logits, D),
+    "straight_through": lambda logits: rbst.straight_through(logits, D, G),
+    "st_gumbel_softmax": lambda logits: rbst.st_gumbel_softmax(logits, D, G, tau=1, rng=RNG),
+    "gumbel_rao": gumbel_rao,
+    "gumbel_softmax": lambda logits: rbst.gumbel_softmax(logits, np.full(3, 1 / 3), G, tau=1),
+    "foust": lambda logits: rbst.foust(logits, D, G),
+    "score_function": lambda logits: rbst.score_function(logits, D, 1.0),
+    "exact_expectation": lambda logits: rbst.exact_expectation(quadratic, logits),
+    "exact_gradient": lambda logits: rbst.exact_gradient(quadratic, logits),
+    "stochastic_node": lambda logits: rbst.stochastic_node(logits, get_estimator("st"), RNG),
+    "estimate_gradient": lambda logits: rbst.estimate_gradient(
+        get_estimator("st"), quadratic, logits, RNG
+    ),
+}
+OF_D = {
+    "conditional_gumbels": lambda D: rbst.conditional_gumbels(THETA, D, np.ones((1, 3))),
+    "rejection_gumbels": lambda D: rbst.rejection_gumbels(THETA, D, num_samples=1, rng=RNG),
+    "log_probability": lambda D: rbst.log_probability(THETA, D),
+    "straight_through": lambda D: rbst.straight_through(THETA, D, G),
+    "st_gumbel_softmax": lambda D: rbst.st_gumbel_softmax(THETA, D, G, tau=1, rng=RNG),
+    "gumbel_rao": lambda D: gumbel_rao(D=D),
+    "score_function": lambda D: rbst.score_function(THETA, D, 1.0),
+}
+OF_GRADIENT = {
+    "straight_through": lambda g: rbst.straight_through(THETA, D, g),
+    "st_gumbel_softmax": lambda g: rbst.st_gumbel_softmax(THETA, D, g, tau=1, rng=RNG),
+    "gumbel_rao": lambda g: gumbel_rao(g=g),
+    "gumbel_softmax": lambda g: rbst.gumbel_softmax(THETA, np.full(3, 1 / 3), g, tau=1),
+    "foust": lambda g: rbst.foust(THETA_2, D_2, g),
+}
+OF_TAU = {
+    "softmax": lambda tau: rbst.softmax(THETA, tau),
+    "straight_through": lambda tau: rbst.straight_through(THETA, D, G, tau=tau),
+    "st_gumbel_softmax": lambda tau: rbst.st_gumbel_softmax(THETA, D, G, tau=tau, rng=RNG),
+    "gumbel_rao": lambda tau: gumbel_rao(tau=tau),
+    "sample_gumbel_softmax": lambda tau: rbst.sample_gumbel_softmax(THETA, tau=tau, rng=RNG),
+    "gumbel_softmax": lambda tau: rbst.gumbel_softmax(THETA, np.full(3, 1 / 3), G, tau=tau),
+    "get_estimator": lambda tau: get_estimator("reinforce", tau=tau),
+}
+OF_RNG = {
+    "sample_categorical": lambda rng: rbst.sample_categorical(THETA, rng),
+    "sample_gumbels": lambda rng: rbst.sample_gumbels(THETA, rng),
+    "sample_gumbel_softmax": lambda rng: rbst.sample_gumbel_softmax(THETA, tau=1, rng=rng),
+    "rejection_gumbels": lambda rng: rbst.rejection_gumbels(THETA, D, num_samples=1, rng=rng),
+    "st_gumbel_softmax": lambda rng: rbst.st_gumbel_softmax(THETA, D, G, tau=1, rng=rng),
+    "gumbel_rao": lambda rng: gumbel_rao(rng=rng),
+    "stochastic_node": lambda rng: rbst.stochastic_node(THETA, get_estimator("st"), rng),
+    "estimate_gradient": lambda rng: rbst.estimate_gradient(
+        get_estimator("st"), quadratic, THETA[None], rng
+    ),
+}
+
+
+def assert_rejects(call, argument, error, wanted, came, cure):
+    with pytest.raises(error) as caught:
+        call(argument)
+    message = str(caught.value)
+    for part in (wanted, came, cure):
+        assert part in message
+    # One sentence of what was wanted and what came, a semicolon, and a cure.
+    assert re.search(r"got .*;", message, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("call", OF_LOGITS.values(), ids=OF_LOGITS)
+@pytest.mark.parametrize(
+    ("logits", "error", "wanted", "came", "cure"),
+    [
+        (np.arange(3), TypeError, "float32 or float64", "int64", "astype"),
+        ([1, 2, 3], TypeError, "float32 or float64", "int64", "astype"),
+        (np.zeros(3, np.float16), TypeError, "float32 or float64", "float16", "astype"),
+        (np.zeros(3, complex), TypeError, "float32 or float64", "complex128", "astype"),
+        (np.array([0.0, np.nan, 1.0]), ValueError, "finite or -inf", "NaN", "diverged"),
+        (np.array([0.0, INF, 1.0]), ValueError, "finite or -inf", "+inf", "-inf and the others"),
+        (np.full(3, -INF), ValueError, "finite entry", "nothing but -inf", "leave at least one"),
+        (
+            np.array([[0.0, 1.0], [-INF, -INF]]),
+            ValueError,
+            "each row",
+            "-inf",
+            "leave at least one",
+        ),
+        (np.float64(1.0), ValueError, "(..., n)", "()", "one variable has shape (n,)"),
+        (np.zeros((2, 0)), ValueError, "n >= 1", "(2, 0)", "one variable has shape (n,)"),
+    ],
+)
+def test_logits(call, logits, error, wanted, came, cure):
+    assert_rejects(call, logits, error, wanted, came, cure)
+
+
+@pytest.mark.parametrize("call", OF_D.values(), ids=OF_D)
+@pytest.mark.parametrize(
+    ("D", "wanted", "came", "cure"),
+    [
+        (np.array([0.5, 0.5, 0.0]), "one-hot", "not a single 1", "sample_categorical"),
+        (np.array([1.0, 1.0, 0.0]), "one-hot", "not a single 1", "sample_categorical"),
+        (np.array([1.0, 1.0, -1.0]), "one-hot", "not a single 1", "sample_categorical"),
+        (np.array([2.0, 0.0, 0.0]), "one-hot", "not a single 1", "sample_categorical"),
+        (np.zeros(3), "one-hot", "not a single 1", "sample_categorical"),
+        (np.array([np.nan, 1.0, 0.0]), "one-hot", "not a single 1", "sample_categorical"),
+        (np.eye(2)[0], "shape of logits, (3,)", "(2,)", "broadcast"),
+        (np.eye(3)[:1], "shape of logits, (3,)", "(1, 3)", "broadcast"),
+        (np.int64(0), "shape of logits, (3,)", "()", "broadcast"),
+    ],
+)
+def test_D(call, D, wanted, came, cure):
+    assert_rejects(call, D, ValueError, wanted, came, cure)
+
+
+def test_D_on_an_impossible_category():
+    logits = np.array([0.0, -INF, 1.0])
+    D = np.eye(3)[1]
+    for call in (
+        lambda D: rbst.straight_through(logits, D, G),
+        lambda D: gumbel_rao(logits, D),
+        lambda D: rbst.score_function(logits, D, 1.0),
+        lambda D: rbst.log_probability(logits, D),
+        lambda D: rbst.conditional_gumbels(logits, D, np.ones((1, 3))),
+    ):
+        assert_rejects(call, D, ValueError, "positive probability", "logit is -inf", "same logits")
+
+
+@pytest.mark.parametrize("call", OF_GRADIENT.values(), ids=OF_GRADIENT)
+@pytest.mark.parametrize("shape", [(), (4,), (1, 3), (3, 1)])
+def test_gradient(call, shape):
+    assert_rejects(
+        call, np.ones(shape), ValueError, "df_dD must have the shape", str(shape), "broadcast"
+    )
+
+
+@pytest.mark.parametrize("call", OF_TAU.values(), ids=OF_TAU)
+@pytest.mark.parametrize(
+    ("tau", "error", "wanted", "came", "cure"),
+    [
+        (0, ValueError, "positive", "got 0.0", "zgr"),
+        (0.0, ValueError, "positive", "got 0.0", "zgr"),
+        (-1.0, ValueError, "positive", "got -1.0", "0.5"),
+        (np.nan, ValueError, "positive", "got nan", "0.5"),
+        (INF, ValueError, "finite", "got inf", "0.5"),
+        (1e-40, ValueError, "between 1e-30 and 1e30", "got 1e-40", "0.5"),
+        ("1", TypeError, "a positive number", "got str", "float"),
+        (None, TypeError, "a positive number", "got NoneType", "float"),
+        (True, TypeError, "a positive number", "got bool", "float"),
+        (np.ones(3), TypeError, "a positive number", "got ndarray", "float"),
+    ],
+)
+def test_tau(call, tau, error, wanted, came, cure):
+    assert_rejects(call, tau, error, wanted, came, cure)
+
+
+@pytest.mark.parametrize("call", OF_RNG.values(), ids=OF_RNG)
+@pytest.mark.parametrize(
+    "rng", [None, 0, np.random, np.random.RandomState(0), np.random.default_rng]
+)
+def test_rng(call, rng):
+    name = type(rng).__name__
+    assert_rejects(
+        call, rng, TypeError, "numpy.random.Generator", f"got {name}", "default_rng(seed)"
+    )
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda K: gumbel_rao(num_samples=K),
+        lambda K: rbst.rejection_gumbels(THETA, D, num_samples=K, rng=RNG),
+    ],
+    ids=["gumbel_rao", "rejection_gumbels"],
+)
+@pytest.mark.parametrize(
+    ("K", "error", "cure"),
+    [
+        (0, ValueError, "K = 1 is"),
+        (-3, ValueError, "K = 1 is"),
+        (2.0, TypeError, "as an int"),
+        (True, TypeError, "as an int"),
+        ("10", TypeError, "as an int"),
+    ],
+)
+def test_num_samples(call, K, error, cure):
+    assert_rejects(call, K, error, ">= 1", f"got {K!r}", cure)
+
+
+def with_exponentials(E):
+    return gumbel_rao(exponentials=E, num_samples=None, rng=None)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [with_exponentials, lambda E: rbst.conditional_gumbels(THETA, D, E)],
+    ids=["gumbel_rao", "conditional_gumbels"],
+)
+@pytest.mark.parametrize(
+    ("E", "wanted", "came", "cure"),
+    [
+        (np.ones(3), "(K, 3)", "(3,)", "leading axis"),
+        (np.ones((3, 2)), "(K, 3)", "(3, 2)", "leading axis"),
+        (np.ones((2, 1, 3)), "(K, 3)", "(2, 1, 3)", "leading axis"),
+        (np.ones((0, 3)), "at least one sample", "K = 0", "draw K >= 1"),
+        (np.array([[1.0, -1.0, 1.0]]), "finite and >= 0", "negative", "standard_exponential"),
+        (np.array([[1.0, np.nan, 1.0]]), "finite and >= 0", "NaN", "standard_exponential"),
+        (np.array([[1.0, INF, 1.0]]), "finite and >= 0", "infinite", "standard_exponential"),
+    ],
+)
+def test_exponentials(call, E, wanted, came, cure):
+    assert_rejects(call, E, ValueError, wanted, came, cure)
+
+
+def test_one_source_of_noise():
+    E = np.ones((2, 3))
+    with pytest.raises(ValueError, match=r"num_samples and rng, or exponentials .*, got both"):
+        gumbel_rao(exponentials=E)
+    with pytest.raises(ValueError, match=r"num_samples and rng, or exponentials .*, got neither"):
+        rbst.gumbel_rao(THETA, D, G, tau=0.5)
+    with pytest.raises(TypeError, match=r"rng must be a numpy\.random\.Generator"):
+        rbst.gumbel_rao(THETA, D, G, tau=0.5, num_samples=2)
+
+
+@pytest.mark.parametrize(
+    "S", [np.array([0.5, 0.6, 0.0]), np.array([1.5, -0.5, 0.0]), np.full(3, np.nan)]
+)
+def test_relaxed_sample_off_the_simplex(S):
+    assert_rejects(
+        lambda S: rbst.gumbel_softmax(THETA, S, G, tau=1),
+        S,
+        ValueError,
+        "on the simplex",
+        "got rows",
+        "sample_gumbel_softmax",
+    )
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda D: rbst.foust(THETA, D, G),
+        lambda D: sample_contraction(D, RNG),
+        lambda D: rbst.stochastic_node(THETA, get_estimator("foust"), RNG),
+    ],
+    ids=["foust", "sample_contraction", "stochastic_node"],
+)
+def test_foust_takes_two_categories(call):
+    assert_rejects(call, D, ValueError, "Boolean variables of shape (..., 2)", "(3,)", "gr or zgr")
+
+
+def test_contract_stays_on_the_simplex():
+    point = contract(np.eye(2), np.array([0.25, 1.0]))
+    np.testing.assert_allclose(point, [[0.625, 0.375], [0, 1]])
+
+
+@pytest.mark.parametrize("cost", [np.ones(4), np.ones((2, 1)), np.ones((5, 2))])
+def test_cost_of_the_wrong_shape(cost):
+    logits = np.zeros((2, 3))
+    assert_rejects(
+        lambda cost: rbst.score_function(logits, np.eye(2, 3), cost),
+        cost,
+        ValueError,
+        "broadcast to logits.shape[:-1] = (2,)",
+        str(cost.shape),
+        "cost[..., None]",
+    )
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.0, 2, np.nan])
+def test_decay(decay):
+    assert_rejects(RunningMean, decay, ValueError, "[0, 1)", f"got {decay}", "0.99 is the default")
+
+
+# --- The registry ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("st-gz", "did you mean 'st-gs'?"),
+        ("reinforced", "did you mean 'reinforce'?"),
+        ("foost", "did you mean 'foust'?"),
+        ("gr-mc", "did you mean 'gr-mcK' with a number K >= 1, such as 'gr-mc10'?"),
+        ("gr-mcK", "'gr-mcK' with a number K >= 1"),
+        ("gr-mc-5", "'gr-mcK' with a number K >= 1"),
+        ("gr-mc1.5", "'gr-mcK' with a number K >= 1"),
+        ("", "Known:"),
+        ("something else entirely", "Known:"),
+        (None, "Known:"),
+        (3, "Known:"),
+    ],
+)
+def test_an_unknown_name_lists_the_known_and_suggests_the_nearest(name, nearest):
+    with pytest.raises(ValueError, match="unknown estimator") as caught:
+        get_estimator(name)
+    message = str(caught.value)
+    assert repr(name) in message
+    assert nearest in message
+    known = message.split("Known: ")[1].split(", ")
+    assert {"st", "foust", "st-gs", "gs", "reinforce", "gr-mcK"} <= set(known)
+
+
+def test_gr_mc0():
+    with pytest.raises(ValueError, match=r">= 1, got 0; K = 1 is st_gumbel_softmax"):
+        get_estimator("gr-mc0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (
+            {"evaluates": "everywhere"},
+            ["evaluates must be one of corner, inside", "'everywhere'", "where"],
+        ),
+        ({"evaluates": "corner"}, ["'corner' needs pull_back", "got None", "pass a function"]),
+        ({"evaluates": "several"}, ["'several' needs estimate", "got None", "pass a function"]),
+    ],
+)
+def test_an_estimator_that_cannot_work_is_refused_when_it_is_made(arguments, parts):
+    with pytest.raises(ValueError, match="got") as caught:
+        Estimator("mine", **arguments)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_nothing_is_computed_before_the_input_is_checked():
+    def never(D):
+        raise AssertionError
+
+    state = RNG.bit_generator.state
+    estimator = get_estimator("st")
+    for logits, rng in ((np.zeros((1, 2), int), RNG), (np.zeros((1, 2)), None), (np.zeros(2), RNG)):
+        with pytest.raises((TypeError, ValueError)):
+            rbst.estimate_gradient(estimator, never, logits, rng)
+    with pytest.raises(ValueError, match="tau"):
+        rbst.sample_gumbel_softmax(THETA, tau=0, rng=RNG)
+    with pytest.raises(ValueError, match="outcomes"):
+        rbst.exact_expectation(never, np.zeros((30, 2)))
+    with pytest.raises(ValueError, match="one-hot"):
+        gumbel_rao(D=np.zeros(3))
+    assert RNG.bit_generator.state == state

@@ -1,0 +1,253 @@
+"""The command line as a user meets it: help, errors of one line, results on the disk, resuming."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rbst
+from rbst.cli import COMMANDS, main
+from rbst.estimators.registry import ESTIMATORS
+
+SMALL = ("--bits", "4", "--arity", "2", "--hidden", "6", "--iterations", "30")
+
+
+def run(*words):
+    return main(["vae", *map(str, words)])
+
+
+def outcome(out: Path) -> list[dict]:
+    """The runs of an experiment without what the clock says."""
+    runs = json.loads((out / "results.json").read_text())["runs"]
+    for result in runs:
+        del result["milliseconds_per_iteration"]
+    return runs
+
+
+def test_version_and_help_of_the_installed_command():
+    for word, expected in (("--version", f"rbst {rbst.__version__}"), ("--help", "commands:")):
+        done = subprocess.run(
+            [sys.executable, "-m", "rbst", word], capture_output=True, text=True, check=True
+        )
+        assert expected in done.stdout
+        assert done.stderr == ""
+
+
+def test_help_names_every_command_and_no_command_prints_it(capsys):
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+
+
+def test_help_of_vae_says_each_default_once(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run("--help")
+    assert exit_.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(default: 24 for digits, 240 for mnist)" in text
+    assert "(default: st st-gs gs reinforce gr-mc10 gr-mc100)" in text
+    assert "None" not in text
+    assert "False" not in text
+    assert not re.search(r"\(default[^)]*\) \(default", text)
+
+
+def test_the_list_of_estimators(capsys):
+    assert main(["estimators"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(entry.name in lines for entry in ESTIMATORS)
+    for title in ("equation", "bias", "evaluations", "source"):
+        assert sum(line.startswith(f"    {title} ") for line in lines) == len(ESTIMATORS)
+
+
+def test_a_quick_run_leaves_numbers_and_figures(tmp_path, capsys):
+    out = tmp_path / "quick"
+    assert run("--quick", "--estimator", "st-gs", "--estimator", "gs", "--out", out) == 0
+    printed = capsys.readouterr().out
+    table = {line.split()[0]: line.split() for line in printed.splitlines() if line}
+    assert "estimator  test bound M=1  M=100  ms/iteration  log10 trace" in printed
+    assert str(out) in printed
+
+    config = json.loads((out / "config.json").read_text())
+    assert config["version"] == rbst.__version__
+    assert (config["estimators"], config["iterations"]) == (["st-gs", "gs"], 100)
+    results = json.loads((out / "results.json").read_text())
+    assert [result["estimator"] for result in results["runs"]] == ["st-gs", "gs"]
+    for result in results["runs"]:
+        # A hundred steps take the bound well below the start; more samples make it tighter.
+        assert result["test_bound"] < result["test_bound_1"] < result["curves"]["valid_bound"][0]
+        assert table[result["estimator"]][1] == f"{result['test_bound_1']:.2f}"
+    for name in ("curves.png", "reconstructions.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    assert not list(out.rglob("*.part*"))
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run(*SMALL, "--estimator", "st-gs", "--seed", seed, "--out", tmp_path / name)
+    assert outcome(tmp_path / "a") == outcome(tmp_path / "b")
+    bounds = {outcome(tmp_path / name)[0]["test_bound"] for name in "ac"}
+    assert len(bounds) == 2
+
+
+def test_several_seeds_have_standard_errors_in_the_table(tmp_path, capsys):
+    run(*SMALL, "--estimator", "st", "--seeds", 2, "--out", tmp_path / "out")
+    assert capsys.readouterr().out.count("±") == 4
+    assert [result["seed"] for result in outcome(tmp_path / "out")] == [0, 1]
+
+
+def test_every_estimator_starts_from_the_same_parameters_and_minibatches(tmp_path):
+    # With a learning rate that moves nothing, what is left of the curves is the common start.
+    names = [word for name in ("st", "gs", "reinforce") for word in ("--estimator", name)]
+    run(*SMALL, *names, "--learning-rate", "1e-30", "--out", tmp_path / "out")
+    curves = [result["curves"]["valid_bound"] for result in outcome(tmp_path / "out")]
+    assert curves[0] == curves[1] == curves[2]
+
+
+# Resuming.
+
+
+def test_resuming_a_finished_experiment_repeats_its_table(tmp_path, capsys):
+    out = tmp_path / "out"
+    run(*SMALL, "--estimator", "st-gs", "--out", out)
+    first, before = capsys.readouterr().out, outcome(out)
+    assert run("--resume", "--out", out) == 0
+    assert capsys.readouterr().out == first
+    assert outcome(out) == before
+
+
+def test_resume_does_only_what_is_missing(tmp_path):
+    out = tmp_path / "out"
+    run(*SMALL, "--estimator", "st", "--estimator", "st-gs", "--out", out)
+    before = outcome(out)
+    kept = (out / "st-seed0" / "result.json").stat().st_mtime_ns
+    for path in (out / "st-gs-seed0").iterdir():
+        path.unlink()
+    assert run("--resume", "--out", out, "--bits", 4) == 0
+    assert outcome(out) == before
+    assert (out / "st-seed0" / "result.json").stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--tau", "0.25"), ("--bits", "24"), ("--estimator", "gs")]
+)
+def test_options_that_contradict_the_experiment_are_refused(tmp_path, capsys, option, value):
+    out = tmp_path / "out"
+    run(*SMALL, "--estimator", "st", "--out", out)
+    capsys.readouterr()
+    assert run("--resume", "--out", out, option, value) == 2
+    assert "was started with" in one_line(capsys)
+
+
+# Errors: one line on standard error, exit status 2, and nothing on the disk.
+
+
+def one_line(capsys) -> str:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert len(lines) == 1, captured.err
+    assert "Traceback" not in captured.err
+    return lines[0]
+
+
+BAD = {
+    "--bits 25": "must be a positive multiple of log2(arity) = 3, got 25; try 24",
+    "--bits 0": "try 3",
+    "--bits many": "invalid int value: 'many'",
+    "--arity 3": "--arity must be a power of 2, got 3; try 2, 4, 8 or 16",
+    "--arity 1": "must be a power of 2",
+    "--arity 0": "must be a power of 2",
+    "--estimator stgs": "did you mean 'st-gs'? Known: st,",
+    "--estimator gr-mc0": "num_samples must be >= 1, got 0",
+    "--estimator foust": "foust is for Boolean variables, got --arity 8; use 2",
+    "--tau 0": "tau must be positive and finite, got 0.0",
+    "--tau nan": "tau must be positive and finite, got nan",
+    "--tau -1": "tau must be positive and finite, got -1.0",
+    "--tau-final 0": "--tau-final must be positive and finite, got 0.0",
+    "--hidden 0": "--hidden must be one or more sizes >= 1",
+    "--batch-size 0": "--batch-size must be at least 1",
+    "--batch-size 1198": "at most the 1197 training images, got 1198",
+    "--iterations 0": "--iterations must be at least 1",
+    "--seeds 0": "--seeds must be at least 1",
+    "--seed -1": "--seed must be at least 0",
+    "--bound-samples 0": "--bound-samples must be at least 1",
+    "--learning-rate 0": "--learning-rate must be positive and finite",
+    "--learning-rate inf": "--learning-rate must be positive and finite",
+    "--learning-rate nan": "--learning-rate must be positive and finite",
+    "--momentum 1": "--momentum must be in [0, 1)",
+    "--momentum -0.1": "--momentum must be in [0, 1)",
+    "--dtype float16": "invalid choice: 'float16'",
+    "--data cifar": "invalid choice: 'cifar'",
+    "--checkpoint-every 0": "--checkpoint-every must be at least 1",
+    "--frobnicate": "unrecognized arguments: --frobnicate",
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_bad_options_are_one_line_before_any_work(words, tmp_path, capsys):
+    out = tmp_path / "out"
+    try:
+        status = run(*words.split(), "--out", out)
+    except SystemExit as exit_:
+        status = exit_.code
+    assert status == 2
+    assert BAD[words] in one_line(capsys)
+    assert not out.exists()
+
+
+def test_an_unknown_command_is_one_line(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["frobnicate"])
+    assert exit_.value.code == 2
+    assert "invalid choice: 'frobnicate'" in one_line(capsys)
+
+
+def test_an_existing_folder_is_refused_and_left_alone(tmp_path, capsys):
+    precious = tmp_path / "results.json"
+    precious.write_text("precious")
+    assert run(*SMALL, "--out", tmp_path) == 2
+    line = one_line(capsys)
+    assert "exists already and is never overwritten" in line
+    assert "--resume" in line
+    assert precious.read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+@pytest.mark.parametrize("place", ["file/out", "file"])
+def test_an_unwritable_folder_is_one_line(tmp_path, capsys, place):
+    # A file in the way stops every user; permissions do not stop an administrator.
+    (tmp_path / "file").write_text("in the way")
+    assert run(*SMALL, "--out", tmp_path / place) == 2
+    assert str(tmp_path / place) in one_line(capsys)
+
+
+def test_resume_without_an_experiment_is_one_line(tmp_path, capsys):
+    assert run("--resume") == 2
+    assert "--resume needs --out" in one_line(capsys)
+    assert run("--resume", "--out", tmp_path) == 2
+    assert "holds no config.json" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"nonsense": 1}', '{"bits": "many"}', '{"tau": -1}']
+)
+def test_resume_with_a_damaged_configuration_is_one_line(tmp_path, capsys, content):
+    (tmp_path / "config.json").write_text(content)
+    assert run("--resume", "--out", tmp_path) == 2
+    assert "config.json" in one_line(capsys)
+
+
+def test_resume_with_a_damaged_checkpoint_is_one_line_and_names_it(tmp_path, capsys):
+    out = tmp_path / "out"
+    run(*SMALL, "--estimator", "st", "--out", out)
+    (out / "st-seed0" / "result.json").unlink()
+    checkpoint = out / "st-seed0" / "checkpoint.npz"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    capsys.readouterr()
+    assert run("--resume", "--out", out) == 2
+    line = one_line(capsys)
+    assert str(checkpoint) in line
+    assert "delete it" in line

@@ -1,0 +1,102 @@
+"""The oracle itself, against explicit loops, closed forms and finite differences."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from oracles import linear, quadratic, quartic
+
+from rbst import exact_expectation, exact_gradient, softmax
+from rbst.categorical import softmax_vjp
+from rbst.enumeration import count_outcomes, enumerate_outcomes
+
+
+@pytest.mark.parametrize(("L", "n"), [(1, 1), (1, 4), (2, 3), (3, 2)])
+def test_outcomes_are_all_there_with_their_probabilities(L, n, rng):
+    logits = rng.normal(size=(L, n))
+    pi = softmax(logits)
+    seen = [
+        (tuple(outcome.argmax(axis=-1)), probability)
+        for D, p in enumerate_outcomes(logits)
+        for outcome, probability in zip(D, p, strict=True)
+    ]
+    assert [index for index, _ in seen] == list(product(range(n), repeat=L))
+    for index, probability in seen:
+        assert probability == pytest.approx(np.prod([pi[v, k] for v, k in enumerate(index)]))
+    assert sum(probability for _, probability in seen) == pytest.approx(1, abs=1e-14)
+
+
+@pytest.mark.parametrize("f", [linear, quadratic, quartic])
+@pytest.mark.parametrize(("L", "n"), [(1, 2), (1, 4), (2, 3), (3, 2)])
+def test_gradient_is_the_derivative_of_the_expectation(f, L, n, rng):
+    logits, direction = rng.normal(size=(2, L, n))
+    step = 1e-5 * direction
+    difference = (exact_expectation(f, logits + step) - exact_expectation(f, logits - step)) / 2e-5
+    gradient = exact_gradient(f, logits)
+    assert (gradient * direction).sum() == pytest.approx(difference, rel=1e-6, abs=1e-9)
+    np.testing.assert_allclose(gradient.sum(axis=-1), 0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("L", "n"), [(1, 4), (4, 3), (15, 2)])  # 2**15 outcomes are two blocks
+def test_linear_closed_form(L, n, rng):
+    logits, slopes = rng.normal(size=(2, L, n))
+
+    def f(D):
+        return (D * slopes).sum(axis=(-2, -1))
+
+    pi = softmax(logits)
+    assert exact_expectation(f, logits) == pytest.approx((pi * slopes).sum())
+    np.testing.assert_allclose(exact_gradient(f, logits), softmax_vjp(pi, slopes), atol=1e-12)
+
+
+def test_a_large_constant_in_f_costs_no_digits(rng):
+    logits = rng.normal(size=(2, 3))
+    shifted = exact_gradient(lambda D: linear(D) + 1e6, logits)
+    np.testing.assert_allclose(shifted, exact_gradient(linear, logits), atol=1e-9)
+
+
+def test_float32_logits_get_float64_probabilities_and_a_float32_gradient(rng):
+    logits = (64 * rng.normal(size=(2, 3))).astype(np.float32)
+    D, probability = next(enumerate_outcomes(logits))
+    assert (D.dtype, probability.dtype) == (np.float32, np.float64)
+    assert probability.sum() == pytest.approx(1, abs=1e-14)
+    assert exact_gradient(linear, logits).dtype == np.float32
+    np.testing.assert_allclose(
+        exact_gradient(linear, logits), exact_gradient(linear, logits.astype(np.float64)), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("shift", [-1000, 0, 1000])
+def test_impossible_categories_and_shifts(shift):
+    logits = np.array([[0.0, -np.inf, 1.0], [2.0, 0.0, -np.inf]]) + shift
+    pi = softmax(np.array([[0.0, -np.inf, 1.0], [2.0, 0.0, -np.inf]]))
+    slopes = np.outer([1, 2], [1, 2, 4])
+    np.testing.assert_allclose(exact_gradient(linear, logits), softmax_vjp(pi, slopes), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((24, 2), "16,777,216"), ((8, 10), "100,000,000"), ((3000, 2), "10..903")]
+)
+def test_too_many_outcomes_are_counted_and_refused(shape, size):
+    with pytest.raises(
+        ValueError, match=rf"{size} joint outcomes, .* fewer variables, or estimate"
+    ):
+        exact_gradient(linear, np.zeros(shape))
+
+
+def test_the_largest_problem_that_is_taken():
+    assert count_outcomes(np.zeros((7, 10))) == 10**7
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 2, 3)])
+def test_logits_are_variables_times_categories(shape):
+    with pytest.raises(ValueError, match=r"must have shape \(L, n\)"):
+        exact_expectation(linear, np.zeros(shape))
+
+
+@pytest.mark.parametrize("f", [lambda D: 1.0, lambda D: D.sum(axis=-1), lambda D: D.sum()])
+def test_costs_have_one_entry_an_outcome(f):
+    with pytest.raises(
+        ValueError, match=r"f must map one-hot arrays .* got .*; sum over the last two"
+    ):
+        exact_gradient(f, np.zeros((2, 3)))

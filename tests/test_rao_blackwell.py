@@ -1,0 +1,394 @@
+"""Exact conditional moments against integrals, sampling, refined grids and each other.
+
+The plain form at the top of this file uses the one-dimensional means at the probabilities themselves,
+with no expansion and a loop over nothing but the definition (9.10); on a refined grid it is the oracle
+of the tolerance. Statistical assertions take the largest of a stated number of standard errors; all
+seeds are fixed.
+"""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import logistic_moment
+from scipy.integrate import dblquad
+
+from rbst import (
+    conditional_covariance,
+    conditional_mean,
+    conditional_moments,
+    exact_gumbel_rao,
+    gumbel_rao,
+    log_softmax,
+    sample_gumbel_softmax,
+    zgr,
+)
+from rbst.categorical import one_hot, softmax, softmax_vjp
+from rbst.rao_blackwell import (
+    _build_table,
+    _nodes_of_s,
+    _nodes_of_t,
+    _race_means,
+    jacobian_moments,
+)
+
+THETA = np.array([0.3, -0.7, 1.1])
+G = np.array([1.0, 2.0, 4.0])
+TAUS = (1e-3, 1e-2, 0.1, 0.5, 1, 2, 10)
+
+
+def plain_mean(logits, D, g, tau, digits=32.0):
+    """(9.10) as it stands, for one variable: every category at every node, on a grid of its own."""
+    others = D == 0
+    n = len(logits)
+    scale = 1 + (n - 1) * n ** (-1 / tau)
+    log_t, weight_t = _nodes_of_t(tau, digits, scale)
+    s, weight_s = _nodes_of_s(digits, scale)
+    log_pi, d = log_softmax(logits)[others], (g - (g * D).sum())[others]
+    one_minus_phi, psi = _race_means(log_pi, log_t, s, tau, digits, order=1)
+    weight = np.outer(weight_t, weight_s) * np.exp(np.log1p(-one_minus_phi).sum(axis=0))
+    mean_w = psi / (1 - one_minus_phi)
+    sum_l, sum_l_d = 1 + mean_w.sum(axis=0), np.einsum("j,jts->ts", d, mean_w)
+    mean = np.zeros(n)
+    integrand = weight * mean_w * (d[:, None, None] * sum_l - sum_l_d)
+    mean[others] = integrand.sum(axis=(1, 2)) / tau
+    mean[D == 1] = -(weight * sum_l_d).sum() / tau
+    return mean
+
+
+def relative_error(mean, exact, g):
+    """Relative to the largest entry, or to 1e-12 of the largest of g where the mean is nothing."""
+    return np.abs(mean - exact).max() / max(np.abs(exact).max(), 1e-12 * np.abs(g).max())
+
+
+def problem(n, scale, likely, seed=0, dtype=np.float64):
+    """Logits at a scale, D the most or the least likely outcome, a gradient."""
+    rng = np.random.default_rng([seed, n, scale])
+    logits, g = scale * rng.standard_normal(n), rng.standard_normal(n)
+    D = one_hot(np.array(logits.argmax() if likely else logits.argmin()), n)
+    return logits.astype(dtype), D.astype(dtype), g.astype(dtype)
+
+
+def standard_errors(samples, expected):
+    """The largest distance of the mean over the first axis from ``expected``, in standard errors."""
+    error = samples.std(axis=0, ddof=1) / np.sqrt(len(samples))
+    rounding = 1e-9 * np.abs(expected).max()
+    return (np.abs(samples.mean(axis=0) - expected) / (error + rounding)).max()
+
+
+def st_gs_given_D(logits, D, g, tau, draws, seed=0):
+    """Independent draws of ST-GS given D: ``(draws, n)``."""
+    rows = (np.broadcast_to(x, (draws, len(logits))) for x in (logits, D, g))
+    return gumbel_rao(*rows, tau=tau, num_samples=1, rng=np.random.default_rng(seed))
+
+
+# Independent integrals.
+
+
+@pytest.mark.parametrize("tau", [0.01, 0.2, 0.5, 1.0, 2.0, 10.0])
+@pytest.mark.parametrize("delta", [-4.0, 0.7, 6.0])
+def test_two_categories_are_a_one_dimensional_integral(tau, delta):
+    logits, D, g = np.array([delta, 0.0]), np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    # Given that the first wins, x_1 - x_2 is delta plus a logistic variable, restricted to be positive.
+    probability = 1 / (1 + np.exp(-delta))
+    c = logistic_moment(1, delta, tau, lower=0.0) / probability
+    mean, square = conditional_moments(logits, D, g, tau=tau, rtol=1e-11)
+    assert mean == pytest.approx([-c, c], rel=1e-10)
+    assert conditional_mean(logits, D, g, tau=tau, rtol=1e-11) == pytest.approx([-c, c], rel=1e-10)
+    c2 = logistic_moment(2, delta, tau, lower=0.0) / probability
+    assert square == pytest.approx(2 * c2, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "tau",
+    [0.5, *(pytest.param(tau, marks=pytest.mark.slow) for tau in (0.2, 1.0))],
+)
+def test_three_categories_are_a_two_dimensional_integral(tau):
+    # With D_i = 1 and ratios q_j = E_j / (pi_j E_i), w_j = (1 + q_j)^(-1/tau), and the joint density of the
+    # q_j is 2 pi_1 pi_2 / (1 + pi_1 q_1 + pi_2 q_2)^3; both axes in logarithms.
+    pi = softmax(THETA)
+    D = np.array([0.0, 0.0, 1.0])
+
+    def pull_back(y, x, entry):
+        q = np.exp([x, y])
+        density = 2 * pi[0] * pi[1] * q.prod() / (1 + pi[0] * q[0] + pi[1] * q[1]) ** 3
+        w = np.append((1 + q) ** (-1 / tau), 1.0)
+        return density * softmax_vjp(w / w.sum(), G)[entry] / tau
+
+    for entry in (0, 1):
+        exact = dblquad(pull_back, -28, 20, -28, 20, args=(entry,), epsabs=0, epsrel=1e-11)[0]
+        mean = conditional_mean(THETA, D, G, tau=tau, rtol=1e-11)
+        assert mean[entry] == pytest.approx(exact, rel=1e-10)
+
+
+# Sampling.
+
+
+@pytest.mark.parametrize("n", [5, 16, 100])
+@pytest.mark.parametrize("tau", [0.3, 1.0])
+def test_monte_carlo_agrees(n, tau):
+    # |z| <= 4 for each entry of a vector of length n: false alarms below 100 * 6e-5 for all n.
+    rng = np.random.default_rng(n)
+    logits, g = rng.standard_normal(n), rng.standard_normal(n)
+    D = one_hot(np.array(1), n)
+    blocks = np.stack(
+        [gumbel_rao(logits, D, g, tau=tau, num_samples=1000, rng=rng) for _ in range(100)]
+    )
+    assert standard_errors(blocks, conditional_mean(logits, D, g, tau=tau)) < 4
+
+
+@pytest.mark.parametrize("n", [2, 4, 10])
+@pytest.mark.parametrize("tau", [0.1, 0.5, 1.0])
+def test_second_moments_match_sampled_ones(n, tau):
+    rng = np.random.default_rng(n)
+    logits, g = rng.standard_normal(n), rng.standard_normal(n)
+    D = one_hot(np.array(0), n)
+    samples = st_gs_given_D(logits, D, g, tau, 100_000, seed=n)
+    mean, square = conditional_moments(logits, D, g, tau=tau)
+    covariance = conditional_covariance(logits, D, g, tau=tau)
+    second = covariance + np.outer(mean, mean)
+    assert standard_errors((samples**2).sum(axis=1, keepdims=True), square) < 4
+    assert standard_errors(np.einsum("ra,rb->rab", samples, samples), second) < 4.5
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0])
+def test_mean_jacobian_of_gumbel_softmax(tau, rng):
+    """The mean over D of E[J | D] is the mean Jacobian of Gumbel-Softmax, positive semi-definite."""
+    outcomes = np.eye(3)
+    M, _ = jacobian_moments(np.broadcast_to(THETA, (3, 3)), outcomes, tau=tau)
+    mean = np.einsum("i,iab->ab", softmax(THETA), M)
+    S = sample_gumbel_softmax(np.broadcast_to(THETA, (200_000, 3)), tau=tau, rng=rng)
+    J = (np.einsum("ra,ab->rab", S, np.eye(3)) - np.einsum("ra,rb->rab", S, S)) / tau
+    assert standard_errors(J, mean) < 4
+    assert mean == pytest.approx(mean.T, abs=1e-12)
+    assert np.linalg.eigvalsh(mean).min() > -1e-12
+
+
+def test_monte_carlo_misses_a_rare_event_and_quadrature_does_not():
+    """At tau = 0.01 the mean rests on draws that 1e5 samples hardly ever see."""
+    logits, D, g = problem(8, scale=8, likely=True, seed=3)
+    exact = conditional_mean(logits, D, g, tau=1e-2, rtol=1e-9)
+    assert relative_error(exact, plain_mean(logits, D, g, 1e-2), g) < 1e-9
+    samples = st_gs_given_D(logits, D, g, 1e-2, 100_000)
+    assert standard_errors(samples, exact) > 20
+
+
+# The tolerance.
+
+
+def check_tolerance(n, tau, scale, likely, rtols):
+    single = problem(n, scale, likely, dtype=np.float32)
+    logits, D, g = (x.astype(np.float64) for x in single)
+    exact = plain_mean(logits, D, g, tau)
+    for rtol in rtols:
+        mean = conditional_mean(logits, D, g, tau=tau, rtol=rtol)
+        assert relative_error(mean, exact, g) <= rtol
+        mean = conditional_mean(*single, tau=tau, rtol=rtol)
+        assert mean.dtype == np.float32
+        assert relative_error(mean, exact, g) <= max(rtol, 2e-5)
+
+
+@pytest.mark.parametrize("likely", [True, False])
+@pytest.mark.parametrize("scale", [1, 30])
+@pytest.mark.parametrize("tau", [*TAUS, 0.9, 1.1])
+def test_the_tolerance_is_honest(tau, scale, likely):
+    check_tolerance(5, tau, scale, likely, (1e-3, 1e-6, 1e-9))
+
+
+def test_the_tolerance_is_honest_for_many_categories():
+    """At tau = 2 the sum of weights ranges from 1 to hundreds, and the grid has to reach both ends."""
+    logits, D, g = problem(1000, 1, likely=False)
+    exact = plain_mean(logits, D, g, 2, digits=24)
+    for rtol in (1e-6, 1e-9):
+        mean = conditional_mean(logits, D, g, tau=2, rtol=rtol)
+        assert relative_error(mean, exact, g) <= rtol
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("likely", [True, False])
+@pytest.mark.parametrize("scale", [1, 8, 30])
+@pytest.mark.parametrize("tau", [*TAUS, 0.9, 1.1])
+@pytest.mark.parametrize("n", [2, 5, 16, 100, 1000])
+def test_the_tolerance_is_honest_everywhere(n, tau, scale, likely):
+    check_tolerance(n, tau, scale, likely, (1e-3, 1e-4, 1e-6, 1e-9))
+
+
+@pytest.mark.parametrize("n", [3, 30])
+@pytest.mark.parametrize("tau", [1e-3, 0.5, 1, 10])
+def test_the_oracle_no_longer_moves(n, tau):
+    logits, D, g = problem(n, 8, True)
+    coarser, finer = (plain_mean(logits, D, g, tau, digits) for digits in (29, 32))
+    assert relative_error(coarser, finer, g) < 1e-11
+
+
+@pytest.mark.parametrize("tau", [0.05, 0.5, 1, 1.5, 2, 3, 10, 30])
+@pytest.mark.parametrize("scale", [1, 8])
+def test_the_tolerance_of_a_variance(tau, scale):
+    logits, D, g = problem(4, scale, True)
+    variance = []
+    for rtol in (1e-3, 1e-6, 1e-10):
+        mean, square = conditional_moments(logits, D, g, tau=tau, rtol=rtol)
+        variance.append(square - (mean**2).sum())
+        covariance = conditional_covariance(logits, D, g, tau=tau, rtol=rtol)
+        assert np.trace(covariance) == pytest.approx(variance[-1], rel=rtol)
+    assert variance[0] == pytest.approx(variance[2], rel=1e-3)
+    assert variance[1] == pytest.approx(variance[2], rel=1e-6)
+
+
+@pytest.mark.parametrize("tau", [1e-30, 1e-8, 30.0, 1e4, 1e30])
+def test_extreme_temperatures(tau):
+    D = np.array([0.0, 0.0, 1.0])
+    mean = conditional_mean(THETA, D, G, tau=tau)
+    limit = zgr(THETA, D, G) if tau < 1 else softmax_vjp(np.full(3, 1 / 3), G) / tau
+    assert mean == pytest.approx(limit, rel=5 / tau + 1e-6 if tau > 1 else 1e-6)
+    mean, square = conditional_moments(THETA, D, G, tau=tau, rtol=1e-3)
+    assert np.isfinite(square)
+    assert square >= (mean**2).sum() * (1 - 1e-6)
+
+
+# Structure.
+
+
+def random_problem(seed, n, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    logits = np.round(rng.normal(scale=3, size=(4, n)) * 64) / 64  # so that a shift is exact
+    D = one_hot(rng.integers(n, size=4), n)
+    return logits.astype(dtype), D.astype(dtype), rng.normal(size=(4, n)).astype(dtype)
+
+
+@given(st.integers(0, 999), st.integers(2, 8), st.sampled_from([0.1, 0.5, 1.0, 3.0]))
+def test_rows_sum_to_zero_and_shifts_and_names_do_not_matter(seed, n, tau):
+    logits, D, g = random_problem(seed, n)
+    mean = conditional_mean(logits, D, g, tau=tau)
+    size = np.abs(mean).max() + 1e-15
+    assert np.abs(mean.sum(axis=-1)).max() <= 1e-14 * size * n
+    for shift in (1000.0, -1000.0):
+        assert np.array_equal(conditional_mean(logits + shift, D, g, tau=tau), mean)
+    assert conditional_mean(logits, D, g + 10, tau=tau) == pytest.approx(mean, abs=1e-13)
+    order = np.random.default_rng(seed).permutation(n)
+    relabelled = conditional_mean(logits[:, order], D[:, order], g[:, order], tau=tau)
+    assert relabelled == pytest.approx(mean[:, order], abs=1e-12 * size)
+
+
+@given(st.integers(0, 99))
+def test_shifts_do_not_matter_in_single_precision(seed):
+    logits, D, g = random_problem(seed, 4, np.float32)
+    mean = conditional_mean(logits, D, g, tau=0.5, rtol=1e-3)
+    shifted = conditional_mean(logits + np.float32(1000), D, g, tau=0.5, rtol=1e-3)
+    assert np.array_equal(mean, shifted)
+
+
+def test_cold_limit_is_zgr():
+    logits, D, g = random_problem(1, 6)
+    for tau in (1e-2, 1e-3, 1e-4):
+        assert exact_gumbel_rao(logits, D, g, tau=tau) == pytest.approx(
+            zgr(logits, D, g), abs=20 * tau
+        )
+
+
+def test_moments_of_the_jacobian_contract_to_those_of_the_gradient(rng):
+    logits = rng.normal(size=(3, 5))
+    D = one_hot(np.array([0, 4, 2]), 5)
+    M, Q = jacobian_moments(logits, D, tau=0.7)
+    assert M.shape == (3, 5, 5)
+    assert Q.shape == (3, 5, 5, 5)
+    for _ in range(3):
+        g = rng.normal(size=(3, 5))
+        mean, square = conditional_moments(logits, D, g, tau=0.7)
+        covariance = conditional_covariance(logits, D, g, tau=0.7)
+        assert np.einsum("vab,vb->va", M, g) == pytest.approx(mean, abs=1e-9)
+        squares = np.einsum("vabc,vb,vc->va", Q, g, g)
+        assert squares.sum(axis=-1) == pytest.approx(square, rel=1e-9)
+        variances = np.diagonal(covariance, axis1=-2, axis2=-1)
+        assert squares - mean**2 == pytest.approx(variances, abs=1e-9)
+    assert np.abs(M.sum(axis=-1)).max() < 1e-12
+    assert np.abs(Q.sum(axis=-1)).max() < 1e-12
+    assert np.abs(covariance.sum(axis=-1)).max() < 1e-12
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(3,), (1, 3), (2, 5, 3), (0, 3)])
+def test_shapes_and_dtypes(shape, dtype):
+    logits = np.zeros(shape, dtype)
+    D, g = one_hot(np.zeros(shape[:-1], int), 3).astype(dtype), np.ones(shape, dtype)
+    mean, square = conditional_moments(logits, D, g, tau=0.5)
+    assert (mean.shape, square.shape) == (shape, shape[:-1])
+    assert mean.dtype == square.dtype == dtype
+    covariance = conditional_covariance(logits, D, g, tau=0.5)
+    assert (covariance.shape, covariance.dtype) == ((*shape, 3), dtype)
+    assert conditional_mean(logits, D, g, tau=0.5).dtype == dtype
+
+
+def test_blocks_do_not_show(rng):
+    logits, g = rng.normal(size=(3000, 4)), rng.normal(size=(3000, 4))
+    D = one_hot(rng.integers(4, size=3000), 4)
+    mean = conditional_mean(logits, D, g, tau=0.5, rtol=1e-3)
+    for row in (0, 777, 2999):
+        alone = conditional_mean(logits[row], D[row], g[row], tau=0.5, rtol=1e-3)
+        assert alone == pytest.approx(mean[row], rel=1e-12)
+
+
+def test_impossible_categories_and_certain_ones():
+    logits = np.array([0.2, -np.inf, 1.0, -np.inf])
+    D, g = np.array([0.0, 0.0, 1.0, 0.0]), np.array([1.0, 5.0, -2.0, 3.0])
+    possible = np.isfinite(logits)
+    mean = conditional_mean(logits, D, g, tau=0.5, rtol=1e-9)
+    without = conditional_mean(logits[possible], D[possible], g[possible], tau=0.5, rtol=1e-9)
+    assert mean[possible] == pytest.approx(without, rel=2e-9)
+    assert np.array_equal(mean[~possible], [0.0, 0.0])
+    certain = np.array([-np.inf, 0.3, -np.inf, -np.inf])
+    selected = np.array([0.0, 1.0, 0.0, 0.0])
+    assert np.array_equal(conditional_mean(certain, selected, g, tau=0.5), np.zeros(4))
+    mean, square = conditional_moments(certain, selected, g, tau=0.5)
+    assert np.array_equal(mean, np.zeros(4))
+    assert square == 0
+    assert np.array_equal(conditional_covariance(certain, selected, g, tau=0.5), np.zeros((4, 4)))
+    assert conditional_mean(np.zeros(1), np.ones(1), np.ones(1), tau=0.5) == 0
+
+
+def test_a_tolerance_that_cannot_be_kept_is_refused():
+    D = np.array([0.0, 0.0, 1.0])
+    with pytest.raises(ValueError, match="float64"):
+        conditional_mean(THETA, D, G, tau=0.5, rtol=1e-12)
+    with pytest.raises(ValueError, match="rtol"):
+        conditional_moments(THETA, D, G, tau=0.5, rtol=1.0)
+    with pytest.raises(TypeError, match="rtol"):
+        conditional_covariance(THETA, D, G, tau=0.5, rtol="tight")
+    with pytest.raises(ValueError, match="zgr"):
+        conditional_mean(THETA, D, G, tau=0.0)
+
+
+def test_tables_are_kept_and_bounded():
+    _build_table.cache_clear()
+    D = np.array([0.0, 0.0, 1.0])
+    for _ in range(3):
+        conditional_mean(THETA, D, G, tau=0.5, rtol=1e-3)
+    assert _build_table.cache_info().misses == 1
+    for tau in np.linspace(0.1, 2, 40):
+        conditional_mean(THETA, D, G, tau=float(tau), rtol=1e-3)
+    assert _build_table.cache_info().currsize <= _build_table.cache_info().maxsize <= 32
+
+
+def peak_beyond_result(variables, n, dtype):
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((variables, n)).astype(dtype)
+    D = one_hot(rng.integers(n, size=variables), n, dtype)
+    conditional_mean(logits[:10], D[:10], logits[:10], tau=0.5)
+    tracemalloc.start()
+    result = conditional_mean(logits, D, logits, tau=0.5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak - result.nbytes
+
+
+def test_memory_does_not_grow_with_the_grid():
+    assert peak_beyond_result(20_000, 8, np.float64) < 50e6
+    assert peak_beyond_result(20, 1000, np.float64) < 50e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_memory_for_a_million_variables(dtype):
+    assert peak_beyond_result(1_000_000, 8, dtype) < 200e6

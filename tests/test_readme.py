@@ -1,0 +1,32 @@
+"""What the README shows is what its code prints, and its two commands are the ones that are meant."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_ten_lines_print_what_stands_below_them():
+    code, printed = (
+        re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)[1]
+        for language in ("python", "text")
+    )
+    assert len(code.strip().splitlines()) <= 10
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == printed
+
+
+def test_the_two_commands_stand_in_the_readme():
+    assert "python -m pip install . && rbst vae\n" in README
+    assert "python -m pip install -e '.[test]' && pytest\n" in README
+
+
+def test_every_linked_file_exists():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links
+    for link in links:
+        assert (Path(__file__).parent.parent / link).exists(), link

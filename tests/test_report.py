@@ -1,0 +1,150 @@
+"""The report: selection by validation alone, the paper's numbers in their places, foreign files ignored."""
+
+import json
+
+import pytest
+
+from rbst.cli import main
+from rbst.experiments.report import (
+    PAPER,
+    best_runs,
+    collect,
+    iterations_to_thresholds,
+    paper_bound,
+    table_rows,
+    write_report,
+)
+from rbst.experiments.vae_run import make_config
+
+
+def result(name="st-gs", valid=100.0, test=None, diverged_at=None, seed=0, **options):
+    config = vars(make_config({"data": "mnist", "estimators": [name], "seed": seed} | options))
+    run = {"config": config, "estimator": name, "seed": seed, "diverged_at": diverged_at}
+    run |= {"curves": {"iteration": [1000, 2000], "valid_bound": [121.0, 104.9]}}
+    run |= {} if valid is None else {"valid_bound": valid}
+    return run | ({} if test is None else {"test": test})
+
+
+def write(folder, run):
+    folder.mkdir(parents=True)
+    test = run.pop("test", None)
+    (folder / "result.json").write_text(json.dumps(run))
+    if test is not None:
+        text = {"samples": 5000, "test_bound": test, "test_bound_1": 0, "error_over_images": 0.2}
+        (folder / "test.json").write_text(json.dumps(text))
+
+
+def test_the_best_run_is_that_of_the_best_validation_bound_whatever_its_test_says(tmp_path):
+    write(tmp_path / "a", result(valid=99.0, test=150.0, learning_rate=0.1))
+    write(tmp_path / "b", result(valid=99.5, test=90.0, learning_rate=0.2))
+    write(tmp_path / "c", result(valid=None, diverged_at=7, learning_rate=0.3))
+    write(tmp_path / "deep" / "er" / "d", result("gr-mc100", valid=95.0, test=96.0))
+    rows = table_rows(collect([tmp_path]))
+    assert [(row["estimator"], row["test_bound"]) for row in rows] == [
+        ("st-gs", 150.0),
+        ("gr-mc100", 96.0),
+    ]
+    assert (rows[0]["runs"], rows[0]["diverged"], rows[0]["learning_rate"]) == (3, 1, 0.1)
+    assert (rows[0]["paper"], rows[1]["paper"]) == (100.7, 100.6)
+
+
+def test_cells_of_the_paper():
+    for name in PAPER:
+        for arity in (2, 4, 8, 16):
+            for batch_size in (20, 200):
+                config = result(name, arity=arity, batch_size=batch_size)["config"]
+                assert 90 < paper_bound(config) < 210
+    values = {
+        ("gs", 2, 20): 98.2,
+        ("reinforce", 16, 200): 129.5,
+        ("st", 4, 200): 104.5,
+        ("gr-mc1000", 8, 20): 96.5,
+    }
+    for (name, arity, batch_size), expected in values.items():
+        assert paper_bound(result(name, arity=arity, batch_size=batch_size)["config"]) == expected
+
+
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 50}, {"bits": 120}, {"data": "digits"}, {"estimators": ["gr-mc7"]}]
+)
+def test_cells_that_the_paper_does_not_have(options):
+    assert paper_bound(result()["config"] | options) is None
+
+
+def test_cells_are_ordered_and_kept_apart(tmp_path):
+    runs = [
+        result("gr-mc100"),
+        result("gr-mc10"),
+        result("st"),
+        result("reinforce"),
+        result("st", arity=16),
+        result("st", batch_size=200),
+    ]
+    order = [
+        (run["config"]["batch_size"], run["config"]["arity"], run["estimator"])
+        for run in best_runs(runs)
+    ]
+    assert order == [
+        (20, 2, "reinforce"),
+        (20, 2, "st"),
+        (20, 2, "gr-mc10"),
+        (20, 2, "gr-mc100"),
+        (20, 16, "st"),
+        (200, 2, "st"),
+    ]
+
+
+def test_thresholds_are_reached_once_and_in_order():
+    curves = {"iteration": [1, 2, 3, 4], "valid_bound": [120.0, 121.0, 104.9, 99.0]}
+    assert iterations_to_thresholds(curves, step=5) == {
+        "120": 1,
+        "115": 3,
+        "110": 3,
+        "105": 3,
+        "100": 4,
+    }
+    assert iterations_to_thresholds({"iteration": [], "valid_bound": []}) == {}
+
+
+def test_other_results_are_left_out(tmp_path):
+    write(tmp_path / "vae", result(test=98.0))
+    (tmp_path / "listops").mkdir()
+    (tmp_path / "listops" / "result.json").write_text('{"estimator": "st-gs", "config": {}}')
+    assert len(collect([tmp_path])) == 1
+
+
+def test_the_command_writes_markdown_and_json(tmp_path, capsys):
+    write(tmp_path / "a", result(valid=99.0, test=98.5))
+    assert main(["report", str(tmp_path)]) == 0
+    line = "| st-gs | mnist | 20 | 2 | 98.50 | 100.7 | 99.00 | 1 |"
+    assert line in capsys.readouterr().out
+    assert line in (tmp_path / "report.md").read_text()
+    (row,) = json.loads((tmp_path / "report.json").read_text())["rows"]
+    assert row["thresholds"]["121"] == 1000
+    assert row["thresholds"]["120"] == row["thresholds"]["105"] == 2000
+    assert "104" not in row["thresholds"]
+
+
+def test_figure_2_is_drawn_where_a_run_was_tracked(tmp_path):
+    write(tmp_path / "plain", result("st", valid=99.0))
+    write_report([tmp_path], tmp_path)
+    assert not (tmp_path / "figure2.png").exists()
+    write(tmp_path / "tracked", result("st-gs", valid=99.0))
+    (tmp_path / "tracked" / "snapshots").mkdir()
+    mse = {"st": [{"tau": tau, "mse": tau, "standard_error": 0.1} for tau in (0.5, 1.0)]}
+    for iteration in (1000, 2000):
+        point = {"iteration": iteration, "variance": {"st": 1.0, "st-gs": 2.0}, "mse": mse}
+        path = tmp_path / "tracked" / "snapshots" / f"{iteration:07d}.json"
+        path.write_text(json.dumps(point))
+    write_report([tmp_path], tmp_path)
+    assert (tmp_path / "figure2.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_folder_without_runs_is_one_line(tmp_path, capsys):
+    for folder, message in ((tmp_path, "no finished run"), (tmp_path / "none", "not a folder")):
+        assert main(["report", str(folder)]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert len(error.splitlines()) == 1
+    with pytest.raises(ValueError, match="no finished run"):
+        write_report([tmp_path], tmp_path)

@@ -1,0 +1,71 @@
+"""Every tutorial runs, as the script it is and as the notebook that its page offers."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TUTORIALS = sorted((Path(__file__).parent.parent / "tutorials").glob("[0-9][0-9]_*.py"))
+EACH_TUTORIAL = pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+
+CONVERT = "from sphinx_gallery.notebook import python_to_jupyter_cli as convert; convert()"
+RUN_CELLS = """
+import json, sys
+notebook = json.load(open(sys.argv[1], encoding="utf-8"))
+names = {"__name__": "__main__"}
+for number, cell in enumerate(notebook["cells"]):
+    if cell["cell_type"] == "code":
+        exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
+"""
+
+
+def run(arguments, folder):
+    """Run Python without a display, on one core; its error is the message of the failure."""
+    process = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+
+
+@pytest.fixture
+def notebook(path, tmp_path):
+    """The notebook that sphinx-gallery makes of a tutorial, in a folder of its own."""
+    pytest.importorskip("sphinx_gallery", reason="notebooks need the extra 'docs'")
+    shutil.copy(path, tmp_path)
+    run(["-c", CONVERT, path.name], tmp_path)
+    return tmp_path / f"{path.stem}.ipynb"
+
+
+def test_there_are_tutorials():
+    assert TUTORIALS
+
+
+@pytest.mark.tutorial
+@EACH_TUTORIAL
+def test_tutorial_runs_alone(path, tmp_path):
+    run([str(path)], tmp_path)
+
+
+@pytest.mark.tutorial
+@EACH_TUTORIAL
+def test_code_of_the_notebook_runs(path, notebook, tmp_path):
+    run(["-c", RUN_CELLS, notebook.name], tmp_path)
+
+
+@pytest.mark.tutorial
+@EACH_TUTORIAL
+def test_text_of_the_notebook_is_markdown(path, notebook):
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "markdown":
+            text = "".join(cell["source"])
+            left = re.findall(r":\w+:`.*?`|^\.\. \w+.*$|:label:.*$", text, re.MULTILINE)
+            assert not left, f"reStructuredText that the converter does not know: {left}"

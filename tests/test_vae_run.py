@@ -1,0 +1,119 @@
+"""One run: annealing, settings by data set, the resumable test bound, and what divergence leaves."""
+
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from rbst.data import load_digits
+from rbst.experiments import vae_run
+from rbst.experiments.training import Diverged
+from rbst.experiments.vae_run import (
+    DEFAULTS,
+    Config,
+    Run,
+    bound_run,
+    make_config,
+    read_config,
+    train_run,
+)
+from rbst.models.vae import VAE
+
+TINY = {"bits": 4, "arity": 2, "hidden": [6], "iterations": 40, "bound_samples": 5}
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(make_config(TINY), "st-gs", 0, load_digits(), tmp_path / "run")
+
+
+def test_the_temperature_falls_geometrically_from_tau_to_tau_final():
+    config = Config(tau=1.0, tau_final=0.25, iterations=101)
+    taus = [config.estimator("st-gs", iteration).tau for iteration in range(101)]
+    assert (taus[0], taus[50], taus[100]) == pytest.approx((1.0, 0.5, 0.25))
+    np.testing.assert_allclose(np.diff(np.log(taus)), np.log(0.25) / 100)
+    assert Config(tau=0.3).estimator("st-gs", 4000).tau == 0.3
+
+
+def test_annealing_changes_the_training(tmp_path):
+    bounds = []
+    for options in ({}, {"tau_final": 0.1}):
+        config = make_config(TINY | {"tau": 1.0} | options)
+        run = Run(config, "st-gs", 0, load_digits(), tmp_path / str(len(bounds)))
+        bounds.append(train_run(run, checkpoint_every=100, progress=False)["valid_bound"])
+    assert bounds[0] != bounds[1]
+
+
+def test_defaults_of_mnist_are_the_architecture_of_the_paper():
+    config = make_config({"data": "mnist", "arity": 16})
+    assert (config.bits, config.num_variables, config.hidden) == (240, 60, (240, 240))
+    assert (config.iterations, config.bound_samples) == (50_000, 5000)
+    assert make_config({}) == Config() == DEFAULTS["digits"]
+    lengths = {n: make_config({"data": "mnist", "arity": n}).num_variables for n in (2, 4, 8, 16)}
+    assert lengths == {2: 240, 4: 120, 8: 80, 16: 60}
+
+
+def test_a_configuration_survives_its_file(tmp_path):
+    config = make_config({"data": "mnist", "tau_final": 0.1, "estimators": ["gs", "st"]})
+    (tmp_path / "config.json").write_text(json.dumps(vars(config) | {"version": "0"}))
+    assert read_config(tmp_path / "config.json") == config
+
+
+def test_a_test_that_was_killed_ends_as_if_it_had_not_been(run, monkeypatch):
+    train_run(run, checkpoint_every=100, progress=False)
+    whole = bound_run(run, progress=False)
+    for path in (*run.folder.glob("test*"),):
+        path.unlink()
+
+    calls, bounds = [], VAE.bounds
+
+    def bounds_or_die(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return bounds(*arguments)
+
+    monkeypatch.setattr(VAE, "bounds", bounds_or_die)
+    with pytest.raises(KeyboardInterrupt):
+        bound_run(run, progress=False)
+    assert not (run.folder / "test.json").exists()
+    assert bound_run(run, progress=False) == whole
+    assert len(calls) == 4  # two blocks of three, one that died, and that one again
+    monkeypatch.setattr(VAE, "bounds", None)
+    assert bound_run(run, progress=False) == whole  # read, not made again
+
+
+def test_memory_of_a_bound_does_not_grow_with_its_samples():
+    rng = np.random.default_rng(0)
+    model = VAE(rng.uniform(0.2, 0.8, 64), num_variables=12, arity=4, hidden=(32,))
+    parameters = model.initial_parameters(rng, np.float32)
+    x = (rng.random((100, 64)) < 0.5).astype(np.float32)
+    peaks = []
+    for M in (50, 1000):
+        tracemalloc.start()
+        model.bounds(parameters, x, M, rng)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]
+    assert peaks[1] < 10e6
+
+
+def test_a_diverging_run_is_a_result_without_bounds(run, monkeypatch):
+    def diverge(state, *_, **__):
+        state.iteration = 17
+        raise Diverged("iteration 17")
+
+    monkeypatch.setattr(vae_run, "train", diverge)
+    result = train_run(run, checkpoint_every=100, progress=False)
+    assert result["diverged_at"] == 17
+    assert "valid_bound" not in result
+    assert train_run(run, checkpoint_every=100, progress=False) == json.loads(json.dumps(result))
+
+
+def test_validation_images_are_shuffled_and_the_same_for_every_run(run):
+    images = run.validation_images
+    assert images.shape == (300, 64)
+    other = Run(make_config(TINY), "gs", 5, load_digits(), run.folder)
+    np.testing.assert_array_equal(images, other.validation_images)
+    assert not np.array_equal(images, run.images.valid)

@@ -1,0 +1,141 @@
+"""The test vectors: what is stored is what the code of today computes."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rbst.estimators import ESTIMATORS
+from rbst.vectors import SCHEMA, answers, make_vectors, read_vectors, write_vectors
+
+STORED = "docs/vectors/rbst-vectors-1.json"
+# Everything that answers() returns, or that follows from the noise by an exponential.
+COMPUTED = {
+    "gradient",
+    "conditional_mean",
+    "conditional_covariance",
+    "exact_gradient",
+    "point",
+    "df_dD",
+    "cost",
+}
+
+
+@pytest.fixture(scope="module")
+def made():
+    return make_vectors()
+
+
+@pytest.fixture
+def stored(pytestconfig):
+    return read_vectors(pytestconfig.rootpath / STORED)
+
+
+def assert_close(found, wanted):
+    wanted = np.asarray(wanted)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12 * max(1, abs(wanted).max()))
+
+
+def test_the_file_of_the_release_is_small(pytestconfig):
+    assert (pytestconfig.rootpath / STORED).stat().st_size < 10**6
+
+
+def test_stored_inputs_are_made_again_and_outputs_follow_from_them(stored, made):
+    assert [case["id"] for case in stored] == [case["id"] for case in made]
+    for old, new in zip(stored, made, strict=True):
+        assert old.keys() == new.keys(), old["id"]
+        for key in old.keys() - COMPUTED:
+            np.testing.assert_array_equal(old[key], new[key], err_msg=f"{old['id']}, {key}")
+        for key in old.keys() & COMPUTED:
+            assert_close(new[key], old[key])
+        for key, value in answers(old).items():
+            assert_close(value, old[key])
+
+
+def test_every_registered_estimator_has_cases(stored):
+    assert {case["estimator"] for case in stored} == {
+        entry.name.replace("K", "10") for entry in ESTIMATORS
+    }
+
+
+def test_cases_are_what_the_schema_says(stored):
+    for case in stored:
+        L, n = case["logits"].shape
+        M = len(case["D" if "D" in case else "point"])
+        shapes = {
+            "D": (M, L, n),
+            "df_dD": (M, L, n),
+            "gradient": (M, L, n),
+            "conditional_mean": (M, L, n),
+            "conditional_covariance": (M, L, n, n),
+            "exact_gradient": (L, n),
+            "weights": (L, n),
+            "point": (M, L, n),
+            "cost": (M,),
+            "uniforms": (M, L),
+        }
+        for key in shapes.keys() & case.keys():
+            assert case[key].shape == shapes[key], (case["id"], key)
+        if "exponentials" in case:
+            assert case["exponentials"].shape == (case.get("num_samples", 1), M, L, n)
+        assert np.isfinite(case["gradient"]).all()
+
+
+def test_numbers_agree_with_each_other(stored):
+    """The mean over all outcomes of an unbiased estimator is the exact gradient, where all are listed."""
+    checked = 0
+    for case in stored:
+        if case["estimator"] != "reinforce" or case["problem"] != "one variable of three":
+            continue
+        weights = np.exp(case["logits"][0])
+        probabilities = case["D"][:, 0] @ (weights / weights.sum())
+        mean = (probabilities[:, None, None] * case["gradient"]).sum(axis=0)
+        np.testing.assert_allclose(mean, case["exact_gradient"], atol=1e-12)
+        checked += 1
+    assert checked == 1
+
+
+def test_two_runs_write_the_same_bytes(tmp_path, made, monkeypatch):
+    monkeypatch.setattr("rbst.vectors.make_vectors", lambda: made)
+    for name in ("a", "b"):
+        write_vectors(tmp_path / f"{name}.json")
+    for suffix in ("json", "npz"):
+        first, second = (tmp_path / f"{name}.{suffix}" for name in "ab")
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_both_files_hold_the_same_numbers(tmp_path, made, monkeypatch):
+    monkeypatch.setattr("rbst.vectors.make_vectors", lambda: made[:5])
+    write_vectors(tmp_path / "v.json")
+    with np.load(tmp_path / "v.npz", allow_pickle=False) as archive:
+        assert str(archive["schema"]) == SCHEMA
+        for case in read_vectors(tmp_path / "v.json"):
+            for key, value in case.items():
+                if not isinstance(value, str):
+                    np.testing.assert_array_equal(archive[f"{case['id']}/{key}"], value)
+
+
+def test_the_file_is_strict_json_with_sorted_keys(pytestconfig):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    text = (pytestconfig.rootpath / STORED).read_text()
+    content = json.loads(text, parse_constant=refuse)
+    assert all(list(case) == sorted(case) for case in content["cases"])
+    assert '"-Infinity"' in text
+
+
+def test_another_schema_is_refused(tmp_path):
+    path = tmp_path / "v.json"
+    path.write_text('{"schema": "rbst-vectors/0", "cases": []}')
+    with pytest.raises(ValueError, match="rbst-vectors/1"):
+        read_vectors(path)
+
+
+def test_the_command_wants_a_json_file(tmp_path):
+    command = [sys.executable, "-m", "rbst", "vectors", "--out", str(tmp_path / "v.txt")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "*.json" in result.stderr

@@ -1,0 +1,227 @@
+r"""
+1. The problem: the gradient of a discrete expectation
+======================================================
+
+A program draws one of n options, pays a cost, and wants to know how to change the odds. This page
+sets up that problem, computes its exact gradient by visiting every outcome, and shows what makes
+it hard: the cost matters at the corners of the simplex only, and the corners are too many to
+visit.
+
+What you will learn
+-------------------
+
+- what a categorical variable, its logits and its one-hot samples are;
+- how to compute the exact gradient of an expected cost, and why it needs no derivative of the
+  cost;
+- when enumeration stops being possible, which is where the other tutorials begin.
+
+What you need
+-------------
+
+Derivatives and the softmax. Equation numbers such as (1.5) refer to ``docs/derivation.md``.
+"""
+
+# sphinx_gallery_thumbnail_number = 2
+import matplotlib.pyplot as plt
+import numpy as np
+
+import rbst
+from rbst.plotting import COLOURS
+
+# %%
+# The steps
+# ---------
+#
+# A variable with three options
+# ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+#
+# Three parcels weigh 1, 2 and 4 kg. We pick one at random and would like it to weigh 2.5 kg. A
+# pick is a *one-hot* vector :math:`D`: its entry is 1 at the chosen parcel and 0 elsewhere, so
+# that :math:`v^\top D` is the chosen weight if :math:`v` holds the weights. The cost is the
+# squared miss,
+#
+# .. math:: f(D) = (v^\top D - 2.5)^2 .
+#
+# The odds are given by *logits* :math:`\theta`, three real numbers, through the softmax (1.1):
+# :math:`\pi_k = \exp \theta_k / \sum_j \exp \theta_j`. We write :math:`e_k` for the one-hot
+# vector with its 1 in place k, so that :math:`\pi_k` is the probability of :math:`D = e_k`.
+
+weights = np.array([1.0, 2.0, 4.0])
+logits = np.array([0.3, -0.7, 1.1])
+corners = np.eye(3)  # row k is e_k
+
+
+def f(D):
+    return (D @ weights - 2.5) ** 2
+
+
+pi = rbst.softmax(logits)
+print("probabilities", pi.round(4))
+print("costs        ", f(corners))
+
+# %%
+# Samples come from ``rbst.sample_categorical``; every random function takes its generator as an
+# argument. The frequency of each option among N samples should differ from :math:`\pi_k` by a few
+# standard errors, :math:`\sqrt{\pi_k (1 - \pi_k) / N}`. We allow four.
+
+rng = np.random.default_rng(0)
+N = 2000
+D = rbst.sample_categorical(np.broadcast_to(logits, (N, 3)), rng)
+frequency = D.mean(axis=0)
+standard_error = np.sqrt(pi * (1 - pi) / N)
+assert np.all(np.abs(frequency - pi) < 4 * standard_error)
+
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+ax.bar(
+    range(3), frequency, yerr=2 * standard_error, capsize=4, color="0.8", label="sampled, ±2 s.e."
+)
+ax.plot(range(3), pi, "o", color=COLOURS["exact"], label=r"$\pi$")
+ax.set(xticks=range(3), xticklabels=["1 kg", "2 kg", "4 kg"], ylabel="frequency", title=f"N = {N}")
+ax.legend()
+
+# %%
+# The expected cost
+# ~~~~~~~~~~~~~~~~~
+#
+# With three outcomes an expectation is a sum of three terms (1.2),
+# :math:`F(\theta) = \sum_k \pi_k f(e_k)`. The package does the same for any number of variables.
+# It expects logits of shape ``(L, n)``, for L independent variables with n options each, and
+# costs of arrays ``(..., L, n)``. One variable is ``logits[None, :]``.
+
+
+def cost(D):
+    """The cost of arrays (..., L, n): the weights of all picks add up, as will be needed below."""
+    return ((D @ weights).sum(axis=-1) - 2.5) ** 2
+
+
+F = pi @ f(corners)
+print("expected cost", F)
+assert np.isclose(F, rbst.exact_expectation(cost, logits[None, :]), rtol=1e-12)
+
+# %%
+# The exact gradient
+# ~~~~~~~~~~~~~~~~~~
+#
+# Only :math:`\pi` depends on :math:`\theta`. The quotient rule gives
+# :math:`\partial \pi_k / \partial \theta_a = \pi_k ([a = k] - \pi_a)`, as (1.3) spells out, where
+# :math:`[a = k]` is 1 if a equals k and 0 otherwise. Put into the sum, this is (1.5):
+#
+# .. math::
+#
+#     \frac{\partial F}{\partial \theta_a} = \sum_k \pi_k ([a = k] - \pi_a) f(e_k)
+#     = \pi_a \left( f(e_a) - F \right) .
+#
+# In words: an option gains odds if it costs less than the average, in proportion to how often it
+# is drawn. Nothing else enters.
+
+
+def exact_gradient(logits):
+    pi = rbst.softmax(logits)
+    costs = f(corners)
+    return pi * (costs - pi @ costs)
+
+
+gradient = exact_gradient(logits)
+print("exact gradient", gradient.round(4), "  sum", gradient.sum().round(12))
+assert np.allclose(gradient, rbst.exact_gradient(cost, logits[None, :])[0], rtol=1e-12)
+
+# %%
+# It agrees with finite differences of the expectation, to the accuracy that these have.
+
+step = 1e-5
+differences = [
+    (rbst.softmax(logits + step * e) - rbst.softmax(logits - step * e)) @ f(corners) / (2 * step)
+    for e in corners
+]
+assert np.allclose(gradient, differences, atol=1e-9)
+
+# %%
+# Descent with this gradient moves the odds towards the best parcel, 2 kg. The expected cost is
+# linear in :math:`\pi`, so its level sets on the triangle of all probabilities are straight
+# lines, and its minimum is at a corner. Softmax logits reach a corner only in the limit.
+
+theta, path = logits.copy(), [logits]
+for _ in range(400):
+    theta = theta - 0.5 * exact_gradient(theta)
+    path.append(theta)
+path = rbst.softmax(np.array(path))
+assert path[-1].argmax() == f(corners).argmin()
+assert np.all(np.diff(path @ f(corners)) < 0)  # the expected cost falls at every step
+
+triangle = np.array([[0, 0], [0.5, np.sqrt(0.75)], [1, 0]])  # where the corners are drawn
+points = np.vstack([corners, np.random.default_rng(1).dirichlet(np.ones(3), 4000)])
+fig, ax = plt.subplots(figsize=(5, 3.9), layout="constrained")
+lines = ax.tricontourf(*(points @ triangle).T, points @ f(corners), levels=12, cmap="Oranges")
+ax.plot(*(path @ triangle).T, ".-", color=COLOURS["exact"], markevery=20, label="exact descent")
+for corner, name in zip(triangle, ["1 kg", "2 kg", "4 kg"], strict=True):
+    ax.text(*corner, name, ha="center", va="bottom" if corner[1] else "top")
+fig.colorbar(lines, label="expected cost")
+ax.set_axis_off()
+ax.legend(loc="upper left")
+
+# %%
+# Only the corners count
+# ~~~~~~~~~~~~~~~~~~~~~~
+#
+# The exact gradient uses :math:`f(e_1), f(e_2), f(e_3)`. Add a term that vanishes at every
+# corner, and the problem is unchanged, although the derivative :math:`\partial f / \partial D` is
+# not. Estimators that use this derivative, which most of the following tutorials are about,
+# therefore answer a question that the problem does not ask. Where they are right, it is because f
+# is well behaved between the corners.
+
+
+def cost_with_bump(D):
+    return cost(D) + 12 * (D[..., 0] * D[..., 2]).sum(axis=-1)  # 0 at every one-hot D
+
+
+assert np.allclose(
+    rbst.exact_gradient(cost_with_bump, logits[None, :]), rbst.exact_gradient(cost, logits[None, :])
+)
+middle = np.array([[0.5, 0.0, 0.5]])
+print("halfway from 1 kg to 4 kg: cost", cost(middle), "with the bump", cost_with_bump(middle))
+
+# %%
+# Where it fails
+# ~~~~~~~~~~~~~~
+#
+# With L picks there are :math:`n^L` joint outcomes. Enumeration serves as the oracle of these
+# tutorials, because it leaves nothing to chance, but it ends early. The package refuses what it
+# cannot do, and says by how much.
+
+variables = np.arange(1, 31)
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+for n in (2, 3, 10):
+    ax.semilogy(variables, float(n) ** variables, label=f"n = {n}")
+ax.axhline(
+    rbst.enumeration.MAX_OUTCOMES, color=COLOURS["exact"], ls="--", label="the limit of rbst"
+)
+ax.set(xlabel="number of variables L", ylabel=r"outcomes $n^L$", ylim=(1, 1e16))
+ax.legend()
+
+try:
+    rbst.exact_gradient(cost, np.zeros((30, 3)))
+except ValueError as error:
+    print("ValueError:", error)
+else:
+    raise AssertionError("enumeration of 3**30 outcomes should have been refused")
+
+# %%
+# In practice
+# -----------
+#
+# - If all outcomes can be visited, visit them: ``rbst.exact_gradient(f, logits)``. It has no
+#   variance, no bias and no parameters.
+# - For a single variable among many, enumerating that one variable and sampling the others is a
+#   sound compromise.
+# - Test every estimator on a problem small enough to enumerate before it is used on one that is
+#   not.
+#
+# Further reading
+# ---------------
+#
+# - ``docs/derivation.md``, equations (1.1) to (1.6).
+# - Mohamed, Rosca, Figurnov and Mnih, "Monte Carlo Gradient Estimation in Machine Learning", JMLR
+#   2020, for the problem in general.
+# - Next: tutorial 02 estimates this gradient from samples.
+
+plt.show()

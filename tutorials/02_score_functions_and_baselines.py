@@ -1,0 +1,265 @@
+r"""
+2. Score functions and baselines: unbiased, but at what variance
+================================================================
+
+The oldest estimator asks of the cost its value and nothing else. It is unbiased for any cost, and
+on its own it is nearly useless, because adding a constant to the cost drowns the gradient in
+noise. A baseline repairs part of this, if it is used with one precaution that is often forgotten.
+
+What you will learn
+-------------------
+
+- the score-function estimator, REINFORCE, in one line, and why it is unbiased;
+- its exact variance, the best constant baseline, and what a worse one costs;
+- why a running mean must be read before it is updated;
+- how the variance grows with the number of variables.
+
+What you need
+-------------
+
+Tutorial 01: logits, one-hot samples, exact gradients by enumeration.
+"""
+
+# sphinx_gallery_thumbnail_number = 1
+import matplotlib.pyplot as plt
+import numpy as np
+
+import rbst
+from rbst.plotting import COLOURS
+
+# %%
+# The steps
+# ---------
+#
+# We keep the three parcels of tutorial 01, of 1, 2 and 4 kg, and the squared distance to a
+# target.
+
+weights = np.array([1.0, 2.0, 4.0])
+logits = np.array([0.3, -0.7, 1.1])
+corners = np.eye(3)
+pi = rbst.softmax(logits)
+
+
+def cost(D, target=2.5):
+    """Squared miss of the total weight of L picks, for one-hot arrays (..., L, n)."""
+    return ((D @ weights).sum(axis=-1) - target) ** 2
+
+
+exact = rbst.exact_gradient(cost, logits[None, :])[0]
+
+# %%
+# The gradient as a mean
+# ~~~~~~~~~~~~~~~~~~~~~~
+#
+# The *score* is the gradient of the log-probability of a sample. For a categorical variable it is
+# :math:`D - \pi`, equation (2.1). Since :math:`\nabla \pi_k = \pi_k \nabla \log \pi_k`, the exact
+# gradient is a mean over samples (2.2),
+#
+# .. math::
+#
+#     \nabla F = \sum_k f(e_k) \nabla \pi_k = \sum_k \pi_k f(e_k) \nabla \log \pi_k
+#     = \mathbb E \left[ f(D) (D - \pi) \right] ,
+#
+# and the bracket is an estimator that can be computed from one draw. The package's
+# ``rbst.score_function`` is this line.
+
+rng = np.random.default_rng(0)
+N = 100_000
+many_logits = np.broadcast_to(logits, (N, 3))
+D = rbst.sample_categorical(many_logits, rng)
+costs = cost(D[:, None, :])
+samples = costs[:, None] * (D - pi)
+assert np.array_equal(samples, rbst.score_function(many_logits, D, costs))
+
+standard_error = samples.std(axis=0) / np.sqrt(N)
+print("exact          ", exact.round(4))
+print("mean of samples", samples.mean(axis=0).round(4))
+print("standard error ", standard_error.round(4))
+assert np.all(np.abs(samples.mean(axis=0) - exact) < 4 * standard_error)
+
+# %%
+# Why variance hurts
+# ~~~~~~~~~~~~~~~~~~
+#
+# Charge 10 more for every pick. The gradient is the same, because :math:`D - \pi` has mean zero,
+# but every sample now carries 10 times that noise on top. Throughout, *variance* means the trace
+# of the covariance: the sum of the variances of the entries.
+
+dearer = rbst.score_function(many_logits, D, costs + 10)
+print("variance, cost f     ", samples.var(axis=0).sum().round(2))
+print("variance, cost f + 10", dearer.var(axis=0).sum().round(2))
+assert dearer.var(axis=0).sum() > 10 * samples.var(axis=0).sum()
+
+# %%
+# The cure is to subtract a constant again: with a *baseline* b the estimate is
+# :math:`(f(D) - b)(D - \pi)`. The mean stays (2.3), and the variance is a parabola in b (2.4):
+#
+# .. math::
+#
+#     \mathrm{var}(b) = \mathbb E \left[ (f(D) - b)^2 \lVert D - \pi \rVert^2 \right]
+#     - \lVert \nabla F \rVert^2 .
+#
+# Its bottom lies at a mean of the cost weighted by :math:`\lVert D - \pi \rVert^2` (2.5). Here
+# everything can be computed exactly; the dots are sampled.
+
+
+def exact_variance(b):
+    squared_length = ((corners - pi) ** 2).sum(axis=1)
+    return pi @ ((cost(corners[:, None, :]) - b) ** 2 * squared_length) - exact @ exact
+
+
+squared_length = ((corners - pi) ** 2).sum(axis=1)
+best = pi @ (cost(corners[:, None, :]) * squared_length) / (pi @ squared_length)
+expected_cost = rbst.exact_expectation(cost, logits[None, :])
+baselines = np.linspace(-1, 5, 13)
+assert np.all(exact_variance(best) <= [exact_variance(b) for b in baselines])
+
+sampled, error = [], []
+for b in baselines:
+    gradients = rbst.score_function(many_logits, D, costs, baseline=b)
+    squares = ((gradients - exact) ** 2).sum(axis=1)  # their mean is the variance
+    sampled.append(squares.mean())
+    error.append(squares.std() / np.sqrt(N))
+    assert abs(sampled[-1] - exact_variance(b)) < 4 * error[-1]
+
+fig, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
+fine = np.linspace(-1, 5, 200)
+ax.plot(fine, [exact_variance(b) for b in fine], color=COLOURS["exact"], label="exact")
+ax.errorbar(
+    baselines,
+    sampled,
+    yerr=2 * np.array(error),
+    fmt="o",
+    color=COLOURS["reinforce"],
+    label="sampled, ±2 s.e.",
+)
+ax.axvline(best, color="0.6", ls="--", label=f"best b = {best:.2f}")
+ax.axvline(expected_cost, color="0.6", ls=":", label=f"expected cost {expected_cost:.2f}")
+ax.set(xlabel="baseline b", ylabel="variance (trace)", title=f"REINFORCE, n = 3, N = {N}")
+ax.legend()
+
+# %%
+# The expected cost is not the best baseline, but close to it, and it is easy to track: keep a
+# running mean of past costs.
+#
+# The running mean, read too late
+# ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+#
+# The proof of (2.3) needs a b that does not depend on *this* D. A running mean of *past* costs
+# satisfies it. A running mean that already contains the current cost does not: with decay
+# :math:`\lambda` and batches of B samples, the current cost is part of b with weight
+# :math:`(1 - \lambda) / B`, so this part of the cost cancels against itself. The expected
+# gradient shrinks by the factor (2.7),
+#
+# .. math:: 1 - \frac{1 - \lambda}{B} .
+#
+# Nothing looks wrong, because the direction is right. We run both orders on one stream of samples
+# with B = 1 and measure the factor as the component along the exact gradient.
+
+
+def running_baselines(costs, decay, late):
+    """The baseline used at each step of a stream of costs."""
+    mean, used = rbst.RunningMean(decay=decay), []
+    for c in costs:
+        if late:
+            mean.update(c)
+        used.append(mean.value)
+        if not late:
+            mean.update(c)
+    return np.array(used)
+
+
+stream = slice(100, 20_000)  # the first 100 steps only warm the mean up
+decays = np.array([0.0, 0.25, 0.5, 0.75, 0.9, 0.99])
+factors = {False: [], True: []}
+for decay in decays:
+    for late, predicted in ((False, 1.0), (True, decay)):
+        b = running_baselines(costs[: stream.stop], decay, late)[stream]
+        gradients = rbst.score_function(many_logits[stream], D[stream], costs[stream], baseline=b)
+        along = gradients @ exact / (exact @ exact)
+        # Neighbouring steps share a baseline, but the mean given the past is the same at each step, so
+        # the errors are uncorrelated and the usual standard error holds.
+        factor, error = along.mean(), along.std() / np.sqrt(len(along))
+        assert abs(factor - predicted) <= 4 * error, (decay, late)
+        factors[late].append((factor, error))
+
+fig, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
+ax.plot(decays, np.ones(len(decays)), color=COLOURS["exact"], label="unbiased")
+ax.plot(
+    decays, decays, color=COLOURS["exact"], ls="--", label=r"predicted, $1 - (1 - \lambda) / B$"
+)
+for late, marker, label in ((False, "o", "read before update"), (True, "x", "read after update")):
+    mean, error = np.array(factors[late]).T
+    ax.errorbar(
+        decays, mean, 2 * error, fmt=marker, color=COLOURS["reinforce"], label=label, capsize=3
+    )
+ax.set(xlabel=r"decay $\lambda$", ylabel="gradient / exact gradient", title="B = 1, ±2 s.e.")
+ax.legend()
+
+# %%
+# At :math:`\lambda = 0` the late baseline *is* the cost, and the estimate is zero. In a model
+# with a batch of B the loss is a part :math:`(1 - \lambda) / B`, small enough to go unnoticed.
+#
+# Where it fails
+# ~~~~~~~~~~~~~~
+#
+# Make L independent picks and pay for each of them. The gradient of each pick is what it was. But
+# its estimate multiplies :math:`D_l - \pi` by the *total* cost, in which the other L - 1 picks
+# are pure noise. Their costs are independent of :math:`D_l`, so they add
+# :math:`(L - 1) \, \mathrm{var}[f] \, \mathbb E \lVert D - \pi \rVert^2` to the variance of each
+# pick. We check this by enumeration, with the expected total cost as the baseline. Divided by
+# :math:`\lVert \nabla F \rVert^2`, the variance is the number of samples whose average has a
+# standard error as long as the gradient itself.
+
+
+def total_cost(D):
+    return ((D @ weights - 2.5) ** 2).sum(axis=-1)
+
+
+variance_of_cost = pi @ (cost(corners[:, None, :]) - expected_cost) ** 2
+sizes = np.arange(1, 9)
+samples_needed = []
+for L in sizes:
+    several = np.tile(logits, (L, 1))
+    second_moment = rbst.exact_expectation(
+        lambda D, L=L: (
+            (total_cost(D) - L * expected_cost) ** 2 * ((D - pi) ** 2).sum(axis=(-1, -2))
+        ),
+        several,
+    )
+    samples_needed.append(second_moment / (rbst.exact_gradient(total_cost, several) ** 2).sum() - 1)
+added = variance_of_cost * (pi @ squared_length) / (exact @ exact)
+predicted = exact_variance(expected_cost) / (exact @ exact) + (sizes - 1) * added
+assert np.allclose(samples_needed, predicted, rtol=1e-10)
+print("samples needed:", np.round(samples_needed, 1))
+
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+ax.plot(sizes, predicted, color=COLOURS["exact"], label="predicted")
+ax.plot(sizes, samples_needed, "o", color=COLOURS["reinforce"], label="enumerated")
+ax.set(
+    xlabel="number of variables L",
+    ylabel="variance / |gradient|²",
+    title="REINFORCE, b = expected cost",
+)
+ax.legend()
+
+# %%
+# In practice
+# -----------
+#
+# - ``rbst.score_function(logits, D, cost, baseline=b)`` and ``rbst.RunningMean`` are the whole
+#   method. Use ``mean.value`` first and call ``mean.update`` afterwards.
+# - Score functions need no derivative of the cost: they are the choice for a cost that is a black
+#   box.
+# - The price is variance. If the cost has a derivative that says something about the corners, the
+#   straight-through estimators of tutorial 04 trade a bias for most of it.
+#
+# Further reading
+# ---------------
+#
+# - ``docs/derivation.md``, equations (2.1) to (2.7).
+# - Williams, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement
+#   Learning", Machine Learning 8, 1992.
+# - Next: tutorial 03 draws the samples in a way that can be differentiated.
+
+plt.show()

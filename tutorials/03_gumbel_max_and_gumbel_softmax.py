@@ -1,0 +1,254 @@
+r"""
+3. The Gumbel-max trick and Gumbel-Softmax
+==========================================
+
+A sample can be written as a deterministic function of the logits and of noise that knows nothing
+of them. For categorical variables that function is an argmax, which has no useful derivative.
+Replacing it by a softmax gives one, at the price of another problem.
+
+What you will learn
+-------------------
+
+- why the argmax of logits plus Gumbel noise is a sample: a race of exponentials;
+- what the temperature of a Gumbel-Softmax sample does;
+- the reparameterization gradient, for which cost it is unbiased, and for which it is not.
+
+What you need
+-------------
+
+Tutorial 01. Of the exponential distribution Exp(1) only this: :math:`P(E > x) = e^{-x}` for
+positive x.
+"""
+
+# sphinx_gallery_thumbnail_number = 2
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy.integrate import quad
+
+import rbst
+from rbst.plotting import COLOURS
+
+# %%
+# The steps
+# ---------
+#
+# A race
+# ~~~~~~
+#
+# Let runner j of three arrive at the random time :math:`T_j = E_j / \exp \theta_j`, where the
+# :math:`E_j` are independent draws of Exp(1). Then :math:`P(T_j > u) = \exp(-u \exp \theta_j)`
+# (3.2): a larger logit is a faster runner. Equation (3.3) integrates over the winning time and
+# finds that runner i wins with probability :math:`\pi_i`, the softmax of the logits, and that the
+# winning time, exponential with rate :math:`Z = \sum_j \exp \theta_j`, is independent of who
+# wins. Below, a z-score is a difference in standard errors.
+
+weights = np.array([1.0, 2.0, 4.0])
+logits = np.array([0.3, -0.7, 1.1])
+corners = np.eye(3)
+pi = rbst.softmax(logits)
+Z = np.exp(logits).sum()
+
+rng = np.random.default_rng(0)
+N = 50_000
+E = rng.exponential(size=(N, 3))
+T = E / np.exp(logits)
+winner, winning_time = T.argmin(axis=1), T.min(axis=1)
+
+frequency = np.bincount(winner) / N
+z_score = (frequency - pi) / np.sqrt(pi * (1 - pi) / N)
+print("wins         ", frequency.round(4), "z-scores", z_score.round(1))
+assert np.all(np.abs(z_score) < 4)
+
+for i in range(3):  # the mean winning time is 1 / Z whoever wins
+    times = winning_time[winner == i]
+    assert abs(times.mean() - 1 / Z) < 4 * times.std() / np.sqrt(len(times))
+
+# %%
+# Logarithms turn the race into the usual form. :math:`G_j = -\log E_j` is a *Gumbel* variable
+# (3.1), and :math:`-\log T_j = \theta_j + G_j`. The smallest time is the largest of these
+# *located* Gumbels, so the one-hot vector of their argmax is a sample D (3.4). The package draws
+# D in this way.
+
+x = logits - np.log(E)  # located Gumbels, theta + G
+assert np.array_equal(x.argmax(axis=1), winner)
+
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+u = np.linspace(0, 2, 200)
+for i, name in enumerate(["1 kg", "2 kg", "4 kg"]):
+    ax.hist(
+        winning_time[winner == i],
+        bins=60,
+        range=(0, 2),
+        density=True,
+        histtype="step",
+        label=f"{name} wins",
+    )
+ax.plot(u, Z * np.exp(-Z * u), color=COLOURS["exact"], label="exponential, rate Z")
+ax.set(xlabel="winning time", ylabel="density", title=f"N = {N}")
+ax.legend()
+
+# %%
+# Gumbel-Softmax
+# ~~~~~~~~~~~~~~
+#
+# For fixed noise, the argmax is a step function of :math:`\theta`: it has derivative zero almost
+# everywhere. Replace it by a softmax at temperature :math:`\tau` (4.1):
+#
+# .. math:: S = \mathrm{softmax} \left( \frac{\theta + G}{\tau} \right) .
+#
+# S lies inside the simplex, has the same largest entry as D, and tends to D as :math:`\tau` tends
+# to 0 (4.2). The package has it as ``rbst.sample_gumbel_softmax(logits, tau=tau, rng=rng)``.
+
+for tau in (10.0, 1.0, 0.1, 0.001):
+    S = rbst.softmax(x, tau)
+    assert np.array_equal(S.argmax(axis=1), winner)
+    distance = np.abs(S - corners[winner]).sum(axis=1).mean()
+    print(f"tau = {tau:<6} mean distance from S to D: {distance:.4f}")
+assert distance < 0.01
+
+triangle = np.array([[0, 0], [0.5, np.sqrt(0.75)], [1, 0]])
+fig, axes = plt.subplots(1, 4, figsize=(8, 2.2), layout="constrained")
+for ax, tau in zip(axes, (5.0, 1.0, 0.5, 0.1), strict=True):
+    S = rbst.sample_gumbel_softmax(np.broadcast_to(logits, (1500, 3)), tau=tau, rng=rng)
+    ax.fill(*triangle.T, facecolor="none", edgecolor=COLOURS["exact"])
+    ax.scatter(*(S @ triangle).T, s=2, color=COLOURS["gs"])
+    ax.set(title=rf"$\tau$ = {tau}", aspect="equal")
+    ax.set_axis_off()
+
+# %%
+# A gradient for the relaxed cost
+# ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+#
+# For fixed noise S is a smooth function of the logits, with derivative :math:`J(S) / \tau` (4.3),
+# where :math:`J(q) = \mathrm{diag}(q) - q q^\top`. By the chain rule, a draw of S yields the
+# estimate GS (4.4):
+#
+# .. math:: \frac1\tau J(S) \nabla f(S) .
+#
+# In code it is one line, equal to ``rbst.gumbel_softmax``. The product :math:`J(q) v` is
+# :math:`q \odot (v - q^\top v)`, where :math:`\odot` multiplies entry by entry.
+
+
+def f(S):
+    return (S @ weights - 2.5) ** 2
+
+
+def df(S):
+    return 2 * (S @ weights - 2.5)[..., None] * weights
+
+
+def jacobian_times(q, v):
+    return q * (v - (q * v).sum(axis=-1, keepdims=True))
+
+
+tau = 0.5
+many_logits = np.broadcast_to(logits, (N, 3))
+S = rbst.softmax(x, tau)
+gs = jacobian_times(S, df(S)) / tau
+assert np.allclose(gs, rbst.gumbel_softmax(many_logits, S, df(S), tau=tau))
+
+step = 1e-5
+for e in corners:  # sample by sample the derivative of f(S) with the noise held
+    plus, minus = (f(rbst.softmax(x + sign * step * e, tau)) for sign in (1, -1))
+    assert np.allclose((plus - minus) / (2 * step), gs @ e, atol=1e-7)
+
+# %%
+# It is unbiased for :math:`\mathbb E[f(S)]`. To see this against an answer without sampling, take
+# two options: the difference of two Gumbels is a logistic variable, so that
+# :math:`\mathbb E[f(S)]` is a one-dimensional integral over it. The derivative of the integral
+# with respect to :math:`\delta = \theta_1 - \theta_2`, taken by finite differences, is the exact
+# relaxed gradient.
+
+
+def relaxed_cost(delta, tau):
+    """Expected cost of relaxed choices between 1 kg and 4 kg."""
+
+    def integrand(
+        z,
+    ):  # f at the relaxed weight, times the density of z, a standard logistic variable
+        p = 1 / (1 + np.exp(-(delta + z) / tau))
+        return (p * 1 + (1 - p) * 4 - 2.5) ** 2 / (4 * np.cosh(z / 2) ** 2)
+
+    return quad(integrand, -40, 40, points=[-delta], limit=500, epsabs=1e-12)[0]
+
+
+two = np.array([0.6, -0.2])
+two_weights = np.array([1.0, 4.0])
+S = rbst.sample_gumbel_softmax(np.broadcast_to(two, (N, 2)), tau=tau, rng=rng)
+slopes = 2 * (S @ two_weights - 2.5)[:, None] * two_weights
+samples = rbst.gumbel_softmax(np.broadcast_to(two, (N, 2)), S, slopes, tau=tau)[:, 0]
+relaxed = (relaxed_cost(0.8 + 1e-4, tau) - relaxed_cost(0.8 - 1e-4, tau)) / 2e-4
+true = rbst.exact_gradient(lambda D: ((D @ two_weights - 2.5) ** 2)[..., 0], two[None, :])[0, 0]
+error = samples.std() / np.sqrt(N)
+print(f"GS {samples.mean():.4f} ± {error:.4f}, relaxed problem {relaxed:.4f}, discrete {true:.4f}")
+assert abs(samples.mean() - relaxed) < 4 * error
+
+# %%
+# The discrete problem is indifferent here: 1 kg and 4 kg miss the target by the same amount, so
+# its gradient is zero. The relaxed problem is not, because a mixture of the two parcels can weigh
+# 2.5 kg.
+assert abs(true) < 1e-12
+assert abs(samples.mean()) > 10 * error
+
+# %%
+# Where it fails
+# ~~~~~~~~~~~~~~
+#
+# The relaxed gradient approaches the discrete one as the temperature falls, and its variance
+# grows meanwhile. Worse, GS evaluates f between the corners. Tutorial 01 added to the cost a
+# bump, :math:`12 D_1 D_3`, that is 0 at all corners and leaves the discrete problem as it was. GS
+# sees it.
+
+exact = rbst.exact_gradient(lambda D: f(D)[..., 0], logits[None, :])[0]
+bump = np.array([[0, 0, 12.0], [0, 0, 0], [12.0, 0, 0]])  # gradient of 12 D_1 D_3 is bump @ D
+taus = np.geomspace(0.05, 5, 9)
+entry = 2  # the logit of 4 kg
+results = {"f": [], "f with bump": []}
+for tau in taus:
+    S = rbst.softmax(x, tau)
+    for label, slope in (("f", df(S)), ("f with bump", df(S) + S @ bump)):
+        samples = rbst.gumbel_softmax(many_logits, S, slope, tau=tau)[:, entry]
+        results[label].append((samples.mean(), samples.std() / np.sqrt(N), samples.var()))
+
+plain, bumped = np.array(results["f"]), np.array(results["f with bump"])
+hot = np.searchsorted(taus, 0.5)  # from here on bias and bump are far outside the noise
+assert np.all(np.abs(plain[hot:, 0] - exact[entry]) > 10 * plain[hot:, 1])
+assert np.all(np.abs(plain[hot:, 0] - bumped[hot:, 0]) > 10 * plain[hot:, 1])
+assert plain[0, 2] > 10 * plain[hot, 2]  # variance at the coldest temperature
+
+fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+left.axhline(exact[entry], color=COLOURS["exact"], label="discrete problem, exact")
+for result, style, label in ((plain, "o-", "GS"), (bumped, "x--", "GS, with the bump")):
+    left.errorbar(taus, result[:, 0], 2 * result[:, 1], fmt=style, color=COLOURS["gs"], label=label)
+    right.loglog(taus, result[:, 2], style, color=COLOURS["gs"], label=label)
+left.set(
+    xscale="log",
+    xlabel=r"temperature $\tau$",
+    ylabel="mean gradient, logit of 4 kg",
+    title=f"N = {N}, ±2 s.e.",
+)
+right.set(xlabel=r"temperature $\tau$", ylabel="variance of that entry")
+left.legend()
+right.legend()
+
+# %%
+# In practice
+# -----------
+#
+# - GS suits costs that are defined and tame inside the simplex, such as the reconstruction error
+#   of an autoencoder. It is no help when f needs a real choice: a table look-up, a program, a
+#   parse.
+# - A model trained with GS is used with one-hot samples. Watch the discrete cost, not the relaxed
+#   one.
+# - Low temperature means small bias and large variance. Tutorial 06 takes most of that variance
+#   away, for estimators that evaluate f at D.
+#
+# Further reading
+# ---------------
+#
+# - ``docs/derivation.md``, equations (3.1) to (4.4).
+# - Maddison, Mnih and Teh, "The Concrete Distribution", and Jang, Gu and Poole, "Categorical
+#   Reparameterization with Gumbel-Softmax", both ICLR 2017.
+# - Next: tutorial 04 keeps f at the corner and borrows only the derivative from S.
+
+plt.show()
