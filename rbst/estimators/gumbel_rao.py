@@ -87,7 +87,9 @@ def gumbel_rao(
     for variables in _slices(
         len(gradient), block_size(xp) // (n * min(num_samples, SAMPLES_PER_PASS))
     ):
-        block = logits_rows[variables].T, D_rows[variables].T, df_dD_rows[variables].T
+        block = [
+            xp.ascontiguousarray(rows[variables].T) for rows in (logits_rows, D_rows, df_dD_rows)
+        ]
         if exponentials is None:
             noise = _draw_noise(block[0], num_samples, rng)
         else:
@@ -139,8 +141,9 @@ def _sum_pull_backs(
               \qquad (J^\top g)_i = - \sum_{j \ne i} (J^\top g)_j
     """
     xp = namespace(logits)
-    log_pi_others = xp.where(D == 1, -math.inf, log_softmax(logits.T).T)[:, None, :]
-    D, d = D.copy(), df_dD - (df_dD * D).sum(axis=0)
+    log_pi = xp.ascontiguousarray(log_softmax(logits.T).T)
+    log_pi_others = xp.where(D == 1, -math.inf, log_pi)[:, None, :]
+    d = df_dD - (df_dD * D).sum(axis=0)
     total = xp.zeros_like(d)
     for E in noise:
         E_selected = xp.einsum("nkv,nv->kv", E, D)
