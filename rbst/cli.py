@@ -20,8 +20,14 @@ COMMANDS = {
         "rbst.experiments.vae",
         "train a discrete VAE with several estimators and compare them",
     ),
-    "sweep": ("rbst.experiments.sweep", "random search over discrete VAEs, on cores or a cluster"),
-    "report": ("rbst.experiments.report", "collect runs of discrete VAEs into the paper's table"),
+    "sweep": (
+        "rbst.experiments.sweep",
+        "random search over discrete VAEs or parsers, on cores or a cluster",
+    ),
+    "report": (
+        "rbst.experiments.report",
+        "collect runs of VAEs and parsers into the paper's tables",
+    ),
     "listops": (
         "rbst.experiments.listops",
         "learn latent parse trees from the values of ListOps expressions",

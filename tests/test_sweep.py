@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from rbst.cli import main
-from rbst.experiments.sweep import Job, Space, job_key, plan_jobs, train_job
+from rbst.experiments import listops_run, listops_sweep
+from rbst.experiments.search import Job, Space
+from rbst.experiments.sweep import job_key, plan_configs, train_job
 from rbst.experiments.vae_run import Config, make_config
 
 SPACE = Space((1e-3, 1e-1), (0.1, 1.0), (0.0, 0.9), draws=200, seed=0)
@@ -37,7 +39,7 @@ def test_draws_are_fixed_by_their_seed_and_fill_the_intervals():
 
 
 def test_every_cell_gets_the_same_draws_and_every_job_its_own_folder():
-    jobs = plan_jobs(Config(), SPACE, ("st", "foust"), (2, 8), (20, 200))
+    jobs = plan_configs(Config(), SPACE, ("st", "foust"), (2, 8), (20, 200))
     assert len(jobs) == 200 * 2 * (2 + 1)  # foust at arity 2 only
     assert len({job_key(job) for job in jobs}) == len(jobs)
     by_cell = {}
@@ -89,14 +91,12 @@ def test_resume_needs_the_same_sweep(tmp_path, capsys):
 
 def test_a_job_that_was_killed_half_way_ends_as_if_it_had_not_been(tmp_path):
     config = Config(estimators=("gr-mc10",), bits=4, arity=2, hidden=(6,), iterations=60)
-    whole = Job(config, str(tmp_path / "whole"), None, 10)
-    killed = Job(config, str(tmp_path / "killed"), None, 10)
-    train_job(whole)
-    train_job(killed)
-    folder = killed.run().folder
-    (folder / "result.json").unlink()
-    train_job(killed)
-    assert without_times(folder) == without_times(whole.run().folder)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train_job(Job(config, str(whole), None, 10))
+    train_job(Job(config, str(killed), None, 10))
+    (killed / "result.json").unlink()
+    train_job(Job(config, str(killed), None, 10))
+    assert without_times(killed) == without_times(whole)
 
 
 def without_times(folder: Path) -> dict:
@@ -155,7 +155,9 @@ def test_five_sigkills_lose_no_finished_run_and_change_no_number(tmp_path):
             assert path.stat().st_mtime_ns == written
         kept = finished(killed)
     assert 5 <= len(kept) < 24
-    subprocess.run(command(killed, *words, "--resume", draws=draws), check=True, capture_output=True)
+    subprocess.run(
+        command(killed, *words, "--resume", draws=draws), check=True, capture_output=True
+    )
     assert all(path.stat().st_mtime_ns == written for path, written in kept.items())
     assert rows(killed) == rows(whole)
     assert [row["runs"] for row in rows(whole)] == [draws] * 3
@@ -246,3 +248,66 @@ def test_a_small_sweep_from_start_to_report(tmp_path, capsys):
     shutil.rmtree(best)
     assert main([*words, "--out", str(out), "--resume"]) == 0
     assert rows(out) == first
+
+
+# ----------------------------------------------------------------------------- the parser
+
+TINY_PARSER = (
+    *("sweep", "listops", "--hidden", "6", "--iterations", "40", "--measure-every", "20"),
+    *("--num-expressions", "1500", "--estimator", "left", "--estimator", "gr", "--tau", "0.1"),
+    *("--tau", "1", "--draws", "2", "--workers", "1"),
+)
+
+
+def test_a_given_tree_has_one_cell_and_an_estimator_one_for_each_temperature():
+    space = Space((0.1, 0.2), None, (0.0, 0.0), draws=3, seed=0)
+    configs = listops_sweep.plan_configs(
+        listops_run.Config(), space, ("gold", "gr"), (10, 25), (0.1, 1.0)
+    )
+    cells = [(c.estimators[0], c.max_length, c.tau) for c in configs]
+    given = [("gold", 10, 0.1), ("gold", 25, 0.1)]
+    drawn = [("gr", length, tau) for length in (10, 25) for tau in (0.1, 1.0)]
+    assert sorted(cells) == sorted(3 * (given + drawn))
+    assert len({listops_sweep.job_key(config) for config in configs}) == len(configs)
+    assert len({config.learning_rate for config in configs}) == 3
+
+
+def test_a_sweep_of_parsers_from_start_to_table_and_back(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("RBST_DATA_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nothing"))
+    out = tmp_path / "out"
+    assert main([*TINY_PARSER, "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "| gr | ≤ 10 | 0.1 |" in printed
+    assert "| left | ≤ 10 |  |" in printed
+    written = finished(out)
+    assert len(written) == 2 * 3
+    first = (out / "report.md").read_text()
+    lost = next(iter(written)).parent
+    shutil.rmtree(lost)
+    assert main([*TINY_PARSER, "--out", str(out), "--resume"]) == 0
+    kept = finished(out)
+    assert all(kept[path] == time for path, time in written.items() if path.parent != lost)
+    assert (out / "report.md").read_text() == first
+    assert main([*TINY_PARSER, "--draws", "3", "--out", str(out), "--resume"]) == 2
+    assert "other options" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--tau 0", "tau must be"),
+        ("--estimator gs", "gs"),
+        ("--learning-rate 0 1", "--learning-rate must be LOW HIGH"),
+        ("--max-length 0", "--max-length must be at least 1"),
+        ("--workers 0", "--workers must be at least 1"),
+    ],
+)
+def test_bad_options_of_the_parser_are_one_line_too(words, message, tmp_path, capsys):
+    out = tmp_path / "out"
+    small = ["--num-expressions", "1000"]
+    assert main(["sweep", "listops", *small, *words.split(), "--out", str(out)]) == 2
+    captured = capsys.readouterr()
+    assert len(captured.err.splitlines()) == 1
+    assert message in captured.err
+    assert not out.exists()

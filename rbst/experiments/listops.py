@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -42,19 +42,7 @@ EXPRESSIONS_SHOWN, LONGEST_SHOWN = 3, 14
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``rbst listops``, with the defaults of :class:`Config`."""
-    default, option = Config(), parser.add_argument
-
-    def add(name: str, kind: type, text: str, shown: object = None) -> None:
-        field = name.removeprefix("--").replace("-", "_")
-        shown = getattr(default, field) if shown is None else shown
-        option(
-            name,
-            type=kind,
-            metavar="N" if kind is int else "X",
-            default=argparse.SUPPRESS,
-            help=f"{text} (default: {shown})",
-        )
-
+    option, add = parser.add_argument, _adder(parser)
     option(
         "--estimator",
         dest="estimators",
@@ -62,16 +50,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         default=argparse.SUPPRESS,
         help="repeatable; see 'rbst estimators', or gold or left for given trees (default: "
-        f"{' '.join(default.estimators)})",
+        f"{' '.join(Config().estimators)})",
     )
-    option(
-        "--max-length",
-        type=int,
-        metavar="N",
-        default=argparse.SUPPRESS,
-        help=f"longest expression in tokens; 10, 25, 50 in the paper (default: {default.max_length})",
-    )
+    add("--max-length", int, "longest expression in tokens; 10, 25, 50 in the paper")
     add("--tau", float, "temperature, where there is one")
+    add("--learning-rate", float, "of the optimizer")
+    add("--momentum", float, "of gradient descent")
+    add("--seeds", int, "runs of each estimator")
+    add_training_arguments(parser)
+    option(
+        "--out", type=Path, metavar="FOLDER", help="results go here (default: runs/listops/TIME)"
+    )
+    option("--resume", action="store_true", help="continue the interrupted experiment in --out")
+    option("--quick", action="store_true", help="100 iterations, to see that all works")
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that ``rbst listops`` and ``rbst sweep listops`` share."""
+    option, add = parser.add_argument, _adder(parser)
     add("--hidden", int, "size of the network")
     option(
         "--forget-bias",
@@ -86,20 +82,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--optimizer",
         choices=("sgd", "adam"),
         default=argparse.SUPPRESS,
-        help=f"gradient descent or Adam (default: {default.optimizer})",
+        help=f"gradient descent or Adam (default: {Config().optimizer})",
     )
-    add("--learning-rate", float, "of either")
-    add("--momentum", float, "of gradient descent")
     add("--measure-every", int, "steps between two validations")
     add("--patience", int, "validations without a better one before a run stops")
     add("--seed", int, "of the first run of each estimator")
-    add("--seeds", int, "runs of each estimator")
     option("--dtype", choices=("float32", "float64"), default=argparse.SUPPRESS, help="precision")
     option(
         "--data",
         choices=("generated", "published"),
         default=argparse.SUPPRESS,
-        help="expressions to learn from (default: generated)",
+        help=f"expressions to learn from (default: {Config().data})",
     )
     add("--num-expressions", int, "generated of all lengths, then restricted")
     option(
@@ -113,16 +106,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="STEPS",
         help="between two checkpoints (default: 500)",
     )
-    option(
-        "--out", type=Path, metavar="FOLDER", help="results go here (default: runs/listops/TIME)"
-    )
-    option("--resume", action="store_true", help="continue the interrupted experiment in --out")
-    option("--quick", action="store_true", help="100 iterations, to see that all works")
+
+
+def _adder(parser: argparse.ArgumentParser) -> Callable[..., None]:
+    """A shorthand for options whose absence means the default of :class:`Config`."""
+
+    def add(name: str, kind: type, text: str, default: str | None = None) -> None:
+        field = name.removeprefix("--").replace("-", "_")
+        parser.add_argument(
+            name,
+            type=kind,
+            metavar="N" if kind is int else "X",
+            default=argparse.SUPPRESS,
+            help=f"{text} (default: {default or getattr(Config(), field)})",
+        )
+
+    return add
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train every estimator with every seed, then print the table and write results and figures."""
-    asked = _asked_options(arguments)
+    asked = asked_options(arguments)
     if arguments.resume:
         out = arguments.out
         config = _stored_config(out, asked)
@@ -158,7 +162,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _asked_options(arguments: argparse.Namespace) -> dict[str, Any]:
+def asked_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were given on the command line."""
     if arguments.checkpoint_every < 1:
         raise ValueError(
             f"--checkpoint-every must be at least 1, got {arguments.checkpoint_every}; change it"
@@ -171,7 +176,11 @@ def _new_config(arguments: argparse.Namespace, asked: dict[str, Any]) -> Config:
     config = Config(**asked)
     if arguments.quick:
         config = replace(config, iterations=min(config.iterations, 100), measure_every=50)
-    # Whether the published test file is there decides which expressions are kept out of the training.
+    return look_for_published_test(config, arguments)
+
+
+def look_for_published_test(config: Config, arguments: argparse.Namespace) -> Config:
+    """Whether the published test file is there decides which expressions are kept out of the training."""
     found = find_data_file(FILE.format(split="test"), arguments.data_dir) is not None
     if not found and not arguments.download and config.data == "generated":
         print(
@@ -209,9 +218,9 @@ def _stored_config(out: Path | None, asked: dict[str, Any]) -> Config:
     return stored
 
 
-def finish(run: Run, *, checkpoint_every: int) -> dict[str, Any]:
+def finish(run: Run, *, checkpoint_every: int, progress: bool = True) -> dict[str, Any]:
     """Train and test one run."""
-    result = train_run(run, checkpoint_every=checkpoint_every)
+    result = train_run(run, checkpoint_every=checkpoint_every, progress=progress)
     if not run.best_file.is_file():
         return result | {"accuracy": None, "f1": None}
     return result | measure_run(run)

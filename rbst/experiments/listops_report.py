@@ -82,6 +82,19 @@ def paper_accuracy(max_length: int, tau: float, name: str) -> str:
     return str(row[PAPER_TAUS.index(tau)]) if row and tau in PAPER_TAUS else ""
 
 
+def describe_rates(rates: Sequence[float]) -> str:
+    """The learning rates that were tried; of many the number and the range.
+
+    Examples
+    --------
+    >>> describe_rates([0.1, 0.2]), describe_rates([0.03, 0.1, 0.15, 0.2, 0.4])
+    ('0.1, 0.2', '5 from 0.03 to 0.4')
+    """
+    if len(rates) > 4:
+        return f"{len(rates)} from {rates[0]:.3g} to {rates[-1]:.3g}"
+    return ", ".join(f"{rate:.3g}" for rate in rates)
+
+
 def format_markdown(runs: Runs) -> str:
     """The table as Markdown."""
 
@@ -106,7 +119,7 @@ def format_markdown(runs: Runs) -> str:
                 percent(chosen, "f1", "test"),
                 str(len(chosen)),
                 " to ".join(str(n) for n in sorted({iterations[0], iterations[-1]})),
-                f"{rate:g} ({', '.join(f'{r:g}' for r in sorted(rates))})",
+                f"{rate:.3g} ({describe_rates(sorted(rates))})",
             ]
         )
     note = (
