@@ -8,6 +8,7 @@ import pytest
 
 from rbst.data import load_digits
 from rbst.experiments import vae_run
+from rbst.experiments.record import read_config
 from rbst.experiments.training import Diverged
 from rbst.experiments.vae_run import (
     DEFAULTS,
@@ -15,7 +16,6 @@ from rbst.experiments.vae_run import (
     Run,
     bound_run,
     make_config,
-    read_config,
     train_run,
 )
 from rbst.models.vae import VAE
@@ -57,7 +57,7 @@ def test_defaults_of_mnist_are_the_architecture_of_the_paper():
 def test_a_configuration_survives_its_file(tmp_path):
     config = make_config({"data": "mnist", "tau_final": 0.1, "estimators": ["gs", "st"]})
     (tmp_path / "config.json").write_text(json.dumps(vars(config) | {"version": "0"}))
-    assert read_config(tmp_path / "config.json") == config
+    assert read_config(tmp_path / "config.json", make_config) == config
 
 
 def test_a_test_that_was_killed_ends_as_if_it_had_not_been(run, monkeypatch):

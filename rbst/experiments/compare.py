@@ -12,18 +12,17 @@ import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
-from rbst import __version__
 from rbst._array import Array
 from rbst._checks import check_num_samples, check_tau
-from rbst._files import new_folder, whole_file, write_json, write_text
+from rbst._files import whole_file, write_text
 from rbst.diagnostics import Diagnosis, diagnose, diagnosis_table
 from rbst.enumeration import count_outcomes, exact_gradient
 from rbst.estimators.registry import ESTIMATORS, get_estimator
+from rbst.experiments.record import start_experiment, tuples, write_results
 from rbst.plotting import new_figure, plot_against_samples, plot_against_tau
 from rbst.problems import PROBLEMS, Problem, get_problem
 
@@ -108,8 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     config = _config_from(arguments)
-    out = new_folder(arguments.out or Path("runs/compare") / f"{datetime.now():%Y%m%d-%H%M%S}")
-    write_json(out / "config.json", asdict(config) | {"version": __version__})
+    out = start_experiment("compare", config, arguments.out)
     start = time.perf_counter()
     problem = get_problem(config.problem, config.logits)
     rng = np.random.default_rng(config.seed)
@@ -123,21 +121,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     table = diagnosis_table(diagnoses)
     write_text(out / "table.md", table + "\n")
-    write_json(
-        out / "results.json",
-        {
-            "config": asdict(config),
-            "version": __version__,
-            "finished": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
-            "seconds": time.perf_counter() - start,
-            "results": {
-                "logits": config.logits,
-                "gradient": exact_gradient(problem.f, config.logits),
-                "diagnoses": [asdict(diagnosis) for diagnosis in diagnoses],
-                "left_out": left_out,
-            },
-        },
-    )
+    results = {
+        "logits": config.logits,
+        "gradient": exact_gradient(problem.f, config.logits),
+        "diagnoses": [asdict(diagnosis) for diagnosis in diagnoses],
+        "left_out": left_out,
+    }
+    write_results(out, config, start, results=results)
     draw_against_tau(config, problem, diagnoses, out / "against-tau.png")
     draw_against_samples(config, problem, out / "against-samples.png")
     print(f"{problem.equation}: {config.caption}\n\n{table}")
@@ -149,7 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _config_from(arguments: argparse.Namespace) -> Config:
     options = {f.name: getattr(arguments, f.name) for f in fields(Config) if f.name in arguments}
-    config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+    config = Config(**tuples(options))
     return replace(config, draws=min(config.draws, 1000)) if arguments.quick else config
 
 

@@ -14,15 +14,13 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, replace
-from datetime import datetime
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rbst import __version__
-from rbst._files import find_data_file, new_folder, read_json, whole_file, write_json
+from rbst._files import find_data_file, whole_file
 from rbst.data.listops import FILE, OPERATORS, TOKENS, Example
 from rbst.experiments.listops_run import (
     GIVEN_TREES,
@@ -35,6 +33,7 @@ from rbst.experiments.listops_run import (
     train_run,
     unlabelled_f1,
 )
+from rbst.experiments.record import start_experiment, stored_config, tuples, write_results
 from rbst.experiments.tables import text_table
 
 EXPRESSIONS_SHOWN, LONGEST_SHOWN = 3, 14
@@ -129,13 +128,12 @@ def run(arguments: argparse.Namespace) -> int:
     asked = asked_options(arguments)
     if arguments.resume:
         out = arguments.out
-        config = _stored_config(out, asked)
+        config = stored_config(out, asked, lambda options: Config(**options))
     else:
         config = _new_config(arguments, asked)
     data = load_data(config, arguments.data_dir)
     if not arguments.resume:
-        out = new_folder(arguments.out or Path("runs/listops") / f"{datetime.now():%Y%m%d-%H%M%S}")
-        write_json(out / "config.json", asdict(config) | {"version": __version__})
+        out = start_experiment("listops", config, arguments.out)
     print(describe(config, data))
 
     start = time.perf_counter()
@@ -145,16 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name in config.estimators
     ]
     results = [finish(run, checkpoint_every=arguments.checkpoint_every) for run in runs]
-    write_json(
-        out / "results.json",
-        {
-            "config": asdict(config),
-            "version": __version__,
-            "finished": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
-            "seconds": time.perf_counter() - start,
-            "runs": results,
-        },
-    )
+    write_results(out, config, start, runs=results)
     draw_curves(config, results, out / "curves.png")
     draw_trees(runs, out / "trees.png")
     print(f"\n{format_table(config, results)}")
@@ -168,8 +157,9 @@ def asked_options(arguments: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(
             f"--checkpoint-every must be at least 1, got {arguments.checkpoint_every}; change it"
         )
-    given = {f.name: getattr(arguments, f.name) for f in fields(Config) if f.name in arguments}
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    return tuples(
+        {f.name: getattr(arguments, f.name) for f in fields(Config) if f.name in arguments}
+    )
 
 
 def _new_config(arguments: argparse.Namespace, asked: dict[str, Any]) -> Config:
@@ -189,33 +179,6 @@ def look_for_published_test(config: Config, arguments: argparse.Namespace) -> Co
         )
     published_test = found or arguments.download or config.data == "published"
     return replace(config, published_test=published_test)
-
-
-def _stored_config(out: Path | None, asked: dict[str, Any]) -> Config:
-    """The configuration of the experiment in ``out``; options that contradict it are an error."""
-    if out is None:
-        raise ValueError("--resume needs --out, got none; name the folder of the experiment")
-    if not (out / "config.json").is_file():
-        raise FileNotFoundError(
-            f"--resume needs the folder of an experiment, got {out}, which holds no config.json; "
-            "leave --resume out to start one"
-        )
-    options = read_json(out / "config.json")
-    try:
-        options.pop("version", None)
-        stored = Config(**options | {"estimators": tuple(options["estimators"])})
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{out / 'config.json'} is not a configuration of this version ({error}); choose another "
-            "--out"
-        ) from error
-    for name, value in asked.items():
-        if value != getattr(stored, name):
-            raise ValueError(
-                f"{out} was started with {name} = {getattr(stored, name)}, got {value}; leave the "
-                "option out to resume it, or choose another --out"
-            )
-    return stored
 
 
 def finish(run: Run, *, checkpoint_every: int, progress: bool = True) -> dict[str, Any]:

@@ -18,20 +18,19 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rbst import __version__
 from rbst._array import Array
-from rbst._files import new_folder, whole_file, write_json
+from rbst._files import whole_file
 from rbst.autodiff import estimate_gradient
 from rbst.categorical import softmax
 from rbst.estimators.registry import get_estimator
 from rbst.estimators.score_function import RunningMean
+from rbst.experiments.record import start_experiment, tuples, write_results
 from rbst.experiments.tables import text_table
 from rbst.plotting import new_figure, plot_curves, plot_programme, plot_simplex
 from rbst.problems import programme, programme_direct, programme_gradient, programme_value
@@ -156,8 +155,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     config = _config_from(arguments)
-    out = new_folder(arguments.out or Path("runs/quadratic") / f"{datetime.now():%Y%m%d-%H%M%S}")
-    write_json(out / "config.json", asdict(config) | {"version": __version__})
+    out = start_experiment("quadratic", config, arguments.out)
     start = time.perf_counter()
     rng = np.random.default_rng(config.seed)
 
@@ -186,16 +184,7 @@ def run(arguments: argparse.Namespace) -> int:
             for tau in curves
         },
     }
-    write_json(
-        out / "results.json",
-        {
-            "config": asdict(config),
-            "version": __version__,
-            "finished": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
-            "seconds": time.perf_counter() - start,
-            "results": results,
-        },
-    )
+    write_results(out, config, start, results=results)
     draw_figure_1(config, mesh, traces, coarse, sampled, out / "figure1.png")
     draw_minimisation(config, curves, out / "minimisation.png")
     print(format_results(results))
@@ -205,7 +194,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _config_from(arguments: argparse.Namespace) -> Config:
     options = {f.name: getattr(arguments, f.name) for f in fields(Config) if f.name in arguments}
-    config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+    config = Config(**tuples(options))
     if arguments.quick:
         return replace(
             config,

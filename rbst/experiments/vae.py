@@ -13,16 +13,15 @@ import argparse
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
-from datetime import datetime
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rbst import __version__
-from rbst._files import new_folder, whole_file, write_json
+from rbst._files import whole_file
 from rbst.categorical import sample_categorical
+from rbst.experiments.record import start_experiment, stored_config, write_results
 from rbst.experiments.tables import text_table
 from rbst.experiments.tracking import log10_trace, track_run
 from rbst.experiments.vae_run import (
@@ -32,7 +31,6 @@ from rbst.experiments.vae_run import (
     bound_run,
     load_images,
     make_config,
-    read_config,
     train_run,
 )
 from rbst.models.vae import sigmoid
@@ -135,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
     asked = asked_options(arguments)
     if arguments.resume:
         out = arguments.out
-        config = _stored_config(out, asked)
+        config = stored_config(out, asked, make_config)
     else:
         config = make_config(asked)
         if arguments.quick:
@@ -143,8 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
     data = load_images(config.data, arguments.data_dir)
     check_batch_size(config, data)
     if not arguments.resume:
-        out = new_folder(arguments.out or Path("runs/vae") / f"{datetime.now():%Y%m%d-%H%M%S}")
-        write_json(out / "config.json", asdict(config) | {"version": __version__})
+        out = start_experiment("vae", config, arguments.out)
 
     start = time.perf_counter()
     runs = [
@@ -153,16 +150,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name in config.estimators
     ]
     results = [finish(run, arguments.checkpoint_every) for run in runs]
-    write_json(
-        out / "results.json",
-        {
-            "config": asdict(config),
-            "version": __version__,
-            "finished": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
-            "seconds": time.perf_counter() - start,
-            "runs": results,
-        },
-    )
+    write_results(out, config, start, runs=results)
     draw_curves(config, results, out / "curves.png")
     draw_reconstructions(config, runs, results, out / "reconstructions.png")
     print(format_table(config, results))
@@ -186,26 +174,6 @@ def check_batch_size(config: Config, data: Any) -> None:
             f"--batch-size must be at most the {len(data.train)} training images, got "
             f"{config.batch_size}; choose a smaller one"
         )
-
-
-def _stored_config(out: Path | None, asked: dict[str, Any]) -> Config:
-    """The configuration of the experiment in ``out``; options that contradict it are an error."""
-    if out is None:
-        raise ValueError("--resume needs --out, got none; name the folder of the experiment")
-    if not (out / "config.json").is_file():
-        raise FileNotFoundError(
-            f"--resume needs the folder of an experiment, got {out}, which holds no config.json; "
-            "leave --resume out to start one"
-        )
-    stored = read_config(out / "config.json")
-    for name, value in asked.items():
-        value = tuple(value) if isinstance(value, list) else value
-        if value != getattr(stored, name):
-            raise ValueError(
-                f"{out} was started with {name} = {getattr(stored, name)}, got {value}; leave the "
-                "option out to resume it, or choose another --out"
-            )
-    return stored
 
 
 def finish(run: Run, checkpoint_every: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from rbst.autodiff import objective
 from rbst.data import BinaryImages, load_digits, load_mnist
 from rbst.estimators.registry import Estimator, get_estimator
 from rbst.estimators.score_function import RunningMean
+from rbst.experiments.record import tuples
 from rbst.experiments.training import (
     Diverged,
     TrainingState,
@@ -156,20 +157,7 @@ def make_config(options: dict[str, Any]) -> Config:
     unknown = sorted(set(options) - {f.name for f in fields(Config)})
     if unknown:
         raise ValueError(f"unknown setting {unknown[0]!r}; known are {', '.join(asdict(Config()))}")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-    return replace(DEFAULTS[data], **values)
-
-
-def read_config(path: Path) -> Config:
-    """The configuration that was written to ``path``."""
-    options = read_json(path)
-    if not isinstance(options, dict):
-        raise ValueError(f"{path} does not hold a configuration; choose another folder")
-    options.pop("version", None)
-    try:
-        return make_config(options)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a configuration of this version ({error})") from error
+    return replace(DEFAULTS[data], **tuples(options))
 
 
 def load_images(data: str, data_dir: Path | None = None) -> BinaryImages:
