@@ -1,48 +1,84 @@
 """One name, ``xp``, for NumPy, CuPy and autograd arrays.
 
 Every function of the package asks :func:`namespace` which module its arrays belong to and calls that
-module by the name ``xp``. Nothing else in the package asks where an array lives.
+module by the name ``xp``. Nothing else in the package asks where an array lives. The last functions of the
+file choose a device, and bring arrays back from it; docs/gpu.md says what works there.
 """
 
 from __future__ import annotations
 
+import sys
 from functools import reduce
 from typing import Any, TypeAlias
 
 import autograd.numpy as autograd_numpy
 import numpy as np
-from autograd.extend import Box
 from autograd.tracer import getval, isbox
 
 Array: TypeAlias = Any
 """An array of NumPy, CuPy or autograd (no type describes the three of them)."""
 
 __all__ = [
+    "DEVICES",
     "Array",
     "block_size",
+    "by_category",
+    "device_namespace",
     "getval",
     "is_array",
     "namespace",
+    "new_generator",
     "row_argmax",
     "row_max",
     "row_sum",
     "spawn_generator",
+    "to_host",
 ]
 
 
 def is_array(x: Any) -> bool:
     """Whether ``x`` is an array of a module that :func:`namespace` knows."""
-    return isbox(x) or hasattr(x, "__array_namespace__")
+    # NumPy's scalars have only the first of the two, CuPy's arrays only the second.
+    return isbox(x) or hasattr(x, "__array_namespace__") or hasattr(x, "__array_function__")
 
 
 def namespace(*arrays: Any) -> Any:
     """The module whose functions take these arrays: NumPy, CuPy, or autograd's NumPy if one is traced."""
-    if any(isinstance(array, Box) for array in arrays):
+    for array in arrays:
+        if type(array) is not np.ndarray:  # nearly every array is one, and every function asks
+            return _namespace(arrays)
+    return np
+
+
+def _namespace(arrays: tuple[Any, ...]) -> Any:
+    if any(map(isbox, arrays)):
         return autograd_numpy
     for array in arrays:
-        if hasattr(array, "__array_namespace__") and not isinstance(array, np.ndarray | np.generic):
-            return array.__array_namespace__()
+        if type(array) in _device_modules:
+            return _device_modules[type(array)]
+        if is_array(array) and not isinstance(array, np.ndarray | np.generic):
+            return _learn(type(array), _module_of(array))
     return np
+
+
+_device_modules: dict[type, Any] = {}
+"""The module of every class of arrays that was met and is not NumPy's."""
+
+
+def _module_of(array: Array) -> Any:
+    if hasattr(array, "__array_namespace__"):
+        return array.__array_namespace__()
+    # CuPy has no such method as yet; its arrays are of a class of the module itself.
+    return sys.modules[type(array).__module__.partition(".")[0]]
+
+
+def _learn(array_class: type, xp: Any) -> Any:
+    """Remember the module of a class of arrays that is new, and let autograd differentiate them."""
+    from rbst._autograd_device import support
+
+    support(array_class, xp)
+    _device_modules[array_class] = xp
+    return xp
 
 
 SHORT_ROW = 16
@@ -82,6 +118,12 @@ def _slices(x: Array) -> list[Array]:
     return [x[..., category] for category in range(x.shape[-1])]
 
 
+def by_category(rows: Array) -> Array:
+    """Rows ``(v, n)`` as ``(n, v)``, the longer axis contiguous: sums and products then run along it."""
+    v, n = rows.shape
+    return rows.T if n > v else namespace(rows).ascontiguousarray(rows.T)
+
+
 def block_size(xp: Any) -> int:
     """Elements in one working block: two blocks fit the cache of a CPU core, or fill a GPU."""
     return 2**16 if xp is np else 2**24
@@ -90,3 +132,49 @@ def block_size(xp: Any) -> int:
 def spawn_generator(rng: Any, seed: int) -> Any:
     """A generator of the same kind as ``rng``, started from ``seed``."""
     return type(rng)(type(rng.bit_generator)(seed))
+
+
+# ----------------------------------------------------------------------------- devices
+
+DEVICES = ("cpu", "gpu")
+
+
+def device_namespace(device: str) -> Any:
+    """NumPy for ``"cpu"``, CuPy for ``"gpu"``; an error that names the remedy where there is none.
+
+    Examples
+    --------
+    >>> device_namespace("cpu").__name__
+    'numpy'
+    """
+    if device not in DEVICES:
+        raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {device!r}; use cpu")
+    if device == "cpu":
+        return np
+    try:
+        import cupy
+    except ImportError as error:
+        raise ValueError(
+            "device gpu needs CuPy, which is not installed; pip install 'rbst[gpu]', or use cpu"
+        ) from error
+    if not cupy.cuda.is_available():
+        raise ValueError(
+            "device gpu needs an NVIDIA GPU with a driver for CUDA 12, and CuPy (the extra rbst[gpu]) "
+            "sees none; use cpu"
+        )
+    return _learn(cupy.ndarray, cupy)
+
+
+def new_generator(xp: Any, seed: Any) -> Any:
+    """A generator of this module; ``seed`` is a number or a list of numbers."""
+    if xp is np:
+        return np.random.default_rng(seed)
+    # A training starts several in each step. Philox starts from a counter; XORWOW, which is CuPy's default,
+    # first skips ahead for every thread.
+    return xp.random.Generator(xp.random.Philox4x3210(seed))
+
+
+def to_host(x: Array) -> Array:
+    """The same array in NumPy; one that is NumPy's is returned as it is."""
+    xp = namespace(x)
+    return x if xp is np else xp.asnumpy(x)

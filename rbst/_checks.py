@@ -122,13 +122,19 @@ def check_num_samples(num_samples: int) -> int:
     return int(num_samples)
 
 
-def check_rng(rng: Any) -> Any:
-    """An explicit random generator of NumPy or CuPy."""
+def check_rng(rng: Any, like: Array) -> Any:
+    """An explicit random generator of NumPy or CuPy, which draws where the array ``like`` is."""
     # The module numpy.random has an attribute of this name too, and is what people pass by mistake.
     if isinstance(rng, ModuleType) or not hasattr(rng, "bit_generator"):
         raise TypeError(
             f"rng must be a numpy.random.Generator (or CuPy's), got {type(rng).__name__}; "
             "make one with numpy.random.default_rng(seed)"
+        )
+    xp = namespace(getval(like))
+    if xp is not namespace() and type(rng).__module__.startswith("numpy."):
+        raise TypeError(
+            f"rng must draw on the device of the arrays, got NumPy's for arrays of {xp.__name__}; make one "
+            f"with {xp.__name__}.random.default_rng(seed)"
         )
     return rng
 

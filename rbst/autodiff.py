@@ -58,7 +58,7 @@ def stochastic_node(logits: Array, estimator: Estimator, rng: Any) -> Array:
             "do; use estimate_gradient, or an estimator that evaluates f once"
         )
     theta = getval(check_logits(logits))
-    point, sample = estimator.sample(theta, check_rng(rng))
+    point, sample = estimator.sample(theta, check_rng(rng, theta))
     seed = int(rng.integers(2**63))
     if estimator.evaluates == "cost-only":
         return point
@@ -120,7 +120,8 @@ def objective(
                 f"{cost.shape}; sum the cost over every axis but the first"
             )
         total = total + (getval(cost) - baseline) * (log_p - getval(log_p))
-    return namespace(total).mean(total)
+    # autograd's rule for mean divides by an integer of NumPy's, which makes float32 gradients float64.
+    return namespace(total).sum(total) / total.size
 
 
 def _joint_log_probability(logits: Array, D: Array) -> Array:
@@ -168,7 +169,7 @@ def estimate_gradient(
     >>> estimate_gradient(get_estimator("st"), f, logits, np.random.default_rng(0))
     array([[-0.36, -0.24,  0.6 ]])
     """
-    logits, rng = check_logits(logits), check_rng(rng)
+    logits, rng = check_logits(logits), check_rng(rng, logits)
     if logits.ndim < 2:
         raise ValueError(
             f"logits must have shape (..., L, n), got {logits.shape}; give one variable as logits[None, :]"

@@ -140,7 +140,7 @@ def sample_categorical(logits: Array, rng: Any) -> Array:
     >>> sample_categorical(np.array([0.0, 1.0, -np.inf]), np.random.default_rng(0))
     array([0., 1., 0.])
     """
-    logits, rng = check_logits(logits), check_rng(rng)
+    logits, rng = check_logits(logits), check_rng(rng, logits)
     xp = namespace(logits)
     # Below the maximum a shift of all logits has already cancelled, so it cannot cost a digit.
     scores = logits - row_max(logits) - xp.log(draw_exponentials(logits, rng))

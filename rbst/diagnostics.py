@@ -29,10 +29,9 @@ from typing import Any, Literal
 import numpy as np
 from autograd import elementwise_grad
 
-from rbst._array import Array
+from rbst._array import Array, namespace
 from rbst._checks import check_gradient, check_logits, check_num_samples, check_tau
 from rbst.autodiff import estimate_gradient
-from rbst.categorical import one_hot
 from rbst.enumeration import check_costs, count_outcomes, enumerate_outcomes, exact_gradient
 from rbst.estimators.registry import Estimator, get_estimator
 from rbst.rao_blackwell import conditional_covariance, conditional_moments, jacobian_moments
@@ -141,7 +140,7 @@ def diagnose(
     gr       bias^2 0.000791  variance 0.034554  exact
     zgr      bias^2 0.000000  variance 0.049922  exact
     """
-    logits = check_logits(logits).astype(np.float64, copy=False)
+    logits = check_logits(logits).astype("float64", copy=False)
     count_outcomes(logits)
     if estimator.given_D == "random":
         return _diagnose_by_sampling(estimator, f, df_dD, logits, rng, num_samples, per_coordinate)
@@ -166,17 +165,18 @@ def _diagnose_exactly(
     per_coordinate: bool,
 ) -> Diagnosis:
     """Total variance: the variance of the mean given D, plus the mean of the variance given D."""
-    weight, mean, between, within = 0.0, np.zeros(logits.shape), np.zeros(logits.shape), 0.0
+    xp = namespace(logits)
+    weight, mean, between, within = 0.0, xp.zeros(logits.shape), xp.zeros(logits.shape), 0.0
     for D, probability in _possible_outcomes(logits):
         mean_given_D, variance_given_D = law_given_D(D, _signal(estimator, f, df_dD, D))
         # The moments of this block, merged with those of the blocks before it (Chan et al., 1979).
         block_weight = probability.sum()
-        block_mean = np.tensordot(probability, mean_given_D, 1) / block_weight
+        block_mean = xp.tensordot(probability, mean_given_D, 1) / block_weight
         step, total_weight = block_mean - mean, weight + block_weight
-        between += np.tensordot(probability, (mean_given_D - block_mean) ** 2, 1)
+        between += xp.tensordot(probability, (mean_given_D - block_mean) ** 2, 1)
         between += step**2 * weight * block_weight / total_weight
         mean += step * block_weight / total_weight
-        within += np.tensordot(probability, variance_given_D, 1)
+        within += xp.tensordot(probability, variance_given_D, 1)
         weight = total_weight
 
     gradient = exact_gradient(f, logits)
@@ -218,10 +218,11 @@ def _signal(
 
 def _fixed_law(estimator: Estimator, logits: Array, per_coordinate: bool, rtol: float) -> LawGivenD:
     """Given D, the gradient is one number a coordinate, and its variance is nothing."""
+    xp = namespace(logits)
 
     def law(D: Array, signal: Array) -> tuple[Array, Array]:
-        gradient = estimator.pull_back(np.broadcast_to(logits, D.shape), D, signal, None)
-        return gradient, np.zeros((*D.shape[:-1], 1))
+        gradient = estimator.pull_back(xp.broadcast_to(logits, D.shape), D, signal, None)
+        return gradient, xp.zeros((*D.shape[:-1], 1))
 
     return law
 
@@ -240,13 +241,14 @@ def _law_by_outcome(
     K: float, logits: Array, per_coordinate: bool, quadrature: dict[str, float]
 ) -> LawGivenD:
     """One quadrature for each outcome that is asked for."""
+    xp = namespace(logits)
 
     def law(D: Array, g: Array) -> tuple[Array, Array]:
-        arguments = np.broadcast_to(logits, D.shape), D, g
+        arguments = xp.broadcast_to(logits, D.shape), D, g
         mean, second_moment = conditional_moments(*arguments, **quadrature)
         if per_coordinate:
             covariance = conditional_covariance(*arguments, **quadrature)
-            return mean, np.diagonal(covariance, axis1=-2, axis2=-1) / K
+            return mean, xp.diagonal(covariance, axis1=-2, axis2=-1) / K
         return mean, (second_moment - (mean**2).sum(axis=-1))[..., None] / K
 
     return law
@@ -262,22 +264,25 @@ def _law_by_category(
 
     To subtract a common part of g changes nothing but the rounding, since the rows of J sum to zero.
     """
+    xp = namespace(logits)
     forms = {
         (variable, category): _jacobian_forms(
             logits[variable], category, per_coordinate, quadrature
         )
-        for variable, category in zip(*np.nonzero(np.isfinite(logits)), strict=True)
+        for variable, possible in enumerate(xp.isfinite(logits).tolist())
+        for category in range(len(possible))
+        if possible[category]
     }
 
     def law(D: Array, g: Array) -> tuple[Array, Array]:
         d = g - (g * D).sum(axis=-1, keepdims=True)
-        mean = np.empty_like(d)
-        variance = np.empty((*d.shape[:-1], d.shape[-1] if per_coordinate else 1))
+        mean = xp.empty_like(d)
+        variance = xp.empty((*d.shape[:-1], d.shape[-1] if per_coordinate else 1))
         for (variable, category), (M, V) in forms.items():
             rows = D[:, variable, category] == 1
             d_rows = d[rows, variable]
             mean[rows, variable] = d_rows @ M
-            variance[rows, variable] = np.einsum("ri,aij,rj->ra", d_rows, V, d_rows) / K
+            variance[rows, variable] = xp.einsum("ri,aij,rj->ra", d_rows, V, d_rows) / K
         return mean, variance
 
     return law
@@ -287,7 +292,7 @@ def _jacobian_forms(
     logits: Array, category: int, per_coordinate: bool, quadrature: dict[str, float]
 ) -> tuple[Array, Array]:
     """M of shape ``(n, n)``, and V of shape ``(n, n, n)``, or ``(1, n, n)`` for the sum over a."""
-    D = one_hot(np.array(category), logits.shape[-1])
+    D = namespace(logits).eye(logits.shape[-1])[category]
     M, Q = jacobian_moments(logits, D, **quadrature)
     V = Q - M[:, :, None] * M[:, None, :]
     return M, V if per_coordinate else V.sum(axis=0, keepdims=True)
@@ -319,10 +324,11 @@ def _diagnose_by_sampling(
             f"estimator {estimator.name!r} is diagnosed by sampling, which needs rng and num_samples >= 2, "
             f"got rng={rng} and num_samples={draws}; pass rng=numpy.random.default_rng(seed)"
         )
-    estimates = np.concatenate(
+    xp = namespace(logits)
+    estimates = xp.concatenate(
         [
             estimate_gradient(
-                estimator, f, np.broadcast_to(logits, (block, *logits.shape)), rng, df_dD=df_dD
+                estimator, f, xp.broadcast_to(logits, (block, *logits.shape)), rng, df_dD=df_dD
             ).reshape(block, -1)
             for block in _blocks(draws)
         ]
@@ -349,7 +355,7 @@ def _diagnose_by_sampling(
         baseline=estimator.baseline,
         variance_per_coordinate=coordinates.reshape(logits.shape) if per_coordinate else None,
         draws=draws,
-        bias_error=np.sqrt(coordinates / draws).reshape(logits.shape),
+        bias_error=xp.sqrt(coordinates / draws).reshape(logits.shape),
         bias_squared_error=math.sqrt(4 * along_bias / draws + 2 * trace_of_square / draws**2),
         variance_error=_standard_error(deviations.sum(axis=1)),
         mse_error=_standard_error(squared_errors),
@@ -512,7 +518,7 @@ def _table_row(d: Diagnosis) -> tuple[str, ...]:
     if d.baseline is not None:
         how += f", baseline {d.baseline}"
     figures = (
-        _figure(getattr(d, key), getattr(d, f"{key}_error"), rounding=1e-20 * (d.gradient**2).sum())
+        _figure(getattr(d, key), getattr(d, f"{key}_error"), float(1e-20 * (d.gradient**2).sum()))
         for key in ("bias_squared", "variance", "mse")
     )
     return (d.estimator, "" if d.tau is None else f"{d.tau:g}", *figures, how)

@@ -43,7 +43,7 @@ def sample_gumbels(logits: Array, rng: Any) -> Array:
     >>> sample_gumbels(np.array([0.0, 5.0, -np.inf]), np.random.default_rng(0)).round(3)
     array([0.386, 4.981,  -inf])
     """
-    logits, rng = check_logits(logits), check_rng(rng)
+    logits, rng = check_logits(logits), check_rng(rng, logits)
     return logits - namespace(logits).log(draw_exponentials(logits, rng))
 
 
@@ -159,7 +159,7 @@ def rejection_gumbels(
     >>> x.shape, bool((x.argmax(axis=-1) == 1).all())
     ((1000, 3), True)
     """
-    logits, rng = check_logits(logits), check_rng(rng)
+    logits, rng = check_logits(logits), check_rng(rng, logits)
     D, num_samples = check_one_hot(D, logits), check_num_samples(num_samples)
     if logits.ndim != 1:
         raise ValueError(

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from rbst._array import Array, namespace
+from rbst._array import Array, getval, namespace
 from rbst._checks import check_logits
 from rbst.categorical import softmax, softmax_vjp
 
@@ -48,9 +49,14 @@ def mean_level(D: Array) -> Array:
     return xp.mean(xp.sum(D * _levels(D), axis=-1), axis=-1)
 
 
+def _constants(array: Array) -> Any:
+    """The module that makes constants to go with an array, which may be traced."""
+    return namespace(getval(array))
+
+
 def _levels(D: Array) -> Array:
     n = D.shape[-1]
-    return namespace(D).arange(n, dtype=D.dtype) / max(n - 1, 1)
+    return _constants(D).arange(n, dtype=D.dtype) / max(n - 1, 1)
 
 
 def _through_level(slope: Array, D: Array) -> Array:
@@ -113,7 +119,7 @@ def programme_gradient(p: Array) -> Array:
 
 
 def _coupling(p: Array) -> Array:
-    xp = namespace(p)
+    xp = _constants(p)
     index = xp.arange(p.shape[-1], dtype=p.dtype)
     return xp.exp(-2.0 * abs(index[:, None] - index))
 
@@ -145,7 +151,7 @@ def programme_matrix(p: Array) -> Array:
 
 def _second_moments(p: Array) -> Array:
     """B(p) of :func:`programme_matrix`, never zero."""
-    xp = namespace(p)
+    xp = _constants(p)
     n = p.shape[-1]
     pairs = 1 / n**2 - (p[..., :, None] + p[..., None, :]) / n
     diagonal = p - 2 * p / n + 1 / n**2
@@ -217,7 +223,7 @@ def programme_direct(p: Array, D: Array) -> Array:
     >>> programme_direct(p, np.array([1.0, 0.0, 0.0])).round(4)
     array([ 0.1102, -0.0457, -0.0644])
     """
-    xp = namespace(p, D)
+    xp = _constants(p)
     c, x = 1 / p.shape[-1], D - 1 / p.shape[-1]
     Q, B = _coupling(p), _second_moments(p)
     N = (p - c)[..., :, None] * (p - c)[..., None, :] * Q

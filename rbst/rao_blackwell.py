@@ -28,10 +28,11 @@ import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from rbst._array import Array, block_size, namespace
+from rbst._array import Array, block_size, by_category, namespace
 from rbst._checks import check_logits, check_one_hot, check_pull_back, check_tau
 from rbst.categorical import log_softmax
 
@@ -221,7 +222,8 @@ def _blocks(
         )
         log_pi_others = xp.where(block_D == 1, -math.inf, log_softmax(block_logits))
         d = g - (g * block_D).sum(axis=-1, keepdims=True)
-        yield rows, _Block(block_D.T, d.T, *_basis(log_pi_others.T, table))
+        block_D, d, log_pi_others = map(by_category, (block_D, d, log_pi_others))
+        yield rows, _Block(block_D, d, *_basis(log_pi_others, table))
 
 
 def _basis(log_pi: Array, table: _Table) -> tuple[Array, Array]:
@@ -229,8 +231,11 @@ def _basis(log_pi: Array, table: _Table) -> tuple[Array, Array]:
 
     The Chebyshev polynomials follow from :math:`T_{r+1} = 2 \xi T_r - T_{r-1}`.
     """
-    xp = namespace(log_pi)
-    basis = xp.empty((len(table.mean), *log_pi.shape), dtype=log_pi.dtype)
+    xp, (n, v) = namespace(log_pi), log_pi.shape
+    # In memory as log_pi is: of the axes of categories and variables the longer one is contiguous.
+    shape = (len(table.mean), *sorted((n, v)))
+    basis = xp.empty(shape, dtype=log_pi.dtype)
+    basis = basis.swapaxes(1, 2) if n > v else basis
     basis[0] = xp.exp(table.power * log_pi)
     log_pi = xp.maximum(log_pi, table.lowest)
     xi = table.coordinate(log_pi)
@@ -412,10 +417,15 @@ def _choose_table(logits: Array, tau: float, rtol: float, order: int) -> _Table:
     typical_C = 1 + (n - 1) * n ** (-1 / tau)
     scale = 2.0 ** round(math.log2(typical_C))  # a power of 2, so that many n share a table
     single = str(logits.dtype) == "float32" and rtol >= SMALLEST_SINGLE_RTOL and order == 1
-    table = _build_table(tau, rtol, scale, order, "float32" if single else "float64")
+    key = tau, rtol, scale, order, "float32" if single else "float64"
     xp = namespace(logits)
-    if xp is np:
-        return table
+    return _build_table(*key) if xp is np else _copy_table(xp, str(logits.device), *key)
+
+
+@lru_cache(maxsize=16)
+def _copy_table(xp: Any, device: str, *key: Any) -> _Table:
+    """The table of this key on the current device, copied there once."""
+    table = _build_table(*key)
     arrays = {k: xp.asarray(x) for k, x in vars(table).items() if isinstance(x, np.ndarray)}
     return replace(table, **arrays)
 

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from rbst._array import Array, block_size, namespace
+from rbst._array import Array, block_size, by_category, namespace
 from rbst._checks import (
     check_exponentials,
     check_num_samples,
@@ -74,7 +74,7 @@ def gumbel_rao(
     if drawn and num_samples is None:
         raise ValueError("gumbel_rao takes num_samples with rng, got rng alone; pass num_samples=K")
     if exponentials is None:
-        num_samples, rng = check_num_samples(num_samples), check_rng(rng)
+        num_samples, rng = check_num_samples(num_samples), check_rng(rng, logits)
     else:
         exponentials = check_exponentials(exponentials, logits)
         num_samples = len(exponentials)
@@ -87,9 +87,7 @@ def gumbel_rao(
     for variables in _slices(
         len(gradient), block_size(xp) // (n * min(num_samples, SAMPLES_PER_PASS))
     ):
-        block = [
-            xp.ascontiguousarray(rows[variables].T) for rows in (logits_rows, D_rows, df_dD_rows)
-        ]
+        block = [by_category(rows[variables]) for rows in (logits_rows, D_rows, df_dD_rows)]
         if exponentials is None:
             noise = _draw_noise(block[0], num_samples, rng)
         else:
@@ -123,8 +121,8 @@ def exact_gumbel_rao(
     return conditional_mean(logits, D, df_dD, tau=tau, rtol=rtol)
 
 
-# A working block is laid out as (categories, samples, variables): the sums over a few categories then
-# run along a contiguous axis of many variables or samples.
+# A working block has the axes (categories, samples, variables) and is laid out in memory with the longest
+# of the three last, so that sums and products run along many neighbours, whatever the shape of a problem.
 
 SAMPLES_PER_PASS = 8  # each pass over the logits of a block serves at least so many samples
 
@@ -141,8 +139,7 @@ def _sum_pull_backs(
               \qquad (J^\top g)_i = - \sum_{j \ne i} (J^\top g)_j
     """
     xp = namespace(logits)
-    log_pi = xp.ascontiguousarray(log_softmax(logits.T).T)
-    log_pi_others = xp.where(D == 1, -math.inf, log_pi)[:, None, :]
+    log_pi_others = xp.where(D == 1, -math.inf, by_category(log_softmax(logits.T)))[:, None, :]
     d = df_dD - (df_dD * D).sum(axis=0)
     total = xp.zeros_like(d)
     for E in noise:
@@ -164,9 +161,13 @@ def _draw_noise(like: Array, num_samples: int, rng: Any) -> Iterator[Array]:
     for samples in _slices(num_samples, samples_per_block):
         k = samples.stop - samples.start
         draws = buffer[: k * like.size]
-        rng.standard_exponential(out=draws, dtype=like.dtype)
+        # Without the size CuPy draws one number and fills the buffer with it.
+        rng.standard_exponential(size=draws.shape, out=draws, dtype=like.dtype)
         positive(draws, out=draws)
-        yield draws.reshape(n, k, v) if v > k else draws.reshape(n, v, k).swapaxes(1, 2)
+        if n > max(k, v):
+            yield draws.reshape(k, v, n).transpose(2, 0, 1)
+        else:
+            yield draws.reshape(n, k, v) if v > k else draws.reshape(n, v, k).swapaxes(1, 2)
 
 
 def _slice_noise(exponentials: Array) -> Iterator[Array]:

@@ -81,7 +81,7 @@ def contract(D: Array, u: Array) -> Array:
 def sample_contraction(D: Array, rng: Any) -> Array:
     """The contracted point of each Boolean variable with its own u ~ U(0, 1), see :func:`contract`."""
     _check_boolean(D)
-    u = check_rng(rng).random(size=D.shape[:-1], dtype=namespace(D).dtype(D.dtype))
+    u = check_rng(rng, D).random(size=D.shape[:-1], dtype=namespace(D).dtype(D.dtype))
     return contract(D, u)
 
 

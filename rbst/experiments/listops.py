@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from rbst._array import DEVICES, device_namespace
 from rbst._files import find_data_file, whole_file
 from rbst.data.listops import FILE, OPERATORS, TOKENS, Example
 from rbst.experiments.listops_run import (
@@ -88,6 +89,12 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", int, "of the first run of each estimator")
     option("--dtype", choices=("float32", "float64"), default=argparse.SUPPRESS, help="precision")
     option(
+        "--device",
+        choices=DEVICES,
+        default=argparse.SUPPRESS,
+        help="where to compute; gpu needs the extra rbst[gpu] (default: cpu)",
+    )
+    option(
         "--data",
         choices=("generated", "published"),
         default=argparse.SUPPRESS,
@@ -131,6 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
         config = stored_config(out, asked, lambda options: Config(**options))
     else:
         config = _new_config(arguments, asked)
+    device_namespace(config.device)  # where there is none, say so before a folder is made
     data = load_data(config, arguments.data_dir)
     if not arguments.resume:
         out = start_experiment("listops", config, arguments.out)

@@ -19,7 +19,7 @@ import numpy as np
 from autograd import value_and_grad
 
 from rbst import __version__
-from rbst._array import Array, getval
+from rbst._array import DEVICES, Array, device_namespace, getval, new_generator, to_host
 from rbst._files import read_json, read_npz, write_json, write_npz
 from rbst.autodiff import objective
 from rbst.data.listops import (
@@ -90,6 +90,7 @@ class Config:
     data: str = "generated"
     num_expressions: int = NUM_EXPRESSIONS
     published_test: bool = False
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if not self.estimators:
@@ -106,6 +107,7 @@ class Config:
         _require("momentum", 0 <= self.momentum < 1, self.momentum, "in [0, 1)")
         _require("optimizer", self.optimizer in ("sgd", "adam"), self.optimizer, "sgd or adam")
         _require("dtype", self.dtype in ("float32", "float64"), self.dtype, "float32 or float64")
+        _require("device", self.device in DEVICES, self.device, " or ".join(DEVICES))
         known = self.data in ("generated", "published")
         _require("data", known, self.data, "generated or published")
 
@@ -192,14 +194,20 @@ class Run:
     data: ListOps
     folder: Path
 
+    @cached_property
+    def xp(self) -> Any:
+        """The module that computes: NumPy, or CuPy on a GPU."""
+        return device_namespace(self.config.device)
+
     def start(self) -> tuple[TreeLSTM, TrainingState]:
         """The model and where its training starts: the same for every estimator."""
-        config = self.config
+        config, xp = self.config, self.xp
         model = TreeLSTM(len(TOKENS), 10, config.hidden, config.forget_bias)
         parameters = model.initial_parameters(np.random.default_rng([self.seed, 0]), config.dtype)
-        velocity = np.zeros_like(parameters)
+        parameters = xp.asarray(parameters)
+        velocity = xp.zeros_like(parameters)
         if config.optimizer == "adam":
-            velocity = np.stack([velocity, velocity])
+            velocity = xp.stack([velocity, velocity])
         rng = np.random.default_rng([self.seed, 1])
         return model, TrainingState(parameters, velocity, rng, RunningMean())
 
@@ -218,10 +226,13 @@ class Run:
         return model.training_terms(flat, sequences, self.estimator, rng)
 
     def predict(self, model: TreeLSTM, flat: Array, sequences: Sequences) -> tuple[Array, Array]:
-        """Classes and trees, without chance: the greedy tree, or the given one."""
-        if self.name == "gold":
-            return model.predict(flat, sequences, follow(sequences.merges))
-        return model.predict(flat, sequences, left_branching if self.name == "left" else greedy)
+        """Classes and trees, without chance: the greedy tree, or the given one; from the host and to it."""
+        sequences = sequences.move(self.xp)
+        choose = greedy
+        if self.name in GIVEN_TREES:
+            choose = follow(sequences.merges) if self.name == "gold" else left_branching
+        classes, merges = model.predict(flat, sequences, choose)
+        return to_host(classes), to_host(merges)
 
     @cached_property
     def sequences(self) -> dict[str, Sequences]:
@@ -243,16 +254,17 @@ class Run:
     def best(self) -> tuple[TreeLSTM, Array]:
         """The model and its parameters of the best validation."""
         model, state = self.start()
-        return model, read_npz(self.best_file)["parameters"].astype(state.parameters.dtype)
+        best = read_npz(self.best_file)["parameters"].astype(state.parameters.dtype)
+        return model, self.xp.asarray(best)
 
 
 def training_step(run: Run, model: TreeLSTM) -> Callable[[TrainingState], dict[str, float]]:
     """The function that makes one update of a :class:`TrainingState`, and returns its cost."""
     config = run.config
-    training = pad(run.data.train)
+    training = pad(run.data.train).move(run.xp)
 
     def loss(flat: Array, sequences: Sequences, state: TrainingState) -> Array:
-        cost, direct, draws = run.terms(model, flat, sequences, state.rng)
+        cost, direct, draws = run.terms(model, flat, sequences, state.generator())
         value = objective(run.estimator, cost, direct, draws, state.baseline.value)
         state.baseline.update(getval(cost))  # only now: a baseline that knows this cost would bias
         return value
@@ -260,11 +272,12 @@ def training_step(run: Run, model: TreeLSTM) -> Callable[[TrainingState], dict[s
     loss_and_gradient = value_and_grad(loss)
 
     def step(state: TrainingState) -> dict[str, float]:
-        batch = minibatch(len(training), config.examples_per_step, state.iteration, run.seed)
+        size = config.examples_per_step
+        batch = minibatch(len(training), size, state.iteration, run.seed, run.xp)
         sequences = training.select(batch)
         if state.iteration == 0:
             # The running mean starts at the cost of a draw that no gradient is made of.
-            aside = np.random.default_rng([run.seed, 2])
+            aside = new_generator(run.xp, [run.seed, 2])
             state.baseline.update(run.terms(model, state.parameters, sequences, aside)[0])
         value, gradient = loss_and_gradient(state.parameters, sequences, state)
         if config.optimizer == "adam":
@@ -341,7 +354,7 @@ def validate(run: Run, model: TreeLSTM, state: TrainingState) -> dict[str, float
     sequences = run.sequences["valid"].select(slice(0, VALIDATION_EXPRESSIONS))
     accuracy, f1 = measure_parser(run, model, state.parameters, sequences)
     if accuracy > max(state.curves.get("valid_accuracy", []), default=-1.0):
-        write_npz(run.best_file, {"parameters": state.parameters})
+        write_npz(run.best_file, {"parameters": to_host(state.parameters)})
     return {"valid_accuracy": accuracy, "valid_f1": f1}
 
 

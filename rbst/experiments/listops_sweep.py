@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rbst._array import device_namespace
 from rbst.data.listops import ListOps
 from rbst.experiments.listops import (
     add_training_arguments,
@@ -65,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Plan, train and test every job, print the table."""
     configs = _planned(arguments)
+    device_namespace(configs[0].device)  # where there is none, say so before a folder is made
     for config in {config.max_length: config for config in configs}.values():
         load_data(config, arguments.data_dir)  # says at once if it can't be had
     with executor(arguments.scheduler, arguments.workers) as pool:

@@ -84,9 +84,14 @@ class Job:
     checkpoint_every: int
 
 
+def settings(config: Any) -> dict[str, Any]:
+    """What tells one job from another; the usual device is left out, so that earlier folders keep their names."""
+    return {k: v for k, v in asdict(config).items() if (k, v) != ("device", "cpu")}
+
+
 def digest(config: Any) -> str:
     """Ten letters for everything that a configuration says; the tail of the name of a job's folder."""
-    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()[:10]
+    return hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()[:10]
 
 
 def add_space_arguments(
@@ -118,7 +123,7 @@ def add_place_arguments(parser: argparse.ArgumentParser) -> None:
 
 def start_or_resume(arguments: argparse.Namespace, configs: Sequence[Any]) -> Path:
     """The folder of the search: a new one that holds the plan, or with ``--resume`` one of the same plan."""
-    plan = {"version": __version__, "jobs": json.loads(json.dumps([asdict(c) for c in configs]))}
+    plan = {"version": __version__, "jobs": json.loads(json.dumps(list(map(settings, configs))))}
     if arguments.resume:
         _check_plan(arguments.out, plan)
         return arguments.out

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from rbst._array import device_namespace
 from rbst.data import BinaryImages
 from rbst.experiments import listops_sweep
 from rbst.experiments.report import best_runs, collect, write_report
@@ -87,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
 def run_vae(arguments: argparse.Namespace) -> int:
     """Plan, train every job, bound the best of each cell, print the table."""
     configs = plan_configs(*_planned(arguments))
+    device_namespace(configs[0].device)  # where there is none, say so before a folder is made
     data = load_images(configs[0].data, arguments.data_dir)
     for config in configs:
         check_batch_size(config, data)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from autograd import grad
 
-from rbst._array import Array
+from rbst._array import Array, namespace, to_host
 from rbst._files import read_json, read_npz, write_json
 from rbst.autodiff import objective
 from rbst.estimators.registry import Estimator, get_estimator
@@ -43,7 +43,11 @@ def gradient_draws(
     rng: Any,
     baseline: float | Array = 0.0,
 ) -> Array:
-    """Independent gradients of the mean cost with respect to the encoder logits, ``(num_draws, B, L, n)``."""
+    """Independent gradients of the mean cost with respect to the encoder logits, ``(num_draws, B, L, n)``.
+
+    They are returned on the host.
+    """
+    xp = namespace(x)
     views = model.layout.views(parameters)
     logits = model.encode(views, x)
 
@@ -53,9 +57,9 @@ def gradient_draws(
 
     def draw(copies: int) -> Array:
         """Several draws at once, on copies of the minibatch; each is the gradient of a mean over it."""
-        b = np.tile(baseline, copies) if np.ndim(baseline) else baseline
-        gradient = grad(loss)(np.tile(logits, (copies, 1, 1)), np.tile(x, (copies, 1)), b)
-        return gradient.reshape(copies, *logits.shape).astype(np.float64) / len(x)
+        b = xp.tile(baseline, copies) if np.ndim(baseline) else baseline
+        gradient = grad(loss)(xp.tile(logits, (copies, 1, 1)), xp.tile(x, (copies, 1)), b)
+        return to_host(gradient).reshape(copies, *logits.shape).astype(np.float64) / len(x)
 
     most = max(1, IMAGES_AT_ONCE // len(x))
     sizes = [most] * (num_draws // most) + [num_draws % most] * (num_draws % most > 0)
@@ -66,7 +70,7 @@ def log10_trace(run: Run) -> float:
     """Base-10 logarithm of the trace of the covariance of a run's own gradient, after its training."""
     model, state = run.trained()
     estimator = run.config.estimator(run.name, state.iteration - 1)
-    rng = np.random.default_rng([run.seed, 4])
+    rng = run.generator(4)
     baseline = state.baseline.value
     x = run.fixed_minibatch
     draws = gradient_draws(model, estimator, state.parameters, x, VARIANCE_DRAWS, rng, baseline)
@@ -82,7 +86,7 @@ def track_run(run: Run) -> dict[str, Any]:
     for path in paths:
         done = path.with_suffix(".json")
         if not done.is_file():
-            parameters = read_npz(path)["parameters"]
+            parameters = run.xp.asarray(read_npz(path)["parameters"])
             point = {"iteration": int(path.stem), "variance": variances(run, parameters)}
             if path in with_mse:
                 point["mse"] = mean_squared_errors(run, parameters)
@@ -97,7 +101,7 @@ def variances(run: Run, parameters: Array) -> dict[str, float]:
     x = run.fixed_minibatch
     traces = {}
     for place, name in enumerate(TRACKED):
-        rng = np.random.default_rng([run.seed, 8, place])
+        rng = run.generator(8, place)
         estimator = get_estimator(name, tau=run.config.tau, rtol=RTOL)
         draws = gradient_draws(model, estimator, parameters, x, VARIANCE_DRAWS, rng)
         traces[name] = float(draws.var(axis=0, ddof=1).sum())
@@ -108,7 +112,7 @@ def mean_squared_errors(run: Run, parameters: Array) -> dict[str, list[dict[str,
     """The mean squared error of each tracked estimator at each of the temperatures ``TAUS``."""
     model, _ = run.start()
     x = run.fixed_minibatch
-    rng = np.random.default_rng([run.seed, 9])
+    rng = run.generator(9)
     reference = reference_groups(model, parameters, x, rng)
     errors: dict[str, list[dict[str, float]]] = {name: [] for name in TRACKED}
     for name in TRACKED:
@@ -128,7 +132,7 @@ def reference_groups(model: VAE, parameters: Array, x: Array, rng: Any) -> Array
     views = model.layout.views(parameters)
     reinforce, logits = get_estimator("reinforce"), model.encode(views, x)
     costs = [model.reconstruction(views, logits, x, reinforce, rng)[0] for _ in range(100)]
-    baseline = np.mean(costs, axis=0)
+    baseline = namespace(x).stack(costs).mean(axis=0)
     size = REFERENCE_DRAWS // GROUPS
     return np.stack(
         [

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from rbst._array import Array
+from rbst._array import Array, namespace, new_generator, to_host
 from rbst._files import read_npz, write_npz
 from rbst.estimators.score_function import RunningMean
 
@@ -31,7 +31,11 @@ class Diverged(ArithmeticError):
 
 @dataclass
 class TrainingState:
-    """Parameters, the optimiser's velocity, the generator, the running mean, and what was measured."""
+    """Parameters, the optimiser's velocity, the generator, the running mean, and what was measured.
+
+    The generator is NumPy's on every device: CuPy does not tell the state of its own, so a checkpoint could
+    not hold it. :meth:`generator` makes one for the device.
+    """
 
     parameters: Array
     velocity: Array
@@ -41,6 +45,11 @@ class TrainingState:
     seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
     curves: dict[str, list[float]] = field(default_factory=dict)
+
+    def generator(self) -> Any:
+        """A generator where the parameters are: ``rng`` itself, or a new one started by a draw of it."""
+        xp = namespace(self.parameters)
+        return self.rng if xp is np else new_generator(xp, int(self.rng.integers(2**63)))
 
 
 def momentum_step(
@@ -83,14 +92,15 @@ def adam_step(
         moment *= decay
         moment += (1 - decay) * gradient**power
     mean, square = (m / (1 - decay**t) for m, decay in zip(state.velocity, decays, strict=True))
-    state.parameters -= learning_rate * mean / (np.sqrt(square) + epsilon)
+    state.parameters -= learning_rate * mean / (namespace(square).sqrt(square) + epsilon)
 
 
-def minibatch(num_examples: int, batch_size: int, iteration: int, seed: int) -> np.ndarray:
+def minibatch(num_examples: int, batch_size: int, iteration: int, seed: int, xp: Any = np) -> Array:
     """Indices of the minibatch of this iteration; each epoch visits the examples in a new order.
 
     A function of its arguments alone: there is no place in the data to remember. The examples that do
-    not fill a last minibatch sit out the epoch.
+    not fill a last minibatch sit out the epoch. ``xp`` is the module of the examples, NumPy or CuPy: their
+    order is the same in both, and is copied to a device once an epoch.
 
     Examples
     --------
@@ -99,15 +109,15 @@ def minibatch(num_examples: int, batch_size: int, iteration: int, seed: int) -> 
     """
     per_epoch = num_examples // batch_size
     epoch, position = divmod(iteration, per_epoch)
-    order = _shuffled(num_examples, epoch, seed)
+    order = _shuffled(num_examples, epoch, seed, xp)
     return order[position * batch_size : (position + 1) * batch_size]
 
 
 @lru_cache(maxsize=2)
-def _shuffled(num_examples: int, epoch: int, seed: int) -> np.ndarray:
+def _shuffled(num_examples: int, epoch: int, seed: int, xp: Any) -> Array:
     order = np.random.default_rng([seed, epoch]).permutation(num_examples)
     order.setflags(write=False)  # it is shared by the minibatches of the epoch
-    return order
+    return xp.asarray(order)
 
 
 def train(
@@ -171,7 +181,7 @@ def save_state(path: Path, state: TrainingState) -> None:
         "sums": state.sums,
         "curves": state.curves,
     }
-    arrays = {"parameters": state.parameters, "velocity": state.velocity}
+    arrays = {"parameters": to_host(state.parameters), "velocity": to_host(state.velocity)}
     write_npz(path, arrays | {"rest": np.array(json.dumps(rest))})
 
 
@@ -203,6 +213,8 @@ def load_state(path: Path, state: TrainingState) -> None:
         raise ValueError(
             f"{path} is not a checkpoint of this run ({error}); delete it to start this run anew"
         ) from error
-    state.parameters[...], state.velocity[...] = stored["parameters"], stored["velocity"]
+    xp = namespace(state.parameters)
+    state.parameters[...] = xp.asarray(stored["parameters"])
+    state.velocity[...] = xp.asarray(stored["velocity"])
     state.rng, state.baseline = rng, baseline
     vars(state).update(counts)

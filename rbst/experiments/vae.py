@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from rbst._array import DEVICES, device_namespace, to_host
 from rbst._files import whole_file
 from rbst.categorical import sample_categorical
 from rbst.experiments.record import start_experiment, stored_config, write_results
@@ -91,6 +92,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--iterations", int, "steps of each run")
     add("--seed", int, "of the first run")
     option("--dtype", choices=("float32", "float64"), default=argparse.SUPPRESS, help="precision")
+    option(
+        "--device",
+        choices=DEVICES,
+        default=argparse.SUPPRESS,
+        help="where to compute; gpu needs the extra rbst[gpu] (default: cpu)",
+    )
     add("--bound-samples", int, "M of the test bound")
     option(
         "--checkpoint-every",
@@ -138,6 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
         config = make_config(asked)
         if arguments.quick:
             config = replace(config, iterations=min(config.iterations, 100))
+    device_namespace(config.device)  # where there is none, say so before a folder is made
     data = load_images(config.data, arguments.data_dir)
     check_batch_size(config, data)
     if not arguments.resume:
@@ -223,19 +231,19 @@ def draw_reconstructions(
     from rbst.plotting import new_figure, show_images
 
     # Shuffled, because the test images of MNIST are sorted by class.
-    test = runs[0].images.test
-    shown = test[np.random.default_rng(1).permutation(len(test))[:IMAGES_SHOWN]]
-    reconstructions, samples = {"input": shown}, {}
+    xp, test = runs[0].xp, runs[0].images.test
+    shown = test[xp.asarray(np.random.default_rng(1).permutation(len(test))[:IMAGES_SHOWN])]
+    reconstructions, samples = {"input": to_host(shown)}, {}
     for run, result in zip(runs, results, strict=True):
         if run.seed != config.seed or result["diverged_at"] is not None:
             continue
         model, state = run.trained()
-        rng = np.random.default_rng([config.seed, 5])
+        rng = run.generator(5)
         parameters = model.layout.views(state.parameters)
         codes = sample_categorical(model.encode(parameters, shown), rng)
-        reconstructions[run.name] = sigmoid(model.decode(parameters, codes))
-        codes = sample_categorical(np.zeros_like(codes), rng)
-        samples[run.name] = sigmoid(model.decode(parameters, codes))
+        reconstructions[run.name] = to_host(sigmoid(model.decode(parameters, codes)))
+        codes = sample_categorical(xp.zeros_like(codes), rng)
+        samples[run.name] = to_host(sigmoid(model.decode(parameters, codes)))
     if not samples:
         return
     shape = runs[0].data.shape

@@ -19,7 +19,7 @@ import numpy as np
 from autograd import value_and_grad
 
 from rbst import __version__
-from rbst._array import Array, getval
+from rbst._array import DEVICES, Array, device_namespace, getval, namespace, new_generator, to_host
 from rbst._files import read_json, read_npz, write_json, write_npz
 from rbst.autodiff import objective
 from rbst.data import BinaryImages, load_digits, load_mnist
@@ -73,6 +73,7 @@ class Config:
     dtype: str = "float32"
     bound_samples: int = 100
     track: bool = False
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         _require("data", self.data in ("digits", "mnist"), self.data, "digits or mnist")
@@ -106,6 +107,7 @@ class Config:
         positive = tau_final is None or 0 < tau_final < math.inf
         _require("tau_final", positive, tau_final, "positive and finite")
         _require("dtype", self.dtype in ("float32", "float64"), self.dtype, "float32 or float64")
+        _require("device", self.device in DEVICES, self.device, " or ".join(DEVICES))
 
     @property
     def num_variables(self) -> int:
@@ -176,21 +178,33 @@ class Run:
     folder: Path
 
     @cached_property
+    def xp(self) -> Any:
+        """The module that computes: NumPy, or CuPy on a GPU."""
+        return device_namespace(self.config.device)
+
+    @cached_property
     def images(self) -> BinaryImages:
-        """The images in the precision of the run."""
-        return self.data.astype(self.config.dtype)
+        """The images in the precision of the run, on its device."""
+        images = self.data.astype(self.config.dtype)
+        return replace(
+            images, **{k: self.xp.asarray(getattr(images, k)) for k in ("train", "valid", "test")}
+        )
 
     @cached_property
     def validation_images(self) -> Array:
         """At most ``VALIDATION_IMAGES`` of the validation set, shuffled, the same for every run."""
         order = np.random.default_rng(0).permutation(len(self.images.valid))
-        return self.images.valid[order[:VALIDATION_IMAGES]]
+        return self.images.valid[self.xp.asarray(order[:VALIDATION_IMAGES])]
 
     @cached_property
     def fixed_minibatch(self) -> Array:
         """Training images on which the gradient is examined; the same for every estimator."""
         images = self.images.train
-        return images[minibatch(len(images), self.config.batch_size, 0, self.seed)]
+        return images[minibatch(len(images), self.config.batch_size, 0, self.seed, self.xp)]
+
+    def generator(self, *purpose: int) -> Any:
+        """A generator on the device of the run, for a purpose with a number of its own."""
+        return new_generator(self.xp, [self.seed, *purpose])
 
     @property
     def checkpoint(self) -> Path:
@@ -199,12 +213,12 @@ class Run:
 
     def start(self) -> tuple[VAE, TrainingState]:
         """The model and where its training starts: the same for every estimator."""
-        config = self.config
-        mean_pixels = self.images.train.mean(axis=0)
+        config, xp = self.config, self.xp
+        mean_pixels = xp.asarray(to_host(self.images.train).mean(axis=0))
         model = VAE(mean_pixels, config.num_variables, config.arity, config.hidden)
         parameters = model.initial_parameters(np.random.default_rng([self.seed, 0]), config.dtype)
         rng = np.random.default_rng([self.seed, 1])
-        return model, TrainingState(parameters, np.zeros_like(parameters), rng, RunningMean())
+        return model, TrainingState(parameters, xp.zeros_like(parameters), rng, RunningMean())
 
     def trained(self) -> tuple[VAE, TrainingState]:
         """The model and the state at its last checkpoint."""
@@ -228,8 +242,10 @@ def training_step(
     ``estimator_at`` gives the estimator of an iteration, which may be one of your own.
     """
 
+    xp = namespace(images)
+
     def loss(flat: Array, x: Array, estimator: Estimator, state: TrainingState) -> Array:
-        cost, direct, draws = model.training_terms(flat, x, estimator, state.rng)
+        cost, direct, draws = model.training_terms(flat, x, estimator, state.generator())
         bound = objective(estimator, cost, direct, draws, state.baseline.value)
         state.baseline.update(getval(cost))  # only now: a baseline that knows this cost would bias
         return bound
@@ -237,11 +253,11 @@ def training_step(
     loss_and_gradient = value_and_grad(loss)
 
     def step(state: TrainingState) -> dict[str, float]:
-        x = images[minibatch(len(images), batch_size, state.iteration, seed)]
+        x = images[minibatch(len(images), batch_size, state.iteration, seed, xp)]
         estimator = estimator_at(state.iteration)
         if state.iteration == 0:
             # The running mean starts at the cost of a draw that no gradient is made of.
-            aside = np.random.default_rng([seed, 6])
+            aside = new_generator(xp, [seed, 6])
             state.baseline.update(model.training_terms(state.parameters, x, estimator, aside)[0])
         bound, gradient = loss_and_gradient(state.parameters, x, estimator, state)
         momentum_step(state, gradient, learning_rate=learning_rate, momentum=momentum)
@@ -303,7 +319,7 @@ def train_run(run: Run, *, checkpoint_every: int, progress: bool = True) -> dict
         "diverged_at": diverged_at,
     }
     if diverged_at is None:
-        rng = np.random.default_rng([run.seed, 7])
+        rng = run.generator(7)
         bounds = model.bounds(state.parameters, run.validation_images, VALIDATION_SAMPLES, rng)
         result["valid_bound"] = float(-bounds[1].mean())
     write_json(run.folder / "result.json", result)
@@ -313,8 +329,8 @@ def train_run(run: Run, *, checkpoint_every: int, progress: bool = True) -> dict
 def _measure(run: Run, model: VAE, state: TrainingState) -> dict[str, float]:
     """The single-sample validation bound, with draws of its own; a tracked run keeps its parameters."""
     if run.config.track and is_snapshot(run.config, state.iteration):
-        write_npz(snapshot_path(run, state.iteration), {"parameters": state.parameters})
-    rng = np.random.default_rng([run.seed, 2, state.iteration])
+        write_npz(snapshot_path(run, state.iteration), {"parameters": to_host(state.parameters)})
+    rng = run.generator(2, state.iteration)
     bound, _ = model.bounds(state.parameters, run.validation_images, 1, rng)
     return {"valid_bound": float(-bound.mean())}
 
@@ -354,8 +370,8 @@ def bound_run(run: Run, *, progress: bool = True) -> dict[str, Any]:
         while done.shape[1] < len(images):
             first = done.shape[1]
             x = images[first : first + IMAGES_PER_BLOCK]
-            rng = np.random.default_rng([run.seed, 3, first])
-            done = np.hstack([done, np.stack(model.bounds(state.parameters, x, M, rng))])
+            bounds = model.bounds(state.parameters, x, M, run.generator(3, first))
+            done = np.hstack([done, np.stack([to_host(bound) for bound in bounds])])
             write_npz(blocks, {"bounds": done})
             bar.update(len(x))
     one, many = -done.mean(axis=1)

@@ -133,7 +133,8 @@ def mlp(parameters: Mapping[str, Array], name: str, x: Array) -> Array:
 def glorot(layout: Layout, rng: Any, dtype: Any) -> Array:
     r"""Initial parameters: matrices :math:`U(-a, a)`, :math:`a = \sqrt{6 / (\text{fan-in} + \text{fan-out})}`, the rest 0.
 
-    Glorot and Bengio (2010). Drawn in float64 and rounded, so that both dtypes start alike.
+    Glorot and Bengio (2010). Drawn in float64 and rounded, so that both dtypes start alike; ``rng`` and the
+    result are NumPy's.
 
     Examples
     --------

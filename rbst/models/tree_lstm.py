@@ -30,10 +30,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 from autograd.extend import SparseObject, defvjp, defvjp_argnums, primitive, vspace
 
-from rbst._array import Array, getval
+from rbst._array import Array, getval, namespace
 from rbst.autodiff import log_probability, stochastic_node
 from rbst.categorical import one_hot
 from rbst.estimators.registry import Estimator
@@ -78,11 +77,16 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def move(self, xp: Any) -> Sequences:
+        """The same sequences as arrays of the module ``xp``, NumPy or CuPy."""
+        return Sequences(*map(xp.asarray, (self.tokens, self.lengths, self.labels, self.merges)))
+
     def select(self, index: Array) -> Sequences:
         """The sequences of these numbers, padded to the longest of them.
 
         Examples
         --------
+        >>> import numpy as np
         >>> tokens = np.array([[3, 0, 0], [1, 2, 0], [1, 2, 3]])
         >>> all_three = Sequences(tokens, np.array([1, 2, 3]), np.zeros(3, int), np.zeros((3, 2), int))
         >>> all_three.select([1, 0]).tokens
@@ -90,7 +94,7 @@ class Sequences:
                [3, 0]])
         """
         lengths = self.lengths[index]
-        L = lengths.max()
+        L = int(lengths.max())
         return Sequences(
             self.tokens[index, :L], lengths, self.labels[index], self.merges[index, : L - 1]
         )
@@ -142,7 +146,7 @@ class TreeLSTM:
         )
 
     def initial_parameters(self, rng: Any, dtype: Any) -> Array:
-        """Glorot matrices and zero biases."""
+        """Glorot matrices and zero biases, made on the host."""
         return glorot(self.layout, rng, dtype)
 
     def unroll(
@@ -154,9 +158,10 @@ class TreeLSTM:
         decision. The last merge of the longest sequence has one pair left and is none.
         """
         parameters = self.layout.views(flat)
-        d = self.hidden
-        forget_bias = np.repeat([0, self.forget_bias, self.forget_bias, 0, 0], d)
-        b = parameters["cell.b"] + forget_bias.astype(flat.dtype)
+        xp, d = namespace(getval(flat)), self.hidden
+        forget_bias = xp.zeros(5 * d, dtype=flat.dtype)
+        forget_bias[d : 3 * d] = self.forget_bias
+        b = parameters["cell.b"] + forget_bias
         cell = parameters["cell.W"], b, parameters["query"]
         table = affine(parameters["embedding"], parameters["leaf.W"], parameters["leaf.b"])
         forest = Forest(sequences.lengths, *map(getval, cell))
@@ -169,7 +174,7 @@ class TreeLSTM:
                 D = choose(logits, t)
                 draws.append((logits, getval(D)))
             else:
-                D = np.ones((len(sequences), 1), flat.dtype)
+                D = xp.ones((len(sequences), 1), dtype=flat.dtype)
             row = next_row(row, D, forest, t)
         return mlp(parameters, "classifier", row[:, 0, :d]), draws
 
@@ -199,7 +204,7 @@ class TreeLSTM:
         By default the tree is the greedy one: at each step the pair with the highest score.
         """
         scores, draws = self.unroll(flat, sequences, choose or greedy)
-        merges = np.zeros_like(sequences.merges)
+        merges = namespace(sequences.merges).zeros_like(sequences.merges)
         for t, (_, D) in enumerate(draws):
             merges[:, t] = D.argmax(axis=-1)
         return scores.argmax(axis=-1), merges
@@ -232,7 +237,7 @@ def follow(merges: Array) -> Choose:
     def choose(logits: Array, t: int) -> Array:
         # A finished sequence has one category, whatever its merges say there.
         last = (getval(logits) > -math.inf).sum(axis=-1) - 1
-        k = np.minimum(merges[:, t], last)
+        k = namespace(last).minimum(merges[:, t], last)
         return one_hot(k, logits.shape[-1], logits.dtype)
 
     return choose
@@ -240,7 +245,8 @@ def follow(merges: Array) -> Choose:
 
 def left_branching(logits: Array, t: int) -> Array:
     """Always the first pair: tokens are read from left to right, as a recurrent network would."""
-    return one_hot(np.zeros(len(logits), int), logits.shape[-1], logits.dtype)
+    first = namespace(getval(logits)).zeros(len(logits), dtype=int)
+    return one_hot(first, logits.shape[-1], logits.dtype)
 
 
 # ----------------------------------------------------------------------------- one cell
@@ -251,21 +257,21 @@ def compose(children: Array, W: Array, b: Array) -> tuple[Array, Array]:
 
     ``children`` holds :math:`[h_l, h_r, c_l, c_r]`, shape ``(M, 4 d)``.
     """
-    d = children.shape[1] // 4
+    xp, d = namespace(children), children.shape[1] // 4
     gates = children[:, : 2 * d] @ W
     gates += b
     # sigma(x) = (1 + tanh(x / 2)) / 2: one function for the five of them.
     gates[:, : 4 * d] *= 0.5
-    np.tanh(gates, out=gates)
+    xp.tanh(gates, out=gates)
     gates[:, : 4 * d] += 1
     gates[:, : 4 * d] *= 0.5
     i, f_l, f_r, o, g = _in_five(gates)
-    parents = np.empty((len(gates), 2 * d), gates.dtype)
+    parents = xp.empty((len(gates), 2 * d), dtype=gates.dtype)
     h, c = parents[:, :d], parents[:, d:]
-    np.multiply(i, g, out=c)
+    xp.multiply(i, g, out=c)
     c += f_l * children[:, 2 * d : 3 * d]
     c += f_r * children[:, 3 * d :]
-    np.tanh(c, out=h)
+    xp.tanh(c, out=h)
     h *= o
     return gates, parents
 
@@ -277,13 +283,14 @@ def compose_slopes(children: Array, gates: Array, parents: Array) -> tuple[Array
     :math:`\partial h / \partial z` of that of :math:`o`, shape ``(M, 5, d)``; and :math:`\partial h / \partial c`,
     shape ``(M, d)``.
     """
+    xp = namespace(gates)
     M, d = len(gates), gates.shape[1] // 5
     i, _, _, o, g = _in_five(gates)
-    tanh_c = np.tanh(parents[:, d:])
+    tanh_c = xp.tanh(parents[:, d:])
     # sigma' = sigma (1 - sigma), tanh' = 1 - tanh^2
     slopes = gates * gates
-    np.subtract(gates[:, : 4 * d], slopes[:, : 4 * d], out=slopes[:, : 4 * d])
-    np.subtract(1, slopes[:, 4 * d :], out=slopes[:, 4 * d :])
+    xp.subtract(gates[:, : 4 * d], slopes[:, : 4 * d], out=slopes[:, : 4 * d])
+    xp.subtract(1, slopes[:, 4 * d :], out=slopes[:, 4 * d :])
     factors = g, children[:, 2 * d : 3 * d], children[:, 3 * d :], tanh_c, i
     for slope, factor in zip(_in_five(slopes), factors, strict=True):
         slope *= factor
@@ -294,15 +301,16 @@ def compose_vjp(
     d_h: Array, d_c: Array, slopes: Array, h_by_c: Array, gates: Array, W: Array
 ) -> tuple[Array, Array]:
     """Gradients with respect to the affine map ``(M, 5 d)`` and to the children ``(M, 4 d)``."""
+    xp = namespace(W)
     M, d = h_by_c.shape
     d_c = d_c + d_h * h_by_c
     d_affine = slopes * d_c[:, None]
-    np.multiply(slopes[:, 3], d_h, out=d_affine[:, 3])
+    xp.multiply(slopes[:, 3], d_h, out=d_affine[:, 3])
     d_affine = d_affine.reshape(M, 5 * d)
-    d_children = np.empty((M, 4 * d), W.dtype)
-    np.matmul(d_affine, W.T, out=d_children[:, : 2 * d])
-    np.multiply(d_c, gates[:, d : 2 * d], out=d_children[:, 2 * d : 3 * d])
-    np.multiply(d_c, gates[:, 2 * d : 3 * d], out=d_children[:, 3 * d :])
+    d_children = xp.empty((M, 4 * d), dtype=W.dtype)
+    xp.matmul(d_affine, W.T, out=d_children[:, : 2 * d])
+    xp.multiply(d_c, gates[:, d : 2 * d], out=d_children[:, 2 * d : 3 * d])
+    xp.multiply(d_c, gates[:, 2 * d : 3 * d], out=d_children[:, 3 * d :])
     return d_affine, d_children
 
 
@@ -347,13 +355,14 @@ class Forest:
     """
 
     def __init__(self, lengths: Array, W: Array, b: Array, q: Array):
+        xp = namespace(W)
         self.lengths, self.W, self.b, self.q = lengths, W, b, q[:, 0] / math.sqrt(len(q))
         self.hidden, self.count = len(q), 0
-        most = (lengths - 1).sum() + 2 * np.maximum(lengths - 2, 0).sum()
-        self.children = np.empty((most, 4 * self.hidden), W.dtype)
-        self.gates = np.empty((most, 5 * self.hidden), W.dtype)
-        self.parents = np.empty((most, 2 * self.hidden), W.dtype)
-        self.d_scores = np.zeros(most, W.dtype)
+        most = int((lengths - 1).sum() + 2 * xp.maximum(lengths - 2, 0).sum())
+        self.children = xp.empty((most, 4 * self.hidden), dtype=W.dtype)
+        self.gates = xp.empty((most, 5 * self.hidden), dtype=W.dtype)
+        self.parents = xp.empty((most, 2 * self.hidden), dtype=W.dtype)
+        self.d_scores = xp.zeros(most, dtype=W.dtype)
         self.d_affine: list[tuple[Array, Array]] = []
         self.numbers: list[Array] = []
         self.made: list[Pairs] = []
@@ -361,13 +370,14 @@ class Forest:
 
     def make(self, row: Array, numbers: Array, sequence: Array, j: Array) -> None:
         """Compute the candidates of some pairs of a row; write their scores and numbers into it."""
+        xp = namespace(row)
         new = slice(self.count, self.count + len(j))
         self.count = new.stop
-        children = row[sequence[:, None], j[:, None] + np.arange(2), :-1]
+        children = row[sequence[:, None], j[:, None] + xp.arange(2), :-1]
         self.children[new] = swap_sides(children.reshape(-1, 4 * self.hidden))
         self.gates[new], self.parents[new] = compose(self.children[new], self.W, self.b)
         row[sequence, j, -1] = self.parents[new, : self.hidden] @ self.q
-        number = np.arange(new.start, new.stop)
+        number = xp.arange(new.start, new.stop)
         numbers[sequence, j] = number
         self.numbers.append(numbers)
         self.made.append(Pairs(sequence, j, number))
@@ -429,11 +439,12 @@ class Forest:
 @primitive
 def first_row(leaves: Array, W: Array, b: Array, q: Array, forest: Forest) -> Array:
     """The leaves ``(B, L, 2 d)`` as a row, with the scores of all their pairs; W, b and q are the forest's."""
+    xp = namespace(leaves)
     B, L, width = leaves.shape
-    row = np.zeros((B, L, width + 1), leaves.dtype)
+    row = xp.zeros((B, L, width + 1), dtype=leaves.dtype)
     row[..., :width] = leaves
-    sequence, j = np.nonzero(np.arange(L - 1) < forest.lengths[:, None] - 1)
-    forest.make(row, np.zeros((B, L - 1), int), sequence, j)
+    sequence, j = xp.nonzero(xp.arange(L - 1) < forest.lengths[:, None] - 1)
+    forest.make(row, xp.zeros((B, L - 1), dtype=int), sequence, j)
     return row
 
 
@@ -458,19 +469,19 @@ def pair_logits(row: Array, num_pairs: Array) -> Array:
 
     A finished sequence has no pair left; its one category is the first, with logit 0.
     """
-    logits = np.where(_is_pair(row, num_pairs), row[:, :-1, -1], -math.inf)
+    logits = namespace(row).where(_is_pair(row, num_pairs), row[:, :-1, -1], -math.inf)
     logits[num_pairs <= 0, 0] = 0
     return logits
 
 
 def _is_pair(row: Array, num_pairs: Array) -> Array:
-    return np.arange(row.shape[1] - 1) < num_pairs[:, None]
+    return namespace(row).arange(row.shape[1] - 1) < num_pairs[:, None]
 
 
 def _pair_logits_vjp(logits: Array, row: Array, num_pairs: Array) -> Any:
     def pull_back(d_logits: Array) -> SparseObject:
         def add_to(d_row: Array) -> Array:
-            d_row[:, :-1, -1] += np.where(_is_pair(row, num_pairs), d_logits, 0)
+            d_row[:, :-1, -1] += namespace(row).where(_is_pair(row, num_pairs), d_logits, 0)
             return d_row
 
         return SparseObject(vspace(row), add_to)
@@ -484,29 +495,32 @@ defvjp(pair_logits, _pair_logits_vjp, None)
 @primitive
 def next_row(row: Array, D: Array, forest: Forest, t: int) -> Array:
     """The row after the merge number t, of the pairs ``D``; a finished sequence copies."""
+    xp = namespace(row)
     B, n, _ = row.shape
-    sequence = np.nonzero(forest.lengths - 1 > t)[0]
+    sequence = xp.nonzero(forest.lengths - 1 > t)[0]
     k = D[sequence].argmax(axis=-1)
     taken = Pairs(sequence, k, forest.numbers[t][sequence, k])
     forest.merged.append(taken)
-    place = np.arange(n - 1)
+    place = xp.arange(n - 1)
     comes_from = place + (place > _last_kept(taken, B, n)[:, None])
-    everyone = np.arange(B)[:, None]
+    everyone = xp.arange(B)[:, None]
     new_row = row[everyone, comes_from]
     new_row[sequence, k, :-1] = forest.parents[taken.number]
     has_left, has_right = k > 0, k < forest.lengths[sequence] - 2 - t
     forest.make(
         new_row,
         forest.numbers[t][everyone, comes_from[:, : n - 2]],
-        np.concatenate([sequence[has_left], sequence[has_right]]),
-        np.concatenate([k[has_left] - 1, k[has_right]]),
+        xp.concatenate([sequence[has_left], sequence[has_right]]),
+        xp.concatenate([k[has_left] - 1, k[has_right]]),
     )
     return new_row
 
 
 def _last_kept(taken: Pairs, B: int, n: int) -> Array:
     """The last node of each of B sequences before the gap that a merge closes, of n nodes; ``(B,)``."""
-    last_kept = np.full(B, n - 1)  # a finished sequence loses a node of padding at the end
+    last_kept = namespace(taken.j).full(
+        B, n - 1
+    )  # a finished sequence loses a node of padding at the end
     last_kept[taken.sequence] = taken.j
     return last_kept
 
@@ -529,14 +543,15 @@ defvjp_argnums(next_row, _next_row_vjps)
 
 def row_vjp(d_new: Array, row: Array, forest: Forest, t: int) -> Array:
     """Gradient with respect to the row before the merge number t: that of the place where each node went."""
+    xp = namespace(row)
     B, n, _ = row.shape
     taken = forest.merged[t]
     last_kept = _last_kept(taken, B, n)
-    place = np.arange(n)
-    went_to = np.minimum(place - (place > last_kept[:, None]), n - 2)
-    d_row = d_new[np.arange(B)[:, None], went_to]
-    d_row[np.arange(B), last_kept] = 0  # the padding that a finished sequence loses
-    d_row[taken.sequence[:, None], taken.j[:, None] + np.arange(2), :-1] = forest.parents_vjp(
+    place = xp.arange(n)
+    went_to = xp.minimum(place - (place > last_kept[:, None]), n - 2)
+    d_row = d_new[xp.arange(B)[:, None], went_to]
+    d_row[xp.arange(B), last_kept] = 0  # the padding that a finished sequence loses
+    d_row[taken.sequence[:, None], taken.j[:, None] + xp.arange(2), :-1] = forest.parents_vjp(
         taken, d_new[taken.sequence, taken.j, :-1]
     )
     return d_row
@@ -550,18 +565,19 @@ def decision_vjp(d_new: Array, row: Array, forest: Forest, t: int) -> Array:
     .. math:: \frac{\partial f}{\partial D_k}
         = \sum_{j < k} \langle G_j, n_j \rangle + \langle G_k, \tilde n_k \rangle + \sum_{j > k} \langle G_j, n_{j+1} \rangle .
     """
+    xp = namespace(row)
     nodes, G = row[..., :-1], d_new[..., :-1].copy()
     by_children = forest.score_by_children[forest.numbers[t + 1]]
     d_scores = d_new[:, :-1, -1, None]
     G[:, :-1] += d_scores * by_children[:, :, 0]
     G[:, 1:] += d_scores * by_children[:, :, 1]
-    stays = np.einsum("bjd,bjd->bj", G, nodes[:, :-1])
-    shifts = np.einsum("bjd,bjd->bj", G, nodes[:, 1:])
-    merges = np.einsum("bjd,bjd->bj", G, forest.parents[forest.numbers[t]])
+    stays = xp.einsum("bjd,bjd->bj", G, nodes[:, :-1])
+    shifts = xp.einsum("bjd,bjd->bj", G, nodes[:, 1:])
+    merges = xp.einsum("bjd,bjd->bj", G, forest.parents[forest.numbers[t]])
     return (
         merges
-        + (np.cumsum(stays, axis=1) - stays)
-        + (np.cumsum(shifts[:, ::-1], axis=1)[:, ::-1] - shifts)
+        + (xp.cumsum(stays, axis=1) - stays)
+        + (xp.cumsum(shifts[:, ::-1], axis=1)[:, ::-1] - shifts)
     )
 
 
