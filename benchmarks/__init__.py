@@ -1,1 +1,1 @@
-"""Benchmarks against implementations in PyTorch; each says in its docstring what it times."""
+"""What the estimators and the training steps cost, side by side: ``python -m benchmarks --help``."""

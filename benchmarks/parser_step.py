@@ -1,40 +1,27 @@
-"""One training step of the latent-tree parser against the same network in PyTorch eager, in one process.
+"""One training step of the latent-tree parser against the same network in PyTorch eager.
 
 PyTorch computes all candidates anew in each merge and lets autograd differentiate the masks, as the published
 parsers do; `torch.nn.functional.gumbel_softmax` draws. Both sides do the whole step: forward, backward and
 the update of the parameters by gradient descent. Sequences are all of full length, which is the worst case
-of both. Repeats alternate between the sides; the table shows medians.
-
-    python benchmarks/parser_step.py [--threads 1] [--repeats 20] [--out FILE]
+of both.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import os
-import platform
-import sys
-import time
+from collections.abc import Callable
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--threads", type=int, default=1)
-parser.add_argument("--repeats", type=int, default=20)
-parser.add_argument("--out", help="write the figures to this file as JSON")
-arguments = parser.parse_args()
-os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(arguments.threads)
+import autograd
+import numpy as np
 
-import autograd  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-
-from rbst import get_estimator, objective, stochastic_node  # noqa: E402
-from rbst.models.tree_lstm import Sequences, TreeLSTM  # noqa: E402
-
-torch.set_num_threads(arguments.threads)
+from benchmarks._measure import Setting, cell, check_agreement, find, least_milliseconds
+from benchmarks.port import torch
+from rbst import get_estimator, objective, stochastic_node
+from rbst.experiments.tables import markdown_table
+from rbst.models.tree_lstm import Sequences, TreeLSTM
 
 HIDDEN, TAU = 64, 0.5
+SIZES, LIGHT_SIZES = (10, 50), (5,)  # tokens, and as many sequences in a batch
 
 
 def full_length(B: int, L: int, rng: np.random.Generator) -> Sequences:
@@ -123,7 +110,7 @@ def to_torch(sequences):
     )
 
 
-def numpy_step(model, flat, sequences, name):
+def rbst_step(model, flat, sequences, name):
     estimator, rng = get_estimator(name, tau=TAU), np.random.default_rng(0)
 
     def loss(flat):
@@ -157,44 +144,47 @@ def torch_step(model, flat, sequences):
     return step
 
 
-def medians(steps: dict, repeats: int) -> dict[str, float]:
-    """Median milliseconds of each step; the sides take turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for repeat in range(repeats + 2):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if repeat >= 2:  # the first ones warm caches and allocators
-                seconds[name].append(time.perf_counter() - start)
-    return {name: 1e3 * float(np.median(times)) for name, times in seconds.items()}
-
-
-def main() -> None:
-    machine = f"{platform.processor() or platform.machine()}, {arguments.threads} thread(s)"
-    print(f"{machine}; numpy {np.__version__}, torch {torch.__version__}; hidden {HIDDEN}, float32")
-    figures = {"machine": machine, "torch": torch.__version__, "numpy": np.__version__}
-    for size in (10, 50):
-        rng = np.random.default_rng(size)
-        model = TreeLSTM(num_tokens=15, num_classes=10, hidden=HIDDEN)
-        flat = model.initial_parameters(rng, np.float32)
-        sequences = full_length(size, size, rng)
+def calls(size: int) -> dict[tuple[str, str], Callable[[], None]]:
+    """One step of each estimator and side, of networks with the same parameters."""
+    rng = np.random.default_rng(size)
+    model = TreeLSTM(num_tokens=15, num_classes=10, hidden=HIDDEN)
+    flat = model.initial_parameters(rng, np.float32)
+    sequences = full_length(size, size, rng)
+    steps = {
+        (name, "rbst"): rbst_step(model, flat, sequences, name)
+        for name in ("st-gs", "gr-mc10", "gr-mc100")
+    }
+    if torch is not None:
         difference = largest_difference(model, flat, sequences)
-        if not difference < 1e-3:
-            sys.exit(f"the two networks disagree: relative difference {difference:.1e}")
-        steps = {"torch st-gs": torch_step(model, flat, sequences)} | {
-            f"rbst {name}": numpy_step(model, flat, sequences, name)
-            for name in ("st-gs", "gr-mc10", "gr-mc100")
-        }
-        times = medians(steps, arguments.repeats)
-        figures[f"L = B = {size}"] = times
-        print(f"\nL = B = {size}; gradients given the same decisions agree to {difference:.1e}")
-        for name, milliseconds in times.items():
-            ratio = milliseconds / times["torch st-gs"]
-            print(f"  {name:<14} {milliseconds:8.2f} ms   {ratio:5.2f} x PyTorch")
-    if arguments.out:
-        with open(arguments.out, "w", encoding="utf-8") as file:
-            json.dump(figures, file, indent=2)
+        check_agreement("gradients given the same decisions", difference, 1e-3)
+        steps["st-gs", "port"] = torch_step(model, flat, sequences)
+    return steps
 
 
-if __name__ == "__main__":
-    main()
+def measure(setting: Setting) -> list[dict]:
+    """One row for each size, estimator and side."""
+    sizes = LIGHT_SIZES if setting.light else SIZES
+    every = {(size, *key): step for size in sizes for key, step in calls(size).items()}
+    return [
+        {"tokens": size, "batch": size, "estimator": name, "side": side, "milliseconds": least}
+        for (size, name, side), least in least_milliseconds(every, setting).items()
+    ]
+
+
+def table(rows: list[dict]) -> str:
+    """Each estimator beside the port of `st-gs`."""
+    cells = [["tokens = batch", "estimator", "ms", "port's `st-gs`, ms", "÷ port's `st-gs`"]]
+    for row in rows:
+        if row["side"] == "port":
+            continue
+        other = find(rows, tokens=row["tokens"], side="port")
+        cells.append(
+            [
+                f"{row['tokens']}",
+                f"`{row['estimator']}`",
+                f"{row['milliseconds']:.1f}",
+                cell(other and other["milliseconds"], ".1f"),
+                cell(other and row["milliseconds"] / other["milliseconds"], ".2f"),
+            ]
+        )
+    return markdown_table(cells)

@@ -1,0 +1,189 @@
+"""The benchmarks run, measure what they say, and find the memory of GR-MCK bounded. No time is asserted."""
+
+import doctest
+import itertools
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rbst
+
+pytest.importorskip("benchmarks", reason="the benchmarks come with the repository alone")
+
+from benchmarks import _measure, estimators, growth, port
+from benchmarks.__main__ import ON_REQUEST, PARTS, pin_threads
+
+ROOT = Path(__file__).parent.parent
+RESIDENT = Path("/proc/self/clear_refs").exists()  # resident memory is measured on Linux
+SETTING = _measure.Setting(threads=1, repeats=3, light=False)
+
+
+def run_python(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_every_part_runs_light_and_records_what_it_did(tmp_path):
+    result = run_python(
+        *("-m", "benchmarks", *PARTS, *ON_REQUEST, "--light", "--threads", "1", "--out", tmp_path)
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    has_port = port.torch is not None
+    assert ("the port is left out" in result.stdout) == (not has_port)
+    for name in (*PARTS, *ON_REQUEST):
+        record = json.loads((tmp_path / f"{name}.json").read_text())
+        assert record["command"].startswith(f"python -m benchmarks {name} --threads 1")
+        assert (record["dtype"], record["device"], record["light"]) == ("float32", "cpu", True)
+        assert {"machine", "versions", "started", "seconds"} <= record.keys()
+        assert ("torch" in record["versions"]) == has_port
+        quantity = "megabytes" if name == "memory" else "milliseconds"
+        assert record["rows"]
+        assert all(np.isfinite(row[quantity]) for row in record["rows"])
+        assert all(row[quantity] > 0 for row in record["rows"] if row.get("side") != "port")
+        with_port = any("port" in f"{row}" or "PyTorch" in f"{row}" for row in record["rows"])
+        assert with_port == has_port or (name == "memory" and not RESIDENT)
+        assert (tmp_path / f"{name}.txt").read_text().startswith("| ")
+    for name in ("estimators", "growth", "memory"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_unknown_part_is_refused_by_name():
+    result = run_python("-m", "benchmarks", "estimator")
+    assert result.returncode == 2
+    assert "'estimator' is no part of the benchmarks; take any of estimators" in result.stderr
+
+
+def test_threads_are_pinned_before_numpy_is_loaded():
+    code = """
+import os, sys
+from benchmarks.__main__ import pin_threads
+assert "numpy" not in sys.modules
+pin_threads(3)
+print(os.environ["OMP_NUM_THREADS"], os.environ["OPENBLAS_NUM_THREADS"])
+"""
+    assert run_python("-c", code).stdout == "3 3\n"
+    with pytest.raises(RuntimeError, match="loaded already"):
+        pin_threads(3)
+
+
+def test_calls_take_turns_and_the_least_time_counts(monkeypatch):
+    """A clock that only the calls advance: the warming calls take longest and do not count."""
+    clock, order = [0.0], []
+    durations = {"a": iter([9, 4, 2, 3]), "b": iter([9, 8, 7, 6])}
+
+    def call(name):
+        order.append(name)
+        clock[0] += next(durations[name])
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    least = _measure.least_milliseconds(
+        {name: lambda name=name: call(name) for name in "ab"}, SETTING
+    )
+    assert order == ["a", "b"] * 4
+    assert least == {"a": 2000, "b": 6000}
+
+
+def test_a_turn_repeats_a_short_call(monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks) * _measure.TURN / 5)
+    calls = []
+    _measure.least_milliseconds({"short": lambda: calls.append(None)}, SETTING)
+    assert len(calls) > 2 * SETTING.repeats
+
+
+class CountingGenerator:
+    """Counts how many numbers are drawn, and of which dtype."""
+
+    def __init__(self):
+        self.rng, self.drawn, self.dtypes = np.random.default_rng(0), 0, set()
+
+    def standard_exponential(self, out, dtype):
+        self.drawn += out.size
+        self.dtypes.add(dtype)
+        return self.rng.standard_exponential(out=out, dtype=dtype)
+
+
+@pytest.mark.parametrize("entries", [7, 2**16, 3 * 2**16 + 5])
+def test_the_floor_draws_each_entry_once(entries):
+    rng = CountingGenerator()
+    _measure.floor(entries, 0.1, rng)
+    assert (rng.drawn, rng.dtypes) == (entries, {np.dtype("float32")})
+
+
+@pytest.mark.parametrize("difference", [2e-4, float("nan")])
+def test_sides_that_disagree_are_not_timed(difference):
+    with pytest.raises(SystemExit, match=r"the two sides disagree by .*: means"):
+        _measure.check_agreement("means", difference, 1e-4)
+
+
+def test_all_is_single_precision():
+    for (_, side), call in estimators.calls(5, 3, 0.5, (1, 10)).items():
+        if side == "rbst":
+            assert call().dtype == np.float32
+        elif side == "port":
+            assert call().dtype == port.torch.float32
+
+
+def test_the_exponent_of_growth():
+    """Time of square growth, but for one row that lies below LINEAR_FROM and does not count."""
+    sizes = (10, 10**4, 10**5, 10**6)
+    rows = [
+        {"variables": v, "n": 10, "K": 10, "method": "gr-mcK", "milliseconds": max(v, 100) ** 2.0}
+        for v in sizes
+    ]
+    assert growth.exponent(growth.large(rows)) == pytest.approx(2)
+    assert growth.exponent(rows) < 1.9
+
+
+def test_examples_in_the_docstrings():
+    assert doctest.testmod(_measure) == doctest.TestResults(failed=0, attempted=3)
+
+
+# --- Memory --------------------------------------------------------------------------------------------
+
+
+def with_temporary(megabytes):
+    """A result of 1 MB, and a temporary array that is written to, so that it is resident."""
+    temporary = np.ones(megabytes * 10**6, dtype=np.uint8)
+    return temporary[: 10**6].copy()
+
+
+def test_traced_memory_is_that_of_temporaries():
+    assert _measure.peak_traced(lambda: with_temporary(10)) == pytest.approx(10, rel=0.01)
+
+
+@pytest.mark.skipif(not RESIDENT, reason="Linux only, as in the benchmarks")
+def test_resident_memory_is_that_of_temporaries():
+    # What the allocator holds from earlier tests is reused, a few MB of the 100.
+    assert _measure.peak_resident(lambda: with_temporary(100)) == pytest.approx(100, rel=0.2)
+
+
+def peaks(variables, samples):
+    """Peak memory of GR-MCK beyond inputs and result for each K, in MB."""
+    problem = _measure.draw_inputs(variables, 16)
+    rng = np.random.default_rng(1)
+    return {
+        K: _measure.peak_traced(
+            lambda K=K: rbst.gumbel_rao(*problem, tau=0.5, num_samples=K, rng=rng)
+        )
+        for K in samples
+    }
+
+
+def test_memory_does_not_grow_with_the_samples():
+    megabytes = peaks(20_000, (1, 8, 64, 512))  # all draws at once would be 655 MB
+    assert max(megabytes.values()) < 4
+    assert megabytes[512] == pytest.approx(megabytes[8], rel=0.1)
+
+
+@pytest.mark.slow
+def test_memory_of_a_million_variables():
+    megabytes = peaks(10**6, (1, 10, 100))  # all draws at once would be 6.4 GB
+    assert max(megabytes.values()) < 64
+    assert megabytes[100] == pytest.approx(megabytes[10], rel=0.1)
