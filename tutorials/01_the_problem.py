@@ -4,8 +4,8 @@ r"""
 
 A program draws one of n options, pays a cost, and wants to know how to change the odds. This page
 sets up that problem, computes its exact gradient by visiting every outcome, and shows what makes
-it hard: the cost matters at the corners of the simplex only, and the corners are too many to
-visit.
+it hard: of the simplex, the set of all probability vectors, only the corners matter, and they are
+too many to visit.
 
 What you will learn
 -------------------
@@ -76,7 +76,8 @@ ax.bar(
     range(3), frequency, yerr=2 * standard_error, capsize=4, color="0.8", label="sampled, ±2 s.e."
 )
 ax.plot(range(3), pi, "o", color=COLOURS["exact"], label=r"$\pi$")
-ax.set(xticks=range(3), xticklabels=["1 kg", "2 kg", "4 kg"], ylabel="frequency", title=f"N = {N}")
+ax.set(xticks=range(3), xticklabels=["1 kg", "2 kg", "4 kg"], ylabel="frequency")
+ax.set_title(f"n = 3, N = {N:,}")
 ax.legend()
 
 # %%
@@ -111,8 +112,8 @@ assert np.isclose(F, rbst.exact_expectation(cost, logits[None, :]), rtol=1e-12)
 #     \frac{\partial F}{\partial \theta_a} = \sum_k \pi_k ([a = k] - \pi_a) f(e_k)
 #     = \pi_a \left( f(e_a) - F \right) .
 #
-# In words: an option gains odds if it costs less than the average, in proportion to how often it
-# is drawn. Nothing else enters.
+# In words: descent raises the logit of an option that costs less than the average, in proportion to
+# the saving and to how often the option is drawn. Nothing else enters.
 
 
 def exact_gradient(logits):
@@ -137,8 +138,8 @@ assert np.allclose(gradient, differences, atol=1e-9)
 
 # %%
 # Descent with this gradient moves the odds towards the best parcel, 2 kg. The expected cost is
-# linear in :math:`\pi`, so its level sets on the triangle of all probabilities are straight
-# lines, and its minimum is at a corner. Softmax logits reach a corner only in the limit.
+# linear in :math:`\pi`, so its level sets on the simplex, here a triangle, are straight lines, and
+# its minimum is at a corner. Softmax logits reach a corner only in the limit.
 
 theta, path = logits.copy(), [logits]
 for _ in range(400):
@@ -211,8 +212,9 @@ else:
 #
 # - If all outcomes can be visited, visit them: ``rbst.exact_gradient(f, logits)``. It has no
 #   variance, no bias and no parameters.
-# - For a single variable among many, enumerating that one variable and sampling the others is a
-#   sound compromise.
+# - One variable among many can be enumerated while the others are sampled. That is unbiased and
+#   takes n evaluations of f for each variable (Titsias and Lázaro-Gredilla, "Local Expectation
+#   Gradients for Black Box Variational Inference", NeurIPS 2015).
 # - Test every estimator on a problem small enough to enumerate before it is used on one that is
 #   not.
 #

@@ -24,6 +24,7 @@ positive x.
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.integrate import quad
+from scipy.special import expit
 
 import rbst
 from rbst.plotting import COLOURS
@@ -37,10 +38,11 @@ from rbst.plotting import COLOURS
 #
 # Let runner j of three arrive at the random time :math:`T_j = E_j / \exp \theta_j`, where the
 # :math:`E_j` are independent draws of Exp(1). Then :math:`P(T_j > u) = \exp(-u \exp \theta_j)`
-# (3.2): a larger logit is a faster runner. Equation (3.3) integrates over the winning time and
-# finds that runner i wins with probability :math:`\pi_i`, the softmax of the logits, and that the
-# winning time, exponential with rate :math:`Z = \sum_j \exp \theta_j`, is independent of who
-# wins. Below, a z-score is a difference in standard errors.
+# (3.2): the time is exponential with *rate* :math:`\exp \theta_j`, and a larger logit is a faster
+# runner. Equation (3.3) integrates over the winning time and finds that runner i wins with
+# probability :math:`\pi_i`, the softmax of the logits, and that the winning time, exponential with
+# rate :math:`Z = \sum_j \exp \theta_j`, is independent of who wins. Below, a z-score is a
+# difference in standard errors.
 
 weights = np.array([1.0, 2.0, 4.0])
 logits = np.array([0.3, -0.7, 1.1])
@@ -84,7 +86,7 @@ for i, name in enumerate(["1 kg", "2 kg", "4 kg"]):
         label=f"{name} wins",
     )
 ax.plot(u, Z * np.exp(-Z * u), color=COLOURS["exact"], label="exponential, rate Z")
-ax.set(xlabel="winning time", ylabel="density", title=f"N = {N}")
+ax.set(xlabel="winning time", ylabel="density", title=f"n = 3, N = {N:,}")
 ax.legend()
 
 # %%
@@ -107,13 +109,17 @@ for tau in (10.0, 1.0, 0.1, 0.001):
 assert distance < 0.01
 
 triangle = np.array([[0, 0], [0.5, np.sqrt(0.75)], [1, 0]])
-fig, axes = plt.subplots(1, 4, figsize=(8, 2.2), layout="constrained")
+fig, axes = plt.subplots(1, 4, figsize=(8, 2.6), layout="constrained")
 for ax, tau in zip(axes, (5.0, 1.0, 0.5, 0.1), strict=True):
     S = rbst.sample_gumbel_softmax(np.broadcast_to(logits, (1500, 3)), tau=tau, rng=rng)
     ax.fill(*triangle.T, facecolor="none", edgecolor=COLOURS["exact"])
     ax.scatter(*(S @ triangle).T, s=2, color=COLOURS["gs"])
-    ax.set(title=rf"$\tau$ = {tau}", aspect="equal")
+    for corner, name in zip(triangle, ["1 kg", "2 kg", "4 kg"], strict=True):
+        ax.text(*corner, name, ha="center", va="bottom" if corner[1] else "top", fontsize="small")
+    ax.set_title(rf"$\tau$ = {tau}", pad=14)
+    ax.set(aspect="equal")
     ax.set_axis_off()
+fig.suptitle("1,500 draws of S at each temperature")
 
 # %%
 # A gradient for the relaxed cost
@@ -163,13 +169,16 @@ for e in corners:  # sample by sample the derivative of f(S) with the noise held
 def relaxed_cost(delta, tau):
     """Expected cost of relaxed choices between 1 kg and 4 kg."""
 
-    def integrand(
-        z,
-    ):  # f at the relaxed weight, times the density of z, a standard logistic variable
-        p = 1 / (1 + np.exp(-(delta + z) / tau))
-        return (p * 1 + (1 - p) * 4 - 2.5) ** 2 / (4 * np.cosh(z / 2) ** 2)
+    def integrand(z):
+        p = expit((delta + z) / tau)  # the logistic function: a softmax of two
+        density = 1 / (4 * np.cosh(z / 2) ** 2)  # of z, a standard logistic variable
+        return (p * 1 + (1 - p) * 4 - 2.5) ** 2 * density
 
     return quad(integrand, -40, 40, points=[-delta], limit=500, epsabs=1e-12)[0]
+
+
+def relaxed_gradient(delta, tau, step=1e-4):
+    return (relaxed_cost(delta + step, tau) - relaxed_cost(delta - step, tau)) / (2 * step)
 
 
 two = np.array([0.6, -0.2])
@@ -177,7 +186,7 @@ two_weights = np.array([1.0, 4.0])
 S = rbst.sample_gumbel_softmax(np.broadcast_to(two, (N, 2)), tau=tau, rng=rng)
 slopes = 2 * (S @ two_weights - 2.5)[:, None] * two_weights
 samples = rbst.gumbel_softmax(np.broadcast_to(two, (N, 2)), S, slopes, tau=tau)[:, 0]
-relaxed = (relaxed_cost(0.8 + 1e-4, tau) - relaxed_cost(0.8 - 1e-4, tau)) / 2e-4
+relaxed = relaxed_gradient(two[0] - two[1], tau)
 true = rbst.exact_gradient(lambda D: ((D @ two_weights - 2.5) ** 2)[..., 0], two[None, :])[0, 0]
 error = samples.std() / np.sqrt(N)
 print(f"GS {samples.mean():.4f} ± {error:.4f}, relaxed problem {relaxed:.4f}, discrete {true:.4f}")
@@ -186,18 +195,21 @@ assert abs(samples.mean() - relaxed) < 4 * error
 # %%
 # The discrete problem is indifferent here: 1 kg and 4 kg miss the target by the same amount, so
 # its gradient is zero. The relaxed problem is not, because a mixture of the two parcels can weigh
-# 2.5 kg.
+# 2.5 kg. As the temperature falls, mixtures become rare and the relaxed gradient tends to the
+# discrete one.
 assert abs(true) < 1e-12
 assert abs(samples.mean()) > 10 * error
+colder = [relaxed_gradient(two[0] - two[1], t) for t in (0.5, 0.1, 0.02)]
+print("relaxed gradient at tau = 0.5, 0.1, 0.02:", np.round(colder, 4))
+assert colder[0] > 3 * colder[1] > 9 * colder[2] > 0
 
 # %%
 # Where it fails
 # ~~~~~~~~~~~~~~
 #
-# The relaxed gradient approaches the discrete one as the temperature falls, and its variance
-# grows meanwhile. Worse, GS evaluates f between the corners. Tutorial 01 added to the cost a
-# bump, :math:`12 D_1 D_3`, that is 0 at all corners and leaves the discrete problem as it was. GS
-# sees it.
+# Cooling removes the bias, and the variance of GS grows meanwhile. Worse, GS evaluates f between
+# the corners. Tutorial 01 added to the cost a bump, :math:`12 D_1 D_3`, that is 0 at all corners
+# and leaves the discrete problem as it was. GS sees it.
 
 exact = rbst.exact_gradient(lambda D: f(D)[..., 0], logits[None, :])[0]
 bump = np.array([[0, 0, 12.0], [0, 0, 0], [12.0, 0, 0]])  # gradient of 12 D_1 D_3 is bump @ D
@@ -225,7 +237,7 @@ left.set(
     xscale="log",
     xlabel=r"temperature $\tau$",
     ylabel="mean gradient, logit of 4 kg",
-    title=f"N = {N}, ±2 s.e.",
+    title=f"n = 3, N = {N:,}, ±2 s.e.",
 )
 right.set(xlabel=r"temperature $\tau$", ylabel="variance of that entry")
 left.legend()

@@ -3,8 +3,9 @@ r"""
 ===========================================================
 
 Straight-through estimators evaluate the cost at a real, one-hot choice and then pretend that the
-choice had moved smoothly with the logits. The pretence makes them cheap and quiet. It also makes
-them answer a slightly different question, and this page shows which.
+choice had moved smoothly with the logits. One evaluation of the cost and its gradient serves any
+number of variables. The pretence makes them answer another question than the one that was asked,
+and this page shows which.
 
 What you will learn
 -------------------
@@ -26,6 +27,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import rbst
+from rbst.categorical import softmax_vjp
 from rbst.plotting import COLOURS
 
 # %%
@@ -75,22 +77,18 @@ assert np.array_equal(moved, D)
 # ~~~~~~~~~~~
 #
 # Take the gradient of the cost at the sample, :math:`g = \nabla f(D)`, and use the derivative of
-# a softmax in place of that of D. With :math:`J(q) = \mathrm{diag}(q) - q q^\top`,
+# a softmax in place of that of D. With :math:`J(q) = \mathrm{diag}(q) - q q^\top`, of which the
+# package's ``softmax_vjp(q, v)`` is the product with v,
 #
 # - **ST** uses the softmax of the logits (5.2): :math:`J(\pi) g`, or at a temperature
 #   :math:`J(\mathrm{softmax}(\theta / \tau)) g / \tau`;
 # - **ST-GS** uses the Gumbel-Softmax sample made of the same noise as D (5.3):
 #   :math:`J(S) g / \tau`.
 
-
-def jacobian_times(q, v):
-    return q * (v - (q * v).sum(axis=-1, keepdims=True))
-
-
 tau = 0.5
 g = df(D)
-st = jacobian_times(pi, g)
-st_gs = jacobian_times(rbst.softmax(x, tau), g) / tau
+st = softmax_vjp(pi, g)
+st_gs = softmax_vjp(rbst.softmax(x, tau), g) / tau
 
 # %%
 # The package's ``straight_through`` is the same line. Its ``st_gumbel_softmax`` is handed D and
@@ -151,6 +149,7 @@ for ax, (b, a) in zip(axes, [(0, 1), (1, 2), (0, 2)], strict=True):
     ax.set(xlabel=f"{weights[b]:.0f} kg to {weights[a]:.0f} kg", xticks=[])
 axes[0].set_ylabel("cost")
 axes[0].legend(fontsize="small")
+fig.suptitle(r"n = 3, exact; ST at $\tau$ = 1")
 
 # %%
 # For a linear cost all slopes are one and the same, and ST is unbiased. ST-GS is not, even then:
@@ -175,9 +174,8 @@ assert st_linear.bias_squared < 1e-20 < 1e-4 < st_gs_linear.bias_squared
 #
 # The mean squared error is squared bias plus variance (5.7). For the quadratic cost, cooling
 # ST-GS removes its bias, while its variance grows like :math:`1 / \tau` (11.5). ST, which has no
-# noise beyond D, stays where it is. REINFORCE, here with the expected cost as its baseline, is
-# all variance, and little of it as long as there is a single variable; tutorial 02 shows what
-# becomes of it with more.
+# noise beyond D and is shown at :math:`\tau = 1`, stays where it is. REINFORCE, with the expected
+# cost as its baseline, has no bias, and of all of them the least variance.
 
 taus = np.geomspace(0.02, 1.6, 9)
 curve = [
@@ -204,23 +202,54 @@ right.loglog(taus, variance, "o-", color=COLOURS["st-gs"], label="ST-GS")
 for name, d in flat.items():
     if d.bias_squared > 1e-20:
         left.axhline(d.bias_squared, color=COLOURS[name], label=name.upper())
+    else:
+        left.plot([], [], color=COLOURS[name], label=f"{name.upper()}: 0")
     right.axhline(d.variance, color=COLOURS[name], label=name.upper())
 left.axhline(exact @ exact, color=COLOURS["exact"], ls="--", label="|exact gradient|²")
 left.set(xlabel=r"temperature $\tau$", title="|bias|²")
 right.set(xlabel=r"temperature $\tau$", title="variance")
 left.legend(fontsize="small")
 right.legend(fontsize="small")
+fig.suptitle("n = 3, L = 1, exact")
 assert flat["reinforce"].bias_squared < 1e-20
+assert flat["reinforce"].variance < min(flat["st"].variance, variance.min())
 assert flat["st"].bias_squared > exact @ exact  # for ST the bias is longer than the gradient
+
+# %%
+# That is so for one variable. Make L picks and add up their costs, as in tutorial 02: the variance
+# of REINFORCE for each pick grows linearly with L. The gradient g of one pick does not depend on
+# the other picks, and so the variance of ST and ST-GS for each pick stays what it was.
+
+
+def variance_of_each(name, L, **settings):
+    d = rbst.diagnose(
+        rbst.get_estimator(name, **settings),
+        lambda D: ((D @ weights - 2.5) ** 2).sum(axis=-1),
+        np.tile(logits, (L, 1)),
+    )
+    return d.variance / L
+
+
+reinforce = [variance_of_each("reinforce", L, baseline=L * baseline) for L in (1, 2, 3)]
+added = reinforce[1] - reinforce[0]
+assert np.isclose(reinforce[2] - reinforce[1], added)
+for name, tau in (("st", 1.0), ("st-gs", 0.5)):
+    one, three = (variance_of_each(name, L, tau=tau) for L in (1, 3))
+    assert np.isclose(one, three)
+    passed = 1 + (one - reinforce[0]) / added
+    print(f"REINFORCE has more variance than {name}, tau = {tau}, beyond L = {int(passed)}")
+    assert 1 < passed < 100
 
 # %%
 # Where it fails
 # ~~~~~~~~~~~~~~
 #
 # The gradient of a quadratic cost is linear, so :math:`\bar g = \nabla f(\pi)`: the mean of ST is
-# the gradient of :math:`f(\pi)`, the cost of a *mixture* of parcels. That problem is solved by
-# any odds with an average weight of 2.5 kg, whereas the true problem is solved by taking the 2 kg
-# parcel every time. We descend with batches of 256 samples.
+# :math:`J(\pi) \nabla f(\pi)`, the gradient of :math:`f(\pi)`, the cost of a *mixture* of parcels.
+# That problem is solved by any odds with an average weight of 2.5 kg, whereas the true problem is
+# solved by taking the 2 kg parcel every time. We descend with batches of 256 samples.
+
+assert np.allclose(from_edges[1], softmax_vjp(pi, df(pi)))
 
 
 def descend(name, tau=1.0, steps=400, batch=256):
@@ -253,7 +282,7 @@ for name, tau, style in (
     ax.plot(expected, style, color=COLOURS[name], label=rf"{name.upper()}, $\tau$ = {tau}")
     odds = final[name, tau].round(3)
     print(f"{name:6} tau = {tau}: odds {odds}, expected cost {expected[-1]:.3f}")
-ax.set(xlabel="step", ylabel="expected cost", title="batches of 256")
+ax.set(xlabel="step", ylabel="expected cost", title="n = 3, batches of 256")
 ax.legend(fontsize="small")
 
 assert abs(final["st", 1.0] @ weights - 2.5) < 0.15
@@ -276,7 +305,7 @@ assert final["st-gs", 1.0][1] < final["st-gs", 0.5][1] < final["st-gs", 0.1][1]
 # Further reading
 # ---------------
 #
-# - ``docs/derivation.md``, equations (5.1) to (5.7).
+# - ``docs/derivation.md``, equations (5.1) to (5.7), and (11.5) for the variance when cold.
 # - Bengio, Léonard and Courville, "Estimating or Propagating Gradients Through Stochastic Neurons
 #   for Conditional Computation", 2013, for ST; Jang, Gu and Poole, ICLR 2017, for ST-GS.
 # - Next: tutorial 05 asks what the noise looks like once D is known.

@@ -37,7 +37,7 @@ from rbst.plotting import COLOURS
 # ~~~~~~~~~~~~~~~~~~~~~~~~~
 #
 # To draw from a law *given* an event, draw from the law and keep the draws for which the event
-# happened. This is slow, since one draw in :math:`1 / \pi_i` is kept, and beyond doubt.
+# happened. This is beyond doubt, and slow: of :math:`1 / \pi_i` draws one is kept on average.
 # ``rbst.rejection_gumbels`` does it. Let the winner be the second of three categories, which has
 # the smallest probability.
 
@@ -187,16 +187,16 @@ for j in range(n):
 # The ratio form
 # ~~~~~~~~~~~~~~
 #
-# A softmax sees only the differences :math:`x_j - x_i`, which are logarithms of ratios of times.
-# Z cancels (6.6):
+# A softmax sees only the differences :math:`x_j - x_i`, which are logarithms of ratios of times. In
+# these, Z and the exponentials of the logits combine into probabilities (6.6):
 #
 # .. math::
 #
 #     r_j = \exp(x_j - x_i) = \frac{T_i}{T_j} = \frac{\pi_j E_i}{\pi_j E_i + E_j} , \qquad
 #     S_j \propto r_j^{1/\tau} , \quad r_i = 1 .
 #
-# Each ratio lies between 0 and 1. There is no logarithm to take, no exponential, and nothing that
-# can overflow.
+# Each ratio lies between 0 and 1. Once :math:`\pi` is known there is no logarithm to take, no
+# exponential, and nothing that can overflow.
 
 
 def relaxed_sample_given_winner(logits, i, E, tau):
@@ -224,6 +224,7 @@ for ax, title in zip(axes, ["S, not given D", "S given each of the three D"], st
     ax.fill(*triangle.T, facecolor="none", edgecolor=COLOURS["exact"])
     ax.set(title=title, aspect="equal")
     ax.set_axis_off()
+fig.suptitle(rf"$\tau$ = {tau}, {some:,} draws on the left and for each D on the right")
 
 # %%
 # Where it fails
