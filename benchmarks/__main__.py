@@ -19,18 +19,19 @@ from pathlib import Path
 
 PARTS = ("estimators", "growth", "memory", "vae_step", "parser_step")
 ON_REQUEST = ("exact_gumbel_rao",)  # has a results page of its own
+NEEDS_GPU = ("gpu",)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__.splitlines()[0]
     )
-    known = (*PARTS, *ON_REQUEST)
+    known = (*PARTS, *ON_REQUEST, *NEEDS_GPU)
     parser.add_argument(
         "parts",
         nargs="*",
         metavar="PART",
-        help=f"any of {', '.join(known)}; without a name all but {', '.join(ON_REQUEST)}",
+        help=f"any of {', '.join(known)}; without a name all but {', '.join(known[len(PARTS) :])}",
     )
     parser.add_argument(
         "--light", action="store_true", help="small sizes, once each: shows that it runs, no more"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ import rbst
 
 pytest.importorskip("benchmarks", reason="the benchmarks come with the repository alone")
 
-from benchmarks import _measure, estimators, growth, port
+import device_array
+
+from benchmarks import _measure, estimators, gpu, growth, port
 from benchmarks.__main__ import ON_REQUEST, PARTS, pin_threads
 
 ROOT = Path(__file__).parent.parent
@@ -51,6 +54,26 @@ def test_every_part_runs_light_and_records_what_it_did(tmp_path):
         assert (tmp_path / f"{name}.txt").read_text().startswith("| ")
     for name in ("estimators", "growth", "memory"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_part_for_a_gpu_runs_on_a_stand_in_and_waits_for_it(monkeypatch):
+    """Times and rates mean nothing there; that its arrays and calls are those of a device is what is seen."""
+    waits = []
+    device = SimpleNamespace(synchronize=lambda: waits.append(None))
+    stand_in = SimpleNamespace(Device=lambda: device)
+    monkeypatch.setattr(device_array, "cuda", stand_in, raising=False)
+    monkeypatch.setattr(gpu, "device_namespace", lambda device: device_array)
+    rows = gpu.measure(_measure.Setting(threads=1, repeats=1, light=True))
+    on_gpu = [row for row in rows if row["device"] == "gpu"]
+    assert len(waits) >= 2 * len(on_gpu)  # each is called to warm up, and then for its time
+    assert {row["method"] for row in on_gpu if "fraction" in row} == {
+        row["method"] for row in rows if row["device"] == "cpu"
+    }
+    assert all(row["fraction"] > 0 for row in on_gpu if "fraction" in row)
+    lines = gpu.table(rows).splitlines()
+    assert len(lines) == 2 + 3 + 2
+    assert "of the bandwidth" in lines[2]
+    assert "of the arithmetic" in lines[3]
 
 
 def test_an_unknown_part_is_refused_by_name():
