@@ -24,7 +24,7 @@ from rbst.models.vae import VAE
 
 VARIANCE_DRAWS = 200
 IMAGES_AT_ONCE = 1000
-TRACKED = ("st", "gs", "st-gs", "gr-mc10", "gr-mc100")
+TRACKED = ("st", "gs", "st-gs", "gr-mc10", "gr-mc100", "gr")
 TAUS = (0.1, 0.25, 0.5, 1.0)
 GROUPS = 20
 """Standard errors come from so many independent groups of draws."""
