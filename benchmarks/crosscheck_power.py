@@ -2,15 +2,17 @@
 
 python benchmarks/crosscheck_power.py              the table of docs/crosscheck.md
 python benchmarks/crosscheck_power.py --seeds 100  p-values of right implementations, over seeds
+python benchmarks/crosscheck_power.py --tails 20000  p-values of few gradients with heavy tails
 """
 
 import argparse
 import time
 
 import numpy as np
+from tqdm import trange
 
 from rbst import gumbel_rao, st_gumbel_softmax
-from rbst.crosscheck import check
+from rbst.crosscheck import cases, check, exact, laws, moments
 from rbst.experiments.tables import markdown_table
 from rbst.rao_blackwell import _build_table
 
@@ -34,7 +36,8 @@ IMPLEMENTATIONS = {"gr-mc10": given_rng, "st-gs": st_gumbel_softmax}
 
 def power(estimator: str, samples: int | None) -> list[str]:
     """One line of the table: relative errors in per cent, and seconds of one core."""
-    _build_table.cache_clear()
+    for kept in (_build_table, exact._moments, exact._q_covariance):
+        kept.cache_clear()
     begun = time.process_time()
     report = check(IMPLEMENTATIONS[estimator], estimator, samples=samples)
     seconds = time.process_time() - begun
@@ -49,32 +52,54 @@ def false_alarms(estimator: str, seeds: int) -> list[str]:
     p_values = np.array([row.p_value for r in reports for row in r.rows if row.p_value is not None])
     below = [f"{(p_values < level).mean():.4f}" for level in (0.1, 0.01, 0.001)]
     failed = sum(not report.passed for report in reports)
-    return [
-        f"`{estimator}`",
-        f"{seeds}",
-        f"{len(p_values)}",
-        *below,
-        f"{p_values.min():.1g}",
-        f"{failed}",
-    ]
+    counts = [f"{seeds}", f"{len(p_values)}", *below, f"{p_values.min():.1g}", f"{failed}"]
+    return [f"`{estimator}`", *counts]
+
+
+GRADIENTS = 1813  # given each D: what samples=1000 comes to for n = 3
+SHARES = (0, 1 / 3, 1)  # of the sample in the covariance that a deviation is measured by
+LEVELS = (1e-2, 1e-3, 1e-4)
+
+
+def tails(label: str, covariance_tested: bool, repeats: int) -> list[list[str]]:
+    """p-values of ST-GS where its gradients are rare events, a line for each share of the sample."""
+    law, case = laws.get_law("st-gs"), dict((*cases.LAWS, cases.SMALL_TAU))[label]
+    targets = exact.targets(law, case, case.outcomes, covariance_tested=covariance_tested)
+    test = moments.covariance_test if covariance_tested else moments.mean_test
+    rng = np.random.default_rng(0)
+    p_values: dict[float, list[float]] = {share: [] for share in SHARES}
+    for _ in trange(repeats, desc=label, leave=False):
+        sums = [moments.Sums(target) for target in targets]
+        for s in sums:
+            k = s.target.outcome
+            rows = (case.logits, np.eye(case.n)[k], case.slopes[k])
+            rows = (np.broadcast_to(row, (GRADIENTS, case.n)) for row in rows)
+            s.add(st_gumbel_softmax(*rows, tau=case.tau, rng=rng))
+        for share in SHARES:
+            moments.blend = lambda exact, sample, share=share: (1 - share) * exact + share * sample
+            p_values[share].append(test(sums))
+    lines = []
+    for share, found in p_values.items():
+        below = [f"{(np.array(found) < level).mean():.2g}" for level in LEVELS]
+        name = "covariance" if covariance_tested else "mean"
+        lines.append([f"{name}, {label}", f"{share:.2g}", *below, f"{min(found):.0e}"])
+    return lines
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, help="count false alarms over so many seeds")
-    seeds = parser.parse_args().seeds
-    if seeds is None:
-        heading = ["estimator", "samples", *COLUMNS, "CPU time"]
-        print(markdown_table([heading, *(power(e, s) for e in IMPLEMENTATIONS for s in SAMPLES)]))
+    parser.add_argument("--tails", type=int, help="and over so many samples of few gradients")
+    arguments = parser.parse_args()
+    if arguments.seeds:
+        below = ["below .1", "below .01", "below .001"]
+        heading = ["estimator", "seeds", "p-values", *below, "smallest", "failed"]
+        table = [false_alarms(estimator, arguments.seeds) for estimator in IMPLEMENTATIONS]
+    elif arguments.tails:
+        heading = ["test", "share", *(f"below {level:g}" for level in LEVELS), "smallest"]
+        asked = [("n = 3, tau = 0.01", False), ("n = 3, tau = 0.1", True), ("n = 3, tau = 2", True)]
+        table = [line for label, tested in asked for line in tails(label, tested, arguments.tails)]
     else:
-        heading = [
-            "estimator",
-            "seeds",
-            "p-values",
-            "below .1",
-            "below .01",
-            "below .001",
-            "smallest",
-            "failed",
-        ]
-        print(markdown_table([heading, *(false_alarms(e, seeds) for e in IMPLEMENTATIONS)]))
+        heading = ["estimator", "samples", *COLUMNS, "CPU time"]
+        table = [power(estimator, samples) for estimator in IMPLEMENTATIONS for samples in SAMPLES]
+    print(markdown_table([heading, *table]))

@@ -8,6 +8,11 @@ an implementation under examination,
 arrays of shape ``(..., n)`` and the noise drawn with ``rng.standard_exponential``. The table says which
 kind of check must reject it: ``"mean"`` (the mean given D is not that of ST-GS), ``"shift"`` (a constant
 added to the logits changes the answer) or ``"zeros"`` (exponential draws of exactly 0 break it).
+Further down are those that only the cross-check examines, and :data:`CAUSES`, what it must say of each.
+
+They share no line with :mod:`rbst.crosscheck.mistakes`, where the cross-check computes wrong answers of its
+own. Mistakes in the experiment around an estimator, such as expressions read by character or runs ranked
+by their training bound, are the business of test_data_listops.py and test_report.py.
 """
 
 import autograd.numpy as anp
@@ -163,6 +168,20 @@ def missing_temperature_with_noise(logits, D, df_dD, *, tau, exponentials):
     return tau * _mean_pull_back(conditional_gumbels(logits, D, exponentials), df_dD, tau)
 
 
+def noise_in_reverse(logits, D, df_dD, *, tau, exponentials):
+    """Takes the exponentials of the categories in the wrong order."""
+    return _mean_pull_back(conditional_gumbels(logits, D, exponentials[..., ::-1]), df_dD, tau)
+
+
+def exponentials_from_uniforms(logits, D, df_dD, *, tau, num_samples, rng):
+    """Takes -log u for an exponential, where u may be 0."""
+    with np.errstate(all="ignore"):
+        E = -np.log(rng.uniform(size=(num_samples, *logits.shape)))
+        x = _eq_9_in_probability_space(logits - logits.max(axis=-1, keepdims=True), D, E)
+        S = _unchecked_softmax(x, tau)
+        return (softmax_vjp(S, df_dD) / tau).mean(axis=0).astype(logits.dtype)
+
+
 def others_unbounded(logits, D, df_dD, *, tau, num_samples, rng):
     """Locates the maximum and forgets that the others must stay below it."""
     E = _draw(logits, num_samples, rng)
@@ -221,6 +240,30 @@ def always_double(logits, D, df_dD, *, tau, num_samples, rng):
 def sums_over_the_batch(logits, D, df_dD, *, tau, num_samples, rng):
     gradient = right(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
     return gradient.sum(axis=0)
+
+
+def whole_numbers(logits, D, df_dD, *, tau, num_samples, rng):
+    return right(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng).astype(int)
+
+
+def leaves_the_program(logits, D, df_dD, *, tau, num_samples, rng):
+    raise SystemExit(0)
+
+
+def other_names(logits, D, df_dD, *, temperature):
+    """Has no argument tau, and wants one that nobody passes."""
+
+
+def averages_over_the_batch(logits, D, df_dD, *, tau, num_samples, rng):
+    """Takes the derivative of a loss that is a mean over the batch."""
+    gradient = right(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
+    return gradient * logits.shape[-1] / logits.size
+
+
+def averages_over_the_batch_with_noise(logits, D, df_dD, *, tau, exponentials):
+    """The same under given noise."""
+    gradient = _mean_pull_back(conditional_gumbels(logits, D, exponentials), df_dD, tau)
+    return gradient * logits.shape[-1] / logits.size
 
 
 def raises(logits, D, df_dD, *, tau, num_samples, rng):
@@ -298,7 +341,10 @@ def control_variate_forgets_D(logits, D, df_dD, *, tau, num_samples, rng):
         - softmax_vjp(softmax(logits), df_dD) / 2
     )
     noisy = _mean_pull_back(theta_D - np.log(_draw(logits, num_samples, rng)), df_dD, tau)
-    return reinmax + conditional_mean(theta_D, D, df_dD, tau=tau) - noisy
+    rows = np.stack((theta_D, D, df_dD)).reshape(3, -1, logits.shape[-1])
+    few, index = np.unique(rows, axis=1, return_inverse=True)  # quadratures are slow
+    mean = conditional_mean(*few, tau=tau)[index.reshape(-1)].reshape(logits.shape)
+    return reinmax + mean - noisy
 
 
 class UpdatedBeforeRead:
@@ -319,6 +365,11 @@ class ReadBeforeUpdate(UpdatedBeforeRead):
         baseline = self.mean.value
         self.mean.update(cost)
         return (cost - baseline)[..., None] * (D - softmax(logits))
+
+
+def wrong_sign_in_reinforce(logits, D, cost):
+    """Climbs where it should descend."""
+    return cost[..., None] * (softmax(logits) - D)
 
 
 def no_sample_in_reinforce(logits, D, cost):
@@ -342,7 +393,9 @@ CAUSES = (
     (exp_space, "gr-mc10", "overflows above a shift of 87"),
     (exp_space, "gr-mc10", "a draw of exactly 0"),
     (nan_to_zero, "gr-mc10", "NaN turned into 0"),
-    (epsilon_in_exp_space, "gr-mc10", "epsilon"),
+    (epsilon_in_exp_space, "gr-mc10", "outweighed by an epsilon"),
+    (noise_in_reverse, "gr-mc10", "read in another order"),
+    (exponentials_from_uniforms, "gr-mc10", "a draw of exactly 0"),
     (others_unbounded, "gr-mc10", "may exceed that of D"),
     (one_noise_for_all_samples, "gr-mc10", "the K samples share one noise"),
     (one_noise_for_all_rows, "gr-mc10", "rows of a batch share noise"),
@@ -352,9 +405,14 @@ CAUSES = (
     (changes_its_input, "gr-mc10", "in place"),
     (always_double, "gr-mc10", "float64 whatever comes in"),
     (sums_over_the_batch, "gr-mc10", "leading axes"),
+    (averages_over_the_batch, "gr-mc10", "divided by the size of the batch"),
+    (averages_over_the_batch_with_noise, "gr-mc10", "divided by the size of the batch"),
     (raises, "gr-mc10", "raised in raises"),
-    (returns_nothing, "gr-mc10", "not an array of numbers"),
-    (not_a_number, "gr-mc10", "NaN for any input"),
+    (leaves_the_program, "gr-mc10", "raised in leaves_the_program"),
+    (other_names, "gr-mc10", "cannot be called by these names"),
+    (whole_numbers, "gr-mc10", "not an array of floats"),
+    (returns_nothing, "gr-mc10", "not an array of floats"),
+    (not_a_number, "gr-mc10", "NaN for any noise"),
     (gradient_of_D, "gr-mc10", "df/dD"),
     (gradient_of_probabilities, "gr-mc10", "for the probabilities"),
     (zero_temperature, "gr-mc10", "'zgr'"),
@@ -364,5 +422,6 @@ CAUSES = (
     (returns_relaxed_sample, "st-gs", "a relaxed sample is returned as D"),
     (control_variate_forgets_D, "reinmax-cv-mc1", "not drawn given D"),
     (UpdatedBeforeRead(), "reinforce", "before it is compared"),
-    (no_sample_in_reinforce, "reinforce", "none of the known mistakes"),
+    (no_sample_in_reinforce, "reinforce", "the cost times D"),
+    (wrong_sign_in_reinforce, "reinforce", "sign reversed"),
 )

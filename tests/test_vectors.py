@@ -83,24 +83,36 @@ def test_cases_are_what_the_schema_says(stored):
         assert np.isfinite(case["gradient"]).all()
 
 
-def test_numbers_agree_with_each_other(stored):
-    """The mean over all outcomes of an unbiased estimator is the exact gradient, where all are listed."""
+@pytest.mark.parametrize("estimator", ["reinforce", "zgr"])
+def test_the_mean_over_all_outcomes_of_an_unbiased_estimator_is_the_exact_gradient(
+    stored, estimator
+):
+    """REINFORCE is unbiased for any cost, ZGR for a quadratic one of a single variable."""
+    (case,) = (case for case in stored if case["id"] == f"{estimator}/one variable of three")
+    weights = np.exp(case["logits"][0])
+    probabilities = case["D"][:, 0] @ (weights / weights.sum())
+    mean = (probabilities[:, None, None] * case["gradient"]).sum(axis=0)
+    np.testing.assert_allclose(mean, case["exact_gradient"], atol=1e-12)
+
+
+def test_means_and_covariances_agree_across_estimators(stored):
+    """The mean given D does not depend on K, and is that of gr; K samples have 1/K of the covariance."""
+    cases = {case["id"]: case for case in stored}
     checked = 0
-    for case in stored:
-        if case["estimator"] != "reinforce" or case["problem"] != "one variable of three":
-            continue
-        weights = np.exp(case["logits"][0])
-        probabilities = case["D"][:, 0] @ (weights / weights.sum())
-        mean = (probabilities[:, None, None] * case["gradient"]).sum(axis=0)
-        np.testing.assert_allclose(mean, case["exact_gradient"], atol=1e-12)
-        checked += 1
-    assert checked == 1
+    for name, case in cases.items():
+        if case["estimator"] == "gr-mc10":
+            one, limit = (cases[name.replace("gr-mc10", other)] for other in ("st-gs", "gr"))
+            assert_close(case["conditional_mean"], one["conditional_mean"])
+            np.testing.assert_allclose(case["conditional_mean"], limit["gradient"], atol=1e-9)
+            assert_close(10 * case["conditional_covariance"], one["conditional_covariance"])
+            checked += 1
+    assert checked == 14
 
 
-def test_two_runs_write_the_same_bytes(tmp_path, made, monkeypatch):
-    monkeypatch.setattr("rbst.vectors.make_vectors", lambda: made)
-    for name in ("a", "b"):
-        write_vectors(tmp_path / f"{name}.json")
+def test_two_runs_write_the_same_bytes(tmp_path):
+    write_vectors(tmp_path / "a.json")
+    command = [sys.executable, "-m", "rbst", "vectors", "--out", str(tmp_path / "b.json")]
+    subprocess.run(command, check=True, capture_output=True)
     for suffix in ("json", "npz"):
         first, second = (tmp_path / f"{name}.{suffix}" for name in "ab")
         assert first.read_bytes() == second.read_bytes()

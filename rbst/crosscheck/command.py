@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import itertools
 import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from rbst.crosscheck.battery import check, list_battery
+from rbst.crosscheck.subject import first_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the report; the exit status is 0 if no row failed, else 1."""
     if arguments.list:
-        for name, question in list_battery(arguments.estimator):
-            print(f"{name}\n    {question}")
+        print_battery(arguments.estimator)
         return 0
     if arguments.implementation is None:
         raise ValueError("wanted an implementation as MODULE:FUNCTION, got none; or give --list")
@@ -55,6 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
+def print_battery(estimator: str) -> None:
+    """What is asked, and below each question the rows that ask it."""
+    for question, rows in itertools.groupby(list_battery(estimator), key=lambda row: row[1]):
+        print(question)
+        for name, _ in rows:
+            print(f"    {name}")
+
+
 def load(name: str) -> Callable[..., Any]:
     """The function of a name such as ``module:function``, from the current folder or an installed package."""
     module_name, colon, function_name = name.partition(":")
@@ -63,13 +73,7 @@ def load(name: str) -> Callable[..., Any]:
             f"the implementation must be given as MODULE:FUNCTION, got {name!r}; for example "
             "rbst:gumbel_rao"
         )
-    sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(
-            f"cannot import {module_name!r} ({error}); run rbst check in the folder of the module"
-        ) from error
+    found = _import(module_name)
     for part in function_name.split("."):
         if not hasattr(found, part):
             raise ValueError(
@@ -77,3 +81,17 @@ def load(name: str) -> Callable[..., Any]:
             )
         found = getattr(found, part)
     return found
+
+
+def _import(name: str) -> Any:
+    """The module; what it prints meanwhile goes to standard error, where it is not in the report."""
+    sys.path.insert(0, os.getcwd())
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        cure = "the module itself raises this"
+        if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
+            cure = "run rbst check in the folder of the module"
+        found = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"cannot import {name!r} ({found}); {cure}") from error

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -29,26 +30,39 @@ class Law:
     ----------
     estimator
         Its name.
-    num_samples
-        K, where the estimator has one.
+    family
+        ``"gumbel-rao"``, ``"reinmax-rao"`` or ``"reinmax-cv"`` for estimators with noise given D, and
+        ``"determined"`` for functions of D and the signal.
     mean
         ``(logits, D, signal, tau) -> E[h | D]``, shape ``(..., n)``. The signal is ``df_dD``, or the cost
         for ``reinforce``.
+    num_samples
+        K, where the estimator has one.
     covariance
-        ``(logits, D, df_dD, tau) -> Cov[h | D]`` for K = 1, shape ``(..., n, n)``; None where h is a
-        function of D and the signal.
+        ``(logits, D, df_dD, tau) -> Cov[h | D]`` for K = 1, shape ``(..., n, n)``; None where there is no
+        noise.
     with_noise
-        ``(logits, D, df_dD, tau, exponentials) -> h``, where others can be handed the same noise.
+        ``(logits, D, df_dD, tau, exponentials) -> h``, the gradient under given noise ``(K, ..., n)``.
     takes_cost
         Whether the signal is a cost (..., ) in the place of a gradient.
     """
 
     estimator: str
-    num_samples: int | None
+    family: Literal["gumbel-rao", "reinmax-rao", "reinmax-cv", "determined"]
     mean: Callable[..., Array]
+    num_samples: int | None = None
     covariance: Callable[..., Array] | None = None
     with_noise: Callable[..., Array] | None = None
     takes_cost: bool = False
+
+    @property
+    def random(self) -> bool:
+        """Whether noise is left once D is given."""
+        return self.family != "determined"
+
+    def of_one_sample(self) -> Law:
+        """The same with K = 1: laws of one family that differ in K share it."""
+        return replace(self, estimator=self.family, num_samples=1)
 
 
 def get_law(estimator: str) -> Law:
@@ -63,24 +77,18 @@ def get_law(estimator: str) -> Law:
     (10, [[0.0316, -0.0316], [-0.0316, 0.0316]])
     """
     if match := re.fullmatch(r"(reinmax-rao|reinmax-cv)(?:-mc(\d+))?", str(estimator)):
-        return _reinmax_law(estimator, match[1], check_num_samples(int(match[2] or 1)))
+        return _random_law(estimator, match[1], check_num_samples(int(match[2] or 1)))
     built = get_estimator(estimator)
     if built.given_D == "gumbel-rao" and built.num_samples != math.inf:
-        return Law(
-            estimator,
-            built.num_samples,
-            _gumbel_rao_mean,
-            _gumbel_rao_covariance,
-            _gumbel_rao_with_noise,
-        )
+        return _random_law(estimator, "gumbel-rao", built.num_samples)
     if built.given_D == "gumbel-rao":
-        return Law(estimator, None, _gumbel_rao_mean)
+        return Law(estimator, "determined", _gumbel_rao_mean)
     if built.given_D == "fixed" and built.evaluates in ("corner", "cost-only"):
 
         def mean(logits: Array, D: Array, signal: Array, tau: float) -> Array:
             return get_estimator(estimator, tau=tau).pull_back(logits, D, signal, None)
 
-        return Law(estimator, None, mean, takes_cost=built.evaluates == "cost-only")
+        return Law(estimator, "determined", mean, takes_cost=built.evaluates == "cost-only")
     raise ValueError(
         f"estimator must have a known law given D to be checked against, got {estimator!r}; choose one "
         f"of {', '.join(checkable())}"
@@ -97,42 +105,86 @@ def checkable() -> list[str]:
     return [*names, "reinmax-rao-mcK", "reinmax-cv-mcK"]
 
 
+def _random_law(estimator: str, family: str, num_samples: int) -> Law:
+    mean, covariance, with_noise = _FAMILIES[family]
+    return Law(estimator, family, mean, num_samples, covariance, with_noise)
+
+
+# --- Gumbel-Rao --------------------------------------------------------------------------------------
+
+
 def _gumbel_rao_mean(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
-    return conditional_mean(logits, D, df_dD, tau=tau)
+    """One quadrature where all rows are alike, as they are in a case."""
+    n = logits.shape[-1]
+    rows = [array.reshape(-1, n) for array in (logits, D, df_dD)]
+    if all((array == array[0]).all() for array in rows):
+        rows = [array[:1] for array in rows]
+    mean = conditional_mean(*rows, tau=tau)
+    return np.broadcast_to(mean, (logits.size // n, n)).reshape(logits.shape)
 
 
 def _gumbel_rao_covariance(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
     return conditional_covariance(logits, D, df_dD, tau=tau)
 
 
-def _gumbel_rao_with_noise(
-    logits: Array, D: Array, df_dD: Array, tau: float, exponentials: Array
-) -> Array:
+def _gumbel_rao(logits: Array, D: Array, df_dD: Array, tau: float, exponentials: Array) -> Array:
     return gumbel_rao(logits, D, df_dD, tau=tau, exponentials=exponentials)
 
 
-def _reinmax_law(name: str, kind: str, num_samples: int) -> Law:
-    r"""ReinMax with Gumbel-Rao at :math:`\theta_D = \log((\pi + D) / 2)`, or with it as a control variate.
+# --- ReinMax with Gumbel-Rao in it -------------------------------------------------------------------
 
-    .. math:: \text{reinmax-rao} = 2 h_D - \tfrac12 J(\pi) g, \qquad
-              \text{reinmax-cv} = \text{reinmax} + \mathbb E[h_D \mid D] - h_D,
 
-    :math:`h_D` the Gumbel-Rao gradient at the logits :math:`\theta_D`, with K samples given D. The control
-    variate has mean zero given D, so what is left of it is its variance. Wang & Bui (2026).
-    """
-
-    def smoothed(logits: Array, D: Array) -> Array:
+def smoothed(logits: Array, D: Array) -> Array:
+    r""":math:`\theta_D = \log((\pi + D) / 2)`, the logits at which ReinMax takes its second Jacobian."""
+    with np.errstate(divide="ignore"):  # impossible categories stay so
         return np.log((softmax(logits) + D) / 2)
 
-    def mean(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
-        if kind == "reinmax-rao":
-            first = 2 * conditional_mean(smoothed(logits, D), D, df_dD, tau=tau)
-        else:
-            first = 2 * softmax_vjp((softmax(logits, tau) + D) / 2, df_dD)
-        return first - softmax_vjp(softmax(logits), df_dD) / 2
 
-    def covariance(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
-        scale = 4 if kind == "reinmax-rao" else 1
-        return scale * conditional_covariance(smoothed(logits, D), D, df_dD, tau=tau)
+def _reinmax_rao(h: Array, logits: Array, df_dD: Array) -> Array:
+    r"""Rao-Blackwellised ReinMax, Wang & Bui (2026): :math:`2 h_D - \tfrac12 J(\pi) g`.
 
-    return Law(name, num_samples, mean, covariance)
+    h is the Gumbel-Rao gradient at :math:`\theta_D`, or its mean.
+    """
+    return 2 * h - softmax_vjp(softmax(logits), df_dD) / 2
+
+
+def _reinmax_rao_mean(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
+    return _reinmax_rao(_gumbel_rao_mean(smoothed(logits, D), D, df_dD, tau), logits, df_dD)
+
+
+def _reinmax_rao_covariance(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
+    return 4 * _gumbel_rao_covariance(smoothed(logits, D), D, df_dD, tau)
+
+
+def _reinmax_rao_with_noise(
+    logits: Array, D: Array, df_dD: Array, tau: float, exponentials: Array
+) -> Array:
+    h = _gumbel_rao(smoothed(logits, D), D, df_dD, tau, exponentials)
+    return _reinmax_rao(h, logits, df_dD)
+
+
+def _reinmax_cv_mean(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
+    """ReinMax itself: its control variate has mean zero given D."""
+    second = 2 * softmax_vjp((softmax(logits, tau) + D) / 2, df_dD)
+    return second - softmax_vjp(softmax(logits), df_dD) / 2
+
+
+def _reinmax_cv_covariance(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
+    return _gumbel_rao_covariance(smoothed(logits, D), D, df_dD, tau)
+
+
+def _reinmax_cv_with_noise(
+    logits: Array, D: Array, df_dD: Array, tau: float, exponentials: Array
+) -> Array:
+    r"""ReinMax with a control variate: :math:`\text{reinmax} + \mathbb E[h_D \mid D] - h_D`."""
+    theta_D = smoothed(logits, D)
+    control = _gumbel_rao_mean(theta_D, D, df_dD, tau)
+    h = _gumbel_rao(theta_D, D, df_dD, tau, exponentials)
+    return _reinmax_cv_mean(logits, D, df_dD, tau) + control - h
+
+
+_FAMILIES = {
+    "gumbel-rao": (_gumbel_rao_mean, _gumbel_rao_covariance, _gumbel_rao),
+    "reinmax-rao": (_reinmax_rao_mean, _reinmax_rao_covariance, _reinmax_rao_with_noise),
+    "reinmax-cv": (_reinmax_cv_mean, _reinmax_cv_covariance, _reinmax_cv_with_noise),
+}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+SOUGHT = "?"  # a cause to be sought when all rows are known
 COLOURS = {"pass": "\033[32m", "fail": "\033[1;31m", "skip": "\033[33m"}
 
 
@@ -42,6 +44,27 @@ class Row:
     cause: str = ""
 
 
+def judge(
+    name: str,
+    fine: bool,
+    found: str,
+    expected: str,
+    cause: str,
+    p_value: float | None = None,
+    detects: float | None = None,
+    draws: int | None = None,
+) -> Row:
+    """A row that passes, or one that fails and has a cause.
+
+    Examples
+    --------
+    >>> judge("dtype", False, "float64", "float32", "something inside is float64").verdict
+    'fail'
+    """
+    verdict: Literal["pass", "fail"] = "pass" if fine else "fail"
+    return Row(name, verdict, found, expected, p_value, detects, draws, "" if fine else cause)
+
+
 @dataclass(frozen=True)
 class Report:
     """The outcome of :func:`rbst.crosscheck.check`.
@@ -54,6 +77,8 @@ class Report:
         A :class:`Row` for each property.
     false_alarm_rate
         A bound on the probability that a right implementation fails any row.
+    level
+        That rate over the number of statistical tests: a row fails if its p-value is below.
     seconds
         How long it took.
     """
@@ -62,6 +87,7 @@ class Report:
     estimator: str
     rows: tuple[Row, ...]
     false_alarm_rate: float
+    level: float
     seconds: float
 
     @property
@@ -79,8 +105,8 @@ class Report:
         return {"schema": "rbst-check/1", "passed": self.passed, **asdict(self)}
 
     def to_json(self) -> str:
-        """The report as JSON with sorted keys."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True)
+        """The report as JSON with sorted keys; figures that are not finite are null."""
+        return json.dumps(_finite(self.to_dict()), indent=2, sort_keys=True, allow_nan=False)
 
     def to_text(self, *, colour: bool = False) -> str:
         """The report as a table; causes stand below the rows that failed."""
@@ -121,5 +147,14 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.found,
         row.expected,
         "" if row.p_value is None else f"{row.p_value:.2g}",
-        "" if row.detects is None else f"{100 * row.detects:.2g} %",
+        f"{100 * row.detects:.2g} %" if row.detects and math.isfinite(row.detects) else "",
     )
+
+
+def _finite(value: Any) -> Any:
+    """The same with None in the place of what JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
