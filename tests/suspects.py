@@ -168,6 +168,13 @@ def missing_temperature_with_noise(logits, D, df_dD, *, tau, exponentials):
     return tau * _mean_pull_back(conditional_gumbels(logits, D, exponentials), df_dD, tau)
 
 
+def exp_space_with_noise(logits, D, df_dD, *, tau, exponentials):
+    """Eq. 9 as printed, under given noise."""
+    x = _eq_9_in_probability_space(logits, D, exponentials)
+    with np.errstate(all="ignore"):
+        return (softmax_vjp(_unchecked_softmax(x, tau), df_dD) / tau).mean(axis=0)
+
+
 def noise_in_reverse(logits, D, df_dD, *, tau, exponentials):
     """Takes the exponentials of the categories in the wrong order."""
     return _mean_pull_back(conditional_gumbels(logits, D, exponentials[..., ::-1]), df_dD, tau)
@@ -227,13 +234,20 @@ def own_generator(logits, D, df_dD, *, tau, num_samples, rng):
 
 
 def changes_its_input(logits, D, df_dD, *, tau, num_samples, rng):
+    gradient = right(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
     logits -= logits.max(axis=-1, keepdims=True)
     df_dD -= 1
-    return right(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
+    D[...] = 0
+    return gradient
 
 
 def always_double(logits, D, df_dD, *, tau, num_samples, rng):
     logits, D, df_dD = (array.astype("float64") for array in (logits, D, df_dD))
+    return right(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
+
+
+def always_single(logits, D, df_dD, *, tau, num_samples, rng):
+    logits, D, df_dD = (array.astype("float32") for array in (logits, D, df_dD))
     return right(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
 
 
@@ -377,7 +391,7 @@ def no_sample_in_reinforce(logits, D, cost):
     return cost[..., None] * D
 
 
-# What a report must say of each, whatever else it says.
+# What a report must say of each, examined as which estimator, whatever else it says.
 CAUSES = (
     (through_eq_9, "gr-mc10", "through Eq. 9"),
     (theta_twice, "gr-mc10", "theta counted twice"),
@@ -390,10 +404,10 @@ CAUSES = (
     (relaxed_selection, "gr-mc10", "a softmax of the logits in the place of the one-hot D"),
     (probability_as_location, "gr-mc10", "probabilities passed where logits are wanted"),
     (rectified_logits, "gr-mc10", "ReLU"),
-    (exp_space, "gr-mc10", "overflows above a shift of 87"),
-    (exp_space, "gr-mc10", "a draw of exactly 0"),
+    (exp_space, "gr-mc10", "overflows above a shift of 87", "a draw of exactly 0"),
+    (exp_space_with_noise, "gr-mc10", "a draw of exactly 0, or 0 / 0"),
     (nan_to_zero, "gr-mc10", "NaN turned into 0"),
-    (epsilon_in_exp_space, "gr-mc10", "outweighed by an epsilon"),
+    (epsilon_in_exp_space, "gr-mc10", "outweighed by an epsilon", "categories are not left out"),
     (noise_in_reverse, "gr-mc10", "read in another order"),
     (exponentials_from_uniforms, "gr-mc10", "a draw of exactly 0"),
     (others_unbounded, "gr-mc10", "may exceed that of D"),
@@ -404,6 +418,7 @@ CAUSES = (
     (own_generator, "gr-mc10", "drawn from elsewhere"),
     (changes_its_input, "gr-mc10", "in place"),
     (always_double, "gr-mc10", "float64 whatever comes in"),
+    (always_single, "gr-mc10", "float32 whatever comes in"),
     (sums_over_the_batch, "gr-mc10", "leading axes"),
     (averages_over_the_batch, "gr-mc10", "divided by the size of the batch"),
     (averages_over_the_batch_with_noise, "gr-mc10", "divided by the size of the batch"),

@@ -1,5 +1,6 @@
 """The cross-check: it accepts what is right, rejects what is wrong, and says why."""
 
+import functools
 import json
 import os
 import pty
@@ -25,6 +26,7 @@ from rbst import (
 from rbst.crosscheck import cases, check, list_battery, sampling
 from rbst.crosscheck.battery import FALSE_ALARM_RATE
 from rbst.crosscheck.causes import explain_value
+from rbst.crosscheck.clock import BudgetSpent, Clock
 from rbst.crosscheck.command import load
 from rbst.crosscheck.exact import targets
 from rbst.crosscheck.laws import checkable, get_law
@@ -32,6 +34,7 @@ from rbst.crosscheck.mistakes import mistakes_of
 from rbst.crosscheck.moments import (
     Sums,
     Target,
+    blend,
     covariance_test,
     independence_test,
     mean_test,
@@ -40,7 +43,7 @@ from rbst.crosscheck.moments import (
 )
 from rbst.crosscheck.report import Report, Row
 
-FEW = 6000  # gradients a row: gross mistakes show at once
+FEW = 5000  # gradients a row: gross mistakes show at once
 
 
 def without_shared_noise(logits, D, df_dD, *, tau, num_samples, rng):
@@ -101,15 +104,90 @@ def test_the_right_ones_pass(implementation, estimator):
         assert set(skipped) <= {"covariance, n = 10, tau = 0.5"}  # where ten D share few draws
 
 
-@pytest.mark.parametrize(("suspect", "estimator", "cause"), CAUSES, ids=name_of)
-def test_the_wrong_ones_fail_and_the_cause_is_named(suspect, estimator, cause):
-    report = check(suspect, estimator, samples=FEW)
+@functools.lru_cache
+def report_on(suspect, estimator):
+    return check(suspect, estimator, samples=FEW)
+
+
+@pytest.mark.parametrize("entry", CAUSES, ids=lambda entry: name_of(entry[0]))
+def test_the_wrong_ones_fail_and_the_cause_is_named(entry):
+    suspect, estimator, *causes = entry
+    report = report_on(suspect, estimator)
     assert not report.passed
-    causes = {row.cause for row in report.failures}
-    assert any(cause in text for text in causes), causes
+    named = {row.cause for row in report.failures}
+    for cause in causes:
+        assert any(cause in text for text in named), named
+    assert not any("a shift of 0" in text for text in named), "then no shift is to blame"
     laws = ("mean, n = 3", "covariance, n = 3", "mean, batch")
     of_the_laws = {row.cause for row in report.failures if row.property.startswith(laws)}
     assert len(of_the_laws) <= 1, "one mistake, one cause"
+
+
+def test_every_row_can_fail():
+    """Not only because the shape is wrong already, or something is raised whatever is asked."""
+    failed = {"shape"}
+    for suspect, estimator, *_ in CAUSES:
+        found = {row.property for row in report_on(suspect, estimator).failures}
+        failed |= found if "shape" not in found else set()
+    for estimator in ("gr-mc10", "reinforce"):
+        for name, _ in list_battery(estimator):
+            assert name in failed or name.replace("mean and covariance", "covariance") in failed
+    assert {"rows of a batch independent", "D ~ softmax(logits)"} <= failed
+
+
+def test_what_has_been_changed_in_place_is_named():
+    (row,) = report_on(suspects.changes_its_input, "gr-mc10").failures
+    assert row.found == "changed: logits, D, df_dD"
+
+
+def test_a_gradient_beyond_its_bound_fails_though_it_is_finite_and_of_zero_sum():
+    report = report_on(suspects.missing_temperature, "gr-mc10")
+    (row,) = (row for row in report.failures if row.property == "tau = 100, float64")
+    assert (row.found, row.expected) == ("at most 0.632", "at most 0.00844")
+
+
+IN_BOTH_PRECISIONS = """
+    {} in, {} out | draws of exactly 0, {} | logits + 1000, {} | logits - 1000, {}
+    D 30 nats above the others, {} | logits from -1000 to 1000, {} | tau = 0.001, {} | tau = 100, {}
+    shared noise, n = 2, tau = 0.5, {} | shared noise, n = 3, tau = 0.1, {}
+    shared noise, n = 3, tau = 0.5, {} | shared noise, n = 3, tau = 1, {} | shared noise, n = 3, tau = 2, {}
+    shared noise, n = 10, tau = 0.5, {} | shared noise, n = 100, tau = 0.5, {}
+    shared noise, logits + 1000, {} | shared noise, logits - 1000, {} | shared noise, some exponentials 0, {}
+    shared noise, D 30 nats below the others, {} | shared noise, two logits of -inf, {}
+"""
+ONCE = """
+    shape | input left alone | same seed, same gradient | other seed, other gradient | entries sum to zero
+    mean and covariance, n = 3, tau = 0.5, float32 | mean and covariance, n = 3, tau = 0.5, K = 1
+    mean and covariance, n = 2, tau = 0.5 | mean and covariance, n = 3, tau = 0.1
+    mean and covariance, n = 3, tau = 0.5 | mean and covariance, n = 3, tau = 1
+    mean and covariance, n = 3, tau = 2 | mean and covariance, n = 10, tau = 0.5
+    mean, n = 3, tau = 0.01 | mean, n = 100, tau = 0.5 | mean, batch of shape (b, 2, 3) | df_dD + 64
+    mean, D 30 nats below the others | mean, two logits of -inf
+    mean, logits of -inf, the others near -1000
+"""
+
+
+def test_what_the_battery_asks():
+    def names(text):
+        return {name.strip() for line in text.split("\n") for name in line.split("|")} - {""}
+
+    asked = names(ONCE)
+    for dtype in ("float32", "float64"):
+        asked |= names(IN_BOTH_PRECISIONS.replace("{}", dtype))
+    assert {name for name, _ in list_battery("gr-mc10")} == asked
+
+
+@pytest.mark.parametrize(
+    ("factor", "failed"),
+    [(1 + 1e-8, set()), (1 + 1e-6, {"float64"}), (1.01, {"float32", "float64"})],
+)
+def test_how_small_an_error_shared_noise_reveals(factor, failed):
+    def implementation(logits, D, df_dD, *, tau, exponentials):
+        return factor * gumbel_rao(logits, D, df_dD, tau=tau, exponentials=exponentials)
+
+    report = check(implementation, "gr-mc3", samples=1000)
+    rows = [row for row in report.rows if row.property.startswith("shared noise, n = 3")]
+    assert {row.property.split()[-1] for row in rows if row.verdict == "fail"} == failed
 
 
 def test_every_suspect_has_a_cause():
@@ -218,6 +296,31 @@ def test_p_values_are_small_for_the_wrong_law(rng):
     assert whitened_tests(rng, scale=0.0)[1] < 1e-9
 
 
+def test_one_outcome_that_is_wrong_suffices(rng):
+    for scale, shift, test in ((1.0, 0.1, mean_test), (1.15, 0.0, covariance_test)):
+        sums = []
+        for outcome in range(3):
+            target, root = gaussian_target(outcome)
+            noise = rng.normal(size=(5000, 3)) @ root.T
+            sums.append(Sums(target))
+            sums[-1].add(target.mean + (shift + scale * noise if outcome == 2 else noise))
+        assert test(sums[:2]) > 1e-3
+        assert test(sums) < 1e-9
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0, 2, 10), (1 / 3, 0, 1.6), (1, 5, 20)])
+def test_a_third_of_the_sample_holds_the_level_of_a_skewed_mean(share, least, most, rng):
+    """20000 means of 500 draws of skewness 7, in units of their standard error.
+
+    20 of them are expected beyond 3.29 errors, and more than 32 come by chance with one seed in 200.
+    """
+    draws = rng.standard_gamma(0.08, size=(20_000, 500))
+    exact, sample = 0.08, draws.var(axis=-1)
+    variance = blend(exact, sample) if share == 1 / 3 else (1 - share) * exact + share * sample
+    z = (draws.mean(axis=-1) - 0.08) / np.sqrt(variance / 500)
+    assert least <= (abs(z) > 3.29).mean() / 1e-3 <= most
+
+
 @pytest.mark.parametrize(
     ("label", "covariance_tested"),
     [("n = 3, tau = 0.1", True), ("n = 3, tau = 2", True), ("n = 3, tau = 0.01", False)],
@@ -271,6 +374,7 @@ def test_the_reference_covariance_of_products_is_that_of_k_samples(rng):
     scale = np.sqrt(np.outer(*[np.diagonal(target.q_covariance)] * 2))
     np.testing.assert_allclose(np.cov(q) / scale, target.q_covariance / scale, atol=0.1)
     np.testing.assert_allclose(np.cov(y.T), np.eye(2), atol=0.02)
+    np.testing.assert_allclose(np.cov(h.T), target.covariance, atol=0.02 * target.covariance.max())
 
 
 def test_what_a_test_would_catch_it_catches(rng):
@@ -325,7 +429,7 @@ def test_reports_repeat_themselves():
     ids=name_of,
 )
 def test_the_level_of_each_test_adds_up_to_the_false_alarm_rate(implementation, estimator):
-    report = check(implementation, estimator, samples=FEW)
+    report = check(implementation, estimator, samples=4 * FEW)
     tests = sum(row.p_value is not None for row in report.rows)
     assert report.false_alarm_rate == FALSE_ALARM_RATE == 1e-6
     assert report.level * tests == pytest.approx(1e-6)
@@ -409,6 +513,11 @@ def test_exceptions_are_rows_with_the_place_they_came_from():
     assert any("suspects.py" in row.cause for row in report.failures)
 
 
+def test_the_place_of_an_exception_is_in_the_file_of_the_implementation():
+    report = check(planted(lambda h, rng: np.linalg.inv(np.zeros((2, 2)))), samples=1000)
+    assert all(row.cause.endswith("test_crosscheck.py") for row in report.failures)
+
+
 def test_progress_is_shown_on_a_terminal_alone(monkeypatch):
     import tqdm
 
@@ -460,6 +569,20 @@ def test_a_budget_bounds_a_slow_implementation():
         assert report.passed
     assert asked[0.5] < asked[None] / 2
     assert any(row.verdict == "skip" for row in report.rows)
+
+
+def test_a_row_has_its_share_of_the_time_that_is_left(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clock, endless = Clock(10.0), Clock(None)
+    now[0] = 4.0
+    clock.begin_row(0.5)  # up to 7
+    endless.begin_row(0.5)
+    assert [clock.row_is_over(seconds) for seconds in (2.9, 3.1)] == [False, True]
+    assert not endless.row_is_over(1e9)
+    now[0] = 10.0
+    with pytest.raises(BudgetSpent):
+        clock.begin_row(0.5)
 
 
 @pytest.mark.parametrize(
@@ -627,7 +750,8 @@ def test_colour_on_a_terminal_only(tmp_path):
         pass
     os.close(parent)
     assert process.wait() == 1
-    assert b"\033[1;31mFAIL" in output
+    assert b"\033[1;31mFAIL\033[0m  value, n = 3" in output
+    assert b"\033[32mpass\033[0m  shape" in output
 
 
 def test_import_rbst_does_not_bring_the_crosscheck_along():

@@ -18,7 +18,7 @@ from rbst.crosscheck.subject import Unusable
 from rbst.crosscheck.values import value
 
 ROWS_OF_A_CALL = 64
-DRAWS_OF_A_SHIFT = 3 * 2**11
+DRAWS_OF_A_SHIFT = 5000
 SMALL_SHIFT = 5  # exp neither overflows nor vanishes below, in whatever dtype
 DIFFERS = 1e-9  # the p-value below which a shift has changed the mean
 ROUNDING = {"float64": 1e-6, "float32": 1e-3}  # of a gradient that D determines, when it is shifted

@@ -77,7 +77,7 @@ def batch(context: Context, name: str, dtype: str) -> list[Row]:
         for variable, all_sums in enumerate(by_variable):
             _add(all_sums, h[:, variable], index[:, variable])
         drawn += size
-    sums = _usable(context, [s for all_sums in by_variable for s in all_sums], drawn, draws)
+    sums = _usable(context, [s for all_sums in by_variable for s in all_sums], drawn)
     row = _mean_row(context, name, sums)
     if row.verdict == "fail":
         for case, all_sums in zip(cases.BATCH_CASES, by_variable, strict=True):
@@ -129,7 +129,7 @@ def collect(
             raise Unusable("a gradient on a logit of -inf", "0", cause)
         _add(all_sums, h, D.argmax(axis=-1))
         drawn += size
-    return _usable(context, all_sums, drawn, draws)
+    return _usable(context, all_sums, drawn)
 
 
 def _calls(context: Context, entries: int, draws: int) -> Iterator[int]:
@@ -163,11 +163,10 @@ def _add(all_sums: list[Sums], h: Array, index: Array) -> None:
         sums.add(h[index == sums.target.outcome])
 
 
-def _usable(context: Context, all_sums: list[Sums], drawn: int, draws: int) -> list[Sums]:
-    """Those D that came often enough; a case of which some are missing is out of budget."""
+def _usable(context: Context, all_sums: list[Sums], drawn: int) -> list[Sums]:
+    """Those D that came often enough; where D is given none may be missing, or the budget was too small."""
     usable = [s for s in all_sums if s.count >= FEWEST_DRAWS]
-    cut_short = drawn < draws and not context.subject.draws_D
-    if not usable or (cut_short and len(usable) < len(all_sums)):
+    if not usable or (len(usable) < len(all_sums) and not context.subject.draws_D):
         raise BudgetSpent(f"{drawn} draws within the budget are too few")
     return usable
 
