@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from rbst import (
     straight_through,
     zgr,
 )
+from rbst.cli import main
 from rbst.crosscheck import cases, check, list_battery, sampling
 from rbst.crosscheck.battery import FALSE_ALARM_RATE
 from rbst.crosscheck.causes import explain_value
@@ -39,6 +41,7 @@ from rbst.crosscheck.moments import (
     independence_test,
     mean_test,
     needed_noncentrality,
+    often_enough,
     whiten,
 )
 from rbst.crosscheck.report import Report, Row
@@ -210,6 +213,16 @@ def test_each_known_mistake_is_told_from_the_others(estimator, rng):
     assert unknown == "matches none of the known mistakes"
 
 
+def test_what_is_close_to_a_known_mistake_is_not_named_by_it():
+    def implementation(logits, D, df_dD, *, tau, num_samples, rng):
+        h = suspects.theta_twice(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
+        return 1.005 * h
+
+    report = check(implementation, dtype="float64", samples=40_000)
+    (row,) = (row for row in report.failures if row.property == "mean, n = 3, tau = 0.5")
+    assert row.cause.startswith("matches none of the known mistakes")
+
+
 def scaled(factor):
     def implementation(logits, D, df_dD, *, tau, num_samples, rng):
         return factor * gumbel_rao(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
@@ -288,6 +301,21 @@ def test_p_values_are_uniform_for_the_right_law(rng):
     p_values = np.array([whitened_tests(rng) for _ in range(400)])
     np.testing.assert_allclose(p_values.mean(axis=0), 0.5, atol=5 * 12**-0.5 / 20)
     assert (p_values < 0.1).mean(axis=0) == pytest.approx(0.1, abs=5 * 0.015)
+
+
+@pytest.mark.parametrize(("count", "mean", "covariance"), [(239, 0, 0), (499, 0, 2), (500, 2, 2)])
+def test_few_gradients_are_not_tested(count, mean, covariance, monkeypatch):
+    """500 for a mean, and 40 for each of the six entries of y y' for its covariance."""
+    sums = [Sums(gaussian_target(outcome)[0]) for outcome in range(2)]
+    for s in sums:
+        s.add(np.zeros((count, 3)))
+    assert len(often_enough(sums)) == covariance
+    context = SimpleNamespace(subject=SimpleNamespace(draws_D=False))
+    if mean:
+        assert len(sampling._usable(context, sums, 2 * count)) == mean
+    else:
+        with pytest.raises(BudgetSpent, match="too few"):
+            sampling._usable(context, sums, 2 * count)
 
 
 def test_p_values_are_small_for_the_wrong_law(rng):
@@ -678,6 +706,21 @@ def test_check_prints_json(command):
     assert result.returncode == 1
     assert {row["verdict"] for row in report["rows"]} == {"pass", "fail"}
     assert list(report) == sorted(report)
+
+
+def test_the_command_hands_its_options_on(monkeypatch, capsys):
+    handed = []
+
+    def remembered(*arguments, **keywords):
+        handed.append((arguments[1], keywords))
+        return Report("f", "st", (), 1e-6, 1e-6, 0.0)
+
+    monkeypatch.setattr("rbst.crosscheck.command.check", remembered)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    options = "--estimator st --dtype float32 --samples 2000 --budget 5 --seed 3"
+    assert main(["check", "rbst:straight_through", *options.split()]) == 0
+    wanted = {"dtype": "float32", "samples": 2000, "budget": 5.0, "seed": 3, "progress": True}
+    assert handed == [("st", wanted)]
 
 
 def test_check_lists_the_battery(command):

@@ -72,10 +72,9 @@ def _answer_at(context: Context, case: Case, shift: int, dtype: str) -> dict[int
     if context.law.random:
         sums = collect(context, case, dtype, DRAWS_OF_A_SHIFT, shift=shift)
         return {s.target.outcome: Sample.of(s) for s in sums}
-    logits, D = rows_of(case, (case.n,), dtype, shift)
-    _, h = ask(context, logits, D, case)
-    rounding = ROUNDING[dtype] * float(abs(h).max())
-    return {k: Sample(row, np.zeros((case.n, case.n)), rounding) for k, row in enumerate(h)}
+    D, h = ask(context, *rows_of(case, (ROWS_OF_A_CALL,), dtype, shift), case)
+    rounding, none = ROUNDING[dtype] * float(abs(h).max()), np.zeros((case.n, case.n))
+    return {int(k): Sample(row, none, rounding) for k, row in zip(D.argmax(-1), h, strict=True)}
 
 
 def _fault(unshifted: dict[int, Sample], shifted: dict[int, Sample]) -> str:
