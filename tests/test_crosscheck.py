@@ -563,6 +563,13 @@ def test_progress_is_shown_on_a_terminal_alone(monkeypatch):
     assert bars == [(True, asked), (None, asked)]  # None: unless standard error is no terminal
 
 
+def test_samples_are_the_gradients_of_a_row():
+    """Calls of 64, 256, 1024, 4096 ... rows, until there are as many as were asked for."""
+    rows = {row.property: row for row in check(without_shared_noise, samples=5000).rows}
+    assert rows["mean, n = 3, tau = 1"].draws == 64 + 256 + 1024 + 4096
+    assert rows["mean, n = 3, tau = 0.5"].draws == 64 + 256 + 1024 + 4096 + 16384  # twice as many
+
+
 def test_an_interrupt_is_not_swallowed():
     def interrupted(logits, D, df_dD, *, tau, num_samples, rng):
         raise KeyboardInterrupt
