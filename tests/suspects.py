@@ -413,7 +413,7 @@ CAUSES = (
     (others_unbounded, "gr-mc10", "may exceed that of D"),
     (one_noise_for_all_samples, "gr-mc10", "the K samples share one noise"),
     (one_noise_for_all_rows, "gr-mc10", "rows of a batch share noise"),
-    (noise_across_the_batch, "gr-mc10", "none of the known mistakes"),
+    (noise_across_the_batch, "gr-mc10", "matches none of the known mistakes"),
     (ignores_generator, "gr-mc10", "the generator is ignored"),
     (own_generator, "gr-mc10", "drawn from elsewhere"),
     (changes_its_input, "gr-mc10", "in place"),

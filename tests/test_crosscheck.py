@@ -25,7 +25,7 @@ from rbst import (
     zgr,
 )
 from rbst.cli import main
-from rbst.crosscheck import cases, check, list_battery, sampling
+from rbst.crosscheck import cases, check, exact, list_battery, sampling
 from rbst.crosscheck.battery import FALSE_ALARM_RATE
 from rbst.crosscheck.causes import explain_value
 from rbst.crosscheck.clock import BudgetSpent, Clock
@@ -124,6 +124,8 @@ def test_the_wrong_ones_fail_and_the_cause_is_named(entry):
     laws = ("mean, n = 3", "covariance, n = 3", "mean, batch")
     of_the_laws = {row.cause for row in report.failures if row.property.startswith(laws)}
     assert len(of_the_laws) <= 1, "one mistake, one cause"
+    unknown = "matches none of the known mistakes"
+    assert unknown not in of_the_laws or causes == [unknown]
 
 
 def test_every_row_can_fail():
@@ -360,10 +362,10 @@ def test_levels_hold_for_heavy_tails_and_few_gradients(label, covariance_tested,
     below 1e-4, of which three among 400 come by chance once in 10**5.
     """
     case = dict((*cases.LAWS, cases.SMALL_TAU))[label]
-    exact = targets(get_law("st-gs"), case, case.outcomes, 1, covariance_tested=covariance_tested)
+    wanted = targets(get_law("st-gs"), case, case.outcomes, 1, covariance_tested=covariance_tested)
     p_values = []
     for _ in range(400):
-        sums = [Sums(target) for target in exact]
+        sums = [Sums(target) for target in wanted]
         for s in sums:
             k = s.target.outcome
             rows = (
@@ -446,9 +448,12 @@ def test_every_seed_catches_one_per_cent_of_the_mean_and_three_of_the_variance()
 
 
 def test_reports_repeat_themselves():
-    first, second = (check(without_shared_noise, samples=FEW, seed=5).to_dict() for _ in range(2))
-    first.pop("seconds"), second.pop("seconds")
-    assert first == second
+    reports = []
+    for _ in range(2):
+        exact._moments.cache_clear(), exact._q_covariance.cache_clear()
+        reports.append(check(without_shared_noise, samples=FEW, seed=5).to_dict())
+        reports[-1].pop("seconds")
+    assert reports[0] == reports[1]
 
 
 @pytest.mark.parametrize(
