@@ -122,7 +122,7 @@ def conditional_covariance(
     .. math:: \mathbb E[h h^\top \mid D] - \mathbb E[h \mid D]\, \mathbb E[h \mid D]^\top, \qquad h = \frac1\tau J(S)^\top g
 
     The arguments are those of :func:`conditional_mean`; returns shape ``(..., n, n)``. Rows sum to zero,
-    the trace is the variance of :func:`conditional_moments`.
+    the trace is the variance of :func:`conditional_moments`. docs/derivation.md, (10.6).
 
     Examples
     --------

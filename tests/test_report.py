@@ -129,6 +129,7 @@ def test_figure_2_is_drawn_where_a_run_was_tracked(tmp_path):
     write(tmp_path / "plain", result("st", valid=99.0))
     write_report([tmp_path], tmp_path)
     assert not (tmp_path / "figure2.png").exists()
+    write(tmp_path / "better", result("st-gs", valid=98.0))  # which was not tracked
     write(tmp_path / "tracked", result("st-gs", valid=99.0))
     (tmp_path / "tracked" / "snapshots").mkdir()
     mse = {"st": [{"tau": tau, "mse": tau, "standard_error": 0.1} for tau in (0.5, 1.0)]}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from autograd import value_and_grad
 
-from rbst import __version__
 from rbst._array import DEVICES, Array, device_namespace, getval, new_generator, to_host
 from rbst._files import read_json, read_npz, write_json, write_npz
 from rbst.autodiff import objective
@@ -34,6 +33,7 @@ from rbst.data.listops import (
 )
 from rbst.estimators.registry import Estimator, get_estimator
 from rbst.estimators.score_function import RunningMean
+from rbst.experiments.record import training_record
 from rbst.experiments.training import (
     Diverged,
     TrainingState,
@@ -335,16 +335,7 @@ def train_run(run: Run, *, checkpoint_every: int, progress: bool = True) -> dict
                 )
         except Diverged:
             diverged_at = state.iteration
-    result = {
-        "config": asdict(config),
-        "version": __version__,
-        "estimator": run.name,
-        "seed": run.seed,
-        "iterations": state.iteration,
-        "milliseconds_per_iteration": 1e3 * state.seconds / max(1, state.iteration),
-        "curves": state.curves,
-        "diverged_at": diverged_at,
-    }
+    result = training_record(config, run.name, run.seed, state, diverged_at)
     write_json(run.folder / "result.json", result)
     return result
 

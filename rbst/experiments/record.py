@@ -11,6 +11,7 @@ from typing import Any
 
 from rbst import __version__
 from rbst._files import new_folder, read_json, write_json
+from rbst.experiments.training import TrainingState
 
 
 def start_experiment(name: str, config: Any, out: Path | None) -> Path:
@@ -58,6 +59,22 @@ def read_config(path: Path, make_config: Callable[[dict[str, Any]], Any]) -> Any
 def tuples(options: dict[str, Any]) -> dict[str, Any]:
     """Options with the lists of JSON and of the command line as the tuples that a configuration holds."""
     return {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+
+
+def training_record(
+    config: Any, name: str, seed: int, state: TrainingState, diverged_at: int | None
+) -> dict[str, Any]:
+    """What ``result.json`` says of a training: what was asked, by which version, and how it went."""
+    return {
+        "config": asdict(config),
+        "version": __version__,
+        "estimator": name,
+        "seed": seed,
+        "iterations": state.iteration,
+        "milliseconds_per_iteration": 1e3 * state.seconds / max(1, state.iteration),
+        "curves": state.curves,
+        "diverged_at": diverged_at,
+    }
 
 
 def write_results(out: Path, config: Any, start: float, **results: Any) -> None:

@@ -192,19 +192,22 @@ def write_report(folders: Sequence[Path], out: Path) -> str:
     text = "\n".join(tables)
     write_json(out / "report.json", {"version": __version__, "rows": rows, "listops": parsers})
     write_text(out / "report.md", text)
-    draw_figure2(best_runs(results), out / "figure2.png")
+    draw_figure2(results, out / "figure2.png")
     return text
 
 
 def draw_figure2(results: Sequence[dict[str, Any]], path: Path) -> None:
-    """Figure 2 of the paper, of the first cell that has a tracked run; nothing where none has."""
+    """Figure 2 of the paper, of the first cell that has a tracked run; nothing where none has.
+
+    (a) and (b) are of the best tracked run of that cell, (c) of the best run of each estimator.
+    """
     from rbst.plotting import new_figure
 
-    tracked = [result for result in results if result["track"]]
+    tracked = best_runs([result for result in results if result["track"]])
     if not tracked:
         return
     run = tracked[0]
-    same = [result for result in results if cell_of(result)[:-1] == cell_of(run)[:-1]]
+    same = [result for result in best_runs(results) if cell_of(result)[:-1] == cell_of(run)[:-1]]
     figure, axes = new_figure(1, 3, width=12, height=3.8)
     _draw_variances(axes[0, 0], run)
     _draw_errors(axes[0, 1], run)

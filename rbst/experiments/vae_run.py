@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 from autograd import value_and_grad
 
-from rbst import __version__
 from rbst._array import DEVICES, Array, device_namespace, getval, namespace, new_generator, to_host
 from rbst._files import read_json, read_npz, write_json, write_npz
 from rbst.autodiff import objective
 from rbst.data import BinaryImages, load_digits, load_mnist
 from rbst.estimators.registry import Estimator, get_estimator
 from rbst.estimators.score_function import RunningMean
-from rbst.experiments.record import tuples
+from rbst.experiments.record import training_record, tuples
 from rbst.experiments.training import (
     Diverged,
     TrainingState,
@@ -309,15 +308,7 @@ def train_run(run: Run, *, checkpoint_every: int, progress: bool = True) -> dict
             )
         except Diverged:
             diverged_at = state.iteration
-    result = {
-        "config": asdict(config),
-        "version": __version__,
-        "estimator": run.name,
-        "seed": run.seed,
-        "milliseconds_per_iteration": 1e3 * state.seconds / max(1, state.iteration),
-        "curves": state.curves,
-        "diverged_at": diverged_at,
-    }
+    result = training_record(config, run.name, run.seed, state, diverged_at)
     if diverged_at is None:
         rng = run.generator(7)
         bounds = model.bounds(state.parameters, run.validation_images, VALIDATION_SAMPLES, rng)
