@@ -94,7 +94,7 @@ def rbst_step(
         lambda _: estimator,
         images,
         batch_size=B,
-        learning_rate=LEARNING_RATE,
+        rate_at=lambda _: LEARNING_RATE,
         momentum=MOMENTUM,
         seed=0,
     )

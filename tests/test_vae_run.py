@@ -9,6 +9,7 @@ import pytest
 from rbst.data import load_digits
 from rbst.experiments import vae_run
 from rbst.experiments.record import read_config
+from rbst.experiments.sweep import job_key
 from rbst.experiments.training import Diverged
 from rbst.experiments.vae_run import (
     DEFAULTS,
@@ -36,9 +37,19 @@ def test_the_temperature_falls_geometrically_from_tau_to_tau_final():
     assert Config(tau=0.3).estimator("st-gs", 4000).tau == 0.3
 
 
-def test_annealing_changes_the_training(tmp_path):
+def test_the_learning_rate_falls_geometrically_to_its_final_value():
+    config = Config(learning_rate=0.1, learning_rate_final=0.001, iterations=101)
+    rates = [config.rate(iteration) for iteration in range(101)]
+    assert (rates[0], rates[50], rates[100]) == pytest.approx((0.1, 0.01, 0.001))
+    np.testing.assert_allclose(np.diff(np.log(rates)), np.log(0.01) / 100)
+    assert Config(learning_rate=0.3).rate(4000) == 0.3
+    assert job_key(Config()) != job_key(Config(learning_rate_final=0.001))
+
+
+@pytest.mark.parametrize("final", [{"tau_final": 0.1}, {"learning_rate_final": 1e-4}])
+def test_annealing_changes_the_training(tmp_path, final):
     bounds = []
-    for options in ({}, {"tau_final": 0.1}):
+    for options in ({}, final):
         config = make_config(TINY | {"tau": 1.0} | options)
         run = Run(config, "st-gs", 0, load_digits(), tmp_path / str(len(bounds)))
         bounds.append(train_run(run, checkpoint_every=100, progress=False)["valid_bound"])

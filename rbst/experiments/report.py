@@ -110,6 +110,7 @@ def table_rows(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "samples": result.get("samples"),
                 "paper": paper_bound(config),
                 "learning_rate": config["learning_rate"],
+                "learning_rate_final": config.get("learning_rate_final"),
                 "momentum": config["momentum"],
                 "tau": config["tau"],
                 "tau_final": config["tau_final"],
@@ -152,7 +153,6 @@ def format_markdown(rows: Sequence[dict[str, Any]]) -> str:
     lines = [heading]
     for row in rows:
         test = "" if row["test_bound"] is None else f"{row['test_bound']:.2f}"
-        tau = f"{row['tau']:.3g}"
         lost = f" ({row['diverged']} diverged)" if row["diverged"] else ""
         lines.append(
             [
@@ -164,9 +164,9 @@ def format_markdown(rows: Sequence[dict[str, Any]]) -> str:
                 "" if row["paper"] is None else f"{row['paper']:.1f}",
                 f"{row['valid_bound']:.2f}",
                 f"{row['runs']}{lost}",
-                f"{row['learning_rate']:.3g}",
+                _from_to(row["learning_rate"], row["learning_rate_final"]),
                 f"{row['momentum']:.3g}",
-                tau if row["tau_final"] is None else f"{tau} to {row['tau_final']:.3g}",
+                _from_to(row["tau"], row["tau_final"]),
             ]
         )
     samples = sorted({row["samples"] for row in rows if row["samples"]})
@@ -177,6 +177,10 @@ def format_markdown(rows: Sequence[dict[str, Any]]) -> str:
         + " samples."
     )
     return f"{markdown_table(lines)}\n\n{note}\n"
+
+
+def _from_to(first: float, final: float | None) -> str:
+    return f"{first:.3g}" + (f" to {final:.3g}" if final is not None else "")
 
 
 def write_report(folders: Sequence[Path], out: Path) -> str:

@@ -85,8 +85,9 @@ class Job:
 
 
 def settings(config: Any) -> dict[str, Any]:
-    """What tells one job from another; the usual device is left out, so that earlier folders keep their names."""
-    return {k: v for k, v in asdict(config).items() if (k, v) != ("device", "cpu")}
+    """What tells one job from another; what is as it always was is left out, so that folders keep their names."""
+    usual = {"device": "cpu", "learning_rate_final": None}.items()
+    return {k: v for k, v in asdict(config).items() if (k, v) not in usual}
 
 
 def digest(config: Any) -> str:

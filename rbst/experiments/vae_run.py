@@ -64,6 +64,7 @@ class Config:
     batch_size: int = 20
     iterations: int = 4000
     learning_rate: float = 0.01
+    learning_rate_final: float | None = None
     momentum: float = 0.9
     tau: float = 0.5
     tau_final: float | None = None
@@ -100,11 +101,13 @@ class Config:
             _require(option, getattr(self, option) >= 1, getattr(self, option), "at least 1")
         _require("seed", self.seed >= 0, self.seed, "at least 0")
         _require("hidden", min(self.hidden, default=0) >= 1, self.hidden, "one or more sizes >= 1")
-        lr, tau_final = self.learning_rate, self.tau_final
+        lr = self.learning_rate
         _require("learning_rate", 0 < lr < math.inf, lr, "positive and finite")
         _require("momentum", 0 <= self.momentum < 1, self.momentum, "in [0, 1)")
-        positive = tau_final is None or 0 < tau_final < math.inf
-        _require("tau_final", positive, tau_final, "positive and finite")
+        for option in ("learning_rate_final", "tau_final"):
+            final = getattr(self, option)
+            positive = final is None or 0 < final < math.inf
+            _require(option, positive, final, "positive and finite")
         _require("dtype", self.dtype in ("float32", "float64"), self.dtype, "float32 or float64")
         _require("device", self.device in DEVICES, self.device, " or ".join(DEVICES))
 
@@ -123,12 +126,19 @@ class Config:
         )
 
     def estimator(self, name: str, iteration: int) -> Estimator:
-        r"""The estimator at this iteration; from ``tau`` to ``tau_final`` the temperature falls geometrically."""
-        tau = self.tau
-        if self.tau_final is not None:
-            progress = iteration / max(1, self.iterations - 1)
-            tau *= (self.tau_final / self.tau) ** progress
+        """The estimator at this iteration, at a temperature on its way from ``tau`` to ``tau_final``."""
+        tau = self._on_the_way(self.tau, self.tau_final, iteration)
         return get_estimator(name, tau=tau, rtol=RTOL)
+
+    def rate(self, iteration: int) -> float:
+        """The learning rate at this iteration, on its way to ``learning_rate_final``."""
+        return self._on_the_way(self.learning_rate, self.learning_rate_final, iteration)
+
+    def _on_the_way(self, first: float, final: float | None, iteration: int) -> float:
+        """A setting that changes geometrically over the iterations, or not at all without a final value."""
+        if final is None:
+            return first
+        return first * (final / first) ** (iteration / max(1, self.iterations - 1))
 
 
 def _require(option: str, holds: bool, got: object, wanted: str) -> None:
@@ -232,13 +242,14 @@ def training_step(
     images: Array,
     *,
     batch_size: int,
-    learning_rate: float,
+    rate_at: Callable[[int], float],
     momentum: float,
     seed: int,
 ) -> Callable[[TrainingState], dict[str, float]]:
     """The function that makes one update of a :class:`TrainingState`, and returns its bound.
 
-    ``estimator_at`` gives the estimator of an iteration, which may be one of your own.
+    ``estimator_at`` gives the estimator of an iteration, which may be one of your own, and ``rate_at`` the
+    learning rate.
     """
 
     xp = namespace(images)
@@ -259,7 +270,8 @@ def training_step(
             aside = new_generator(xp, [seed, 6])
             state.baseline.update(model.training_terms(state.parameters, x, estimator, aside)[0])
         bound, gradient = loss_and_gradient(state.parameters, x, estimator, state)
-        momentum_step(state, gradient, learning_rate=learning_rate, momentum=momentum)
+        rate = rate_at(state.iteration)
+        momentum_step(state, gradient, learning_rate=rate, momentum=momentum)
         return {"train_bound": float(bound)}
 
     return step
@@ -283,7 +295,7 @@ def train_run(run: Run, *, checkpoint_every: int, progress: bool = True) -> dict
         lambda iteration: config.estimator(run.name, iteration),
         run.images.train,
         batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
+        rate_at=config.rate,
         momentum=config.momentum,
         seed=run.seed,
     )
