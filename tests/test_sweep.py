@@ -38,6 +38,12 @@ def test_draws_are_fixed_by_their_seed_and_fill_the_intervals():
         assert abs(u.mean() - 0.5) < 0.102
 
 
+@pytest.mark.parametrize("value", [5e-4, 1e-3, 0.1, 0.3])
+def test_an_interval_that_is_a_point_is_that_point(value):
+    (draw,) = Space((value, value), (value, value), (0.9, 0.9), draws=1, seed=0).sample()
+    assert draw == {"learning_rate": value, "tau": value, "momentum": 0.9}
+
+
 def test_every_cell_gets_the_same_draws_and_every_job_its_own_folder():
     jobs = plan_configs(Config(), SPACE, ("st", "foust"), (2, 8), (20, 200))
     assert len(jobs) == 200 * 2 * (2 + 1)  # foust at arity 2 only

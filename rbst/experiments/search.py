@@ -65,10 +65,14 @@ class Space:
         """The draws: learning rate and temperature log-uniform, momentum uniform."""
         rng = np.random.default_rng(self.seed)
 
+        def log_uniform(low: float, high: float) -> float:
+            # Rounding can leave the interval by a digit; one that is a point is that point.
+            return float(np.clip(np.exp(rng.uniform(np.log(low), np.log(high))), low, high))
+
         def draw() -> dict[str, float]:
-            settings = {"learning_rate": float(np.exp(rng.uniform(*np.log(self.learning_rate))))}
+            settings = {"learning_rate": log_uniform(*self.learning_rate)}
             if self.tau is not None:
-                settings["tau"] = float(np.exp(rng.uniform(*np.log(self.tau))))
+                settings["tau"] = log_uniform(*self.tau)
             return settings | {"momentum": float(rng.uniform(*self.momentum))}
 
         return [draw() for _ in range(self.draws)]
