@@ -155,10 +155,15 @@ def load_data(config: Config, data_dir: Path | None = None) -> ListOps:
 
 def describe(config: Config, data: ListOps) -> str:
     """One line on the expressions."""
-    return (
+    line = (
         f"{data.name}, at most {config.max_length} tokens: {len(data.train)} training, "
-        f"{len(data.valid)} validation, {len(data.test)} test, {len(data.published_test)} published "
-        f"test expressions; {data.num_dropped} dropped because the published test file holds them"
+        f"{len(data.valid)} validation, {len(data.test)} test"
+    )
+    if not config.published_test:
+        return f"{line} expressions"
+    return (
+        f"{line}, {len(data.published_test)} published test expressions; {data.num_dropped} dropped "
+        "because the published test file holds them"
     )
 
 
