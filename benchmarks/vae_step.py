@@ -94,7 +94,7 @@ def rbst_step(
         lambda _: estimator,
         images,
         batch_size=B,
-        rate_at=lambda _: LEARNING_RATE,
+        learning_rate_at=lambda _: LEARNING_RATE,
         momentum=MOMENTUM,
         seed=0,
     )

@@ -693,7 +693,7 @@ def experiment_steps(experiment, tmp_path):
         config = vae_run.make_config({"bits": 4, "arity": 2, "hidden": [5], "device": "gpu"})
         run = vae_run.Run(config, "gr-mc10", 0, vae_run.load_images("digits"), tmp_path)
         model, state = run.start()
-        options = {"batch_size": 20, "rate_at": lambda _: 0.01, "momentum": 0.9, "seed": 0}
+        options = {"batch_size": 20, "learning_rate_at": lambda _: 0.01, "momentum": 0.9, "seed": 0}
         estimator = get_estimator("gr-mc10", tau=0.5)
         return vae_run.training_step(model, lambda _: estimator, run.images.train, **options), state
     config = listops_run.Config(num_expressions=400, hidden=4, device="gpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,14 @@ from rbst.cli import main
 from rbst.data.listops import FILE, gold_merges, parse
 from rbst.experiments import listops_run
 from rbst.experiments.listops_report import format_markdown
-from rbst.experiments.listops_run import Config, Run, load_data, train_run, unlabelled_f1
+from rbst.experiments.listops_run import (
+    Config,
+    Run,
+    describe,
+    load_data,
+    train_run,
+    unlabelled_f1,
+)
 from rbst.experiments.training import TrainingState, adam_step
 
 REAL_DATA_DIR = os.environ.get("RBST_DATA_DIR")
@@ -223,3 +231,11 @@ def test_the_published_test_file_is_kept_out_and_tested_on(tmp_path, monkeypatch
     )
     assert read_json(tmp_path / "out" / "config.json")["published_test"] is True
     assert "published_test" in read_json(tmp_path / "out" / "results.json")["runs"][0]["accuracy"]
+
+
+def test_the_published_test_file_is_spoken_of_where_it_is_used():
+    config = Config(num_expressions=400)
+    data = load_data(config)
+    assert "published" not in describe(config, data)
+    with_file = describe(replace(config, published_test=True), data)
+    assert with_file.endswith("0 dropped because the published test file holds them")

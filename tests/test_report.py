@@ -9,6 +9,7 @@ from rbst.experiments.report import (
     PAPER,
     best_runs,
     collect,
+    format_markdown,
     iterations_to_thresholds,
     paper_bound,
     table_rows,
@@ -123,6 +124,19 @@ def test_the_command_writes_markdown_and_json(tmp_path, capsys):
     assert row["thresholds"]["121"] == 1000
     assert row["thresholds"]["120"] == row["thresholds"]["105"] == 2000
     assert "104" not in row["thresholds"]
+
+
+def test_a_setting_that_fell_is_shown_with_both_ends_and_one_that_older_runs_lack_is_constant(
+    tmp_path,
+):
+    fell = result(learning_rate=0.1, learning_rate_final=0.02, tau=1.0, tau_final=0.5)
+    older = result("gr", learning_rate=0.3)
+    del older["config"]["learning_rate_final"]
+    write(tmp_path / "fell", fell)
+    write(tmp_path / "older", older)
+    lines = format_markdown(table_rows(collect([tmp_path]))).splitlines()
+    assert lines[2].endswith("| 0.1 to 0.02 | 0.9 | 1 to 0.5 |")
+    assert lines[3].endswith("| 0.3 | 0.9 | 0.5 |")
 
 
 def test_figure_2_is_drawn_where_a_run_was_tracked(tmp_path):

@@ -69,6 +69,10 @@ def test_the_key_does_not_depend_on_the_way_a_configuration_came_about():
         ("--learning-rate 1 0.1", "--learning-rate must be LOW HIGH"),
         ("--tau 0.1 inf", "--tau must be LOW HIGH"),
         ("--momentum 0 1", "--momentum must be LOW HIGH"),
+        (
+            "--learning-rate 0.1 1 --learning-rate-final 0.2",
+            "--learning-rate-final must be at most the lowest --learning-rate, 0.1, got 0.2",
+        ),
         ("--draws 0", "--draws must be at least 1"),
         ("--search-seed -1", "--search-seed must be at least 0"),
         ("--workers 0", "--workers must be at least 1"),

@@ -293,7 +293,13 @@ def test_the_first_update_reads_the_baseline_before_it_learns_of_this_cost():
     x, reinforce = images(8), get_estimator("reinforce")
     state = TrainingState(flat.copy(), 0 * flat, np.random.default_rng(1), RunningMean())
     step = training_step(
-        model, lambda _: reinforce, x, batch_size=8, rate_at=lambda _: 0.1, momentum=0.9, seed=3
+        model,
+        lambda _: reinforce,
+        x,
+        batch_size=8,
+        learning_rate_at=lambda _: 0.1,
+        momentum=0.9,
+        seed=3,
     )
     step(state)
 

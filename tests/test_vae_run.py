@@ -39,10 +39,10 @@ def test_the_temperature_falls_geometrically_from_tau_to_tau_final():
 
 def test_the_learning_rate_falls_geometrically_to_its_final_value():
     config = Config(learning_rate=0.1, learning_rate_final=0.001, iterations=101)
-    rates = [config.rate(iteration) for iteration in range(101)]
+    rates = [config.learning_rate_at(iteration) for iteration in range(101)]
     assert (rates[0], rates[50], rates[100]) == pytest.approx((0.1, 0.01, 0.001))
     np.testing.assert_allclose(np.diff(np.log(rates)), np.log(0.01) / 100)
-    assert Config(learning_rate=0.3).rate(4000) == 0.3
+    assert Config(learning_rate=0.3).learning_rate_at(4000) == 0.3
     assert job_key(Config()) != job_key(Config(learning_rate_final=0.001))
 
 

@@ -50,7 +50,7 @@ def reinmax(logits: Array, D: Array, df_dD: Array, *, tau: float = 1.0) -> Array
     :func:`zgr` for each sample. Returns the shape and dtype of ``logits``.
 
     Liu, Dong, Liu, Yu and Gao, "Bridging discrete and backpropagation: straight-through and beyond",
-    NeurIPS 2023; docs/derivation.md, (11.8), shows that it is :func:`zgr`.
+    NeurIPS 2023; docs/derivation.md, (11.8), shows that at ``tau = 1`` it is :func:`zgr`.
 
     Examples
     --------

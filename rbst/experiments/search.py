@@ -66,7 +66,7 @@ class Space:
         rng = np.random.default_rng(self.seed)
 
         def log_uniform(low: float, high: float) -> float:
-            # Rounding can leave the interval by a digit; one that is a point is that point.
+            # exp(log(x)) may be off in the last digit: the interval is kept, and a point is that point.
             return float(np.clip(np.exp(rng.uniform(np.log(low), np.log(high))), low, high))
 
         def draw() -> dict[str, float]:
@@ -89,9 +89,12 @@ class Job:
 
 
 def settings(config: Any) -> dict[str, Any]:
-    """What tells one job from another; what is as it always was is left out, so that folders keep their names."""
-    usual = {"device": "cpu", "learning_rate_final": None}.items()
-    return {k: v for k, v in asdict(config).items() if (k, v) not in usual}
+    """What tells one job from another.
+
+    Settings that came later are left out at their defaults, so that the folders of earlier jobs keep their names.
+    """
+    came_later = {"device": "cpu", "learning_rate_final": None}.items()
+    return {k: v for k, v in asdict(config).items() if (k, v) not in came_later}
 
 
 def digest(config: Any) -> str:

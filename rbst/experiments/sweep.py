@@ -162,6 +162,12 @@ def _planned(
     options = asked_options(arguments)
     for name in ("learning_rate", "tau", "momentum"):
         options.pop(name)  # intervals here, numbers in a configuration
+    final, lowest = options.get("learning_rate_final"), arguments.learning_rate[0]
+    if final is not None and final > lowest:
+        raise ValueError(
+            f"--learning-rate-final must be at most the lowest --learning-rate, {lowest:g}, got {final:g}; "
+            "some runs would speed up; lower it"
+        )
     space = Space(
         tuple(arguments.learning_rate),
         tuple(arguments.tau),

@@ -126,12 +126,12 @@ class Config:
         )
 
     def estimator(self, name: str, iteration: int) -> Estimator:
-        """The estimator at this iteration, at a temperature on its way from ``tau`` to ``tau_final``."""
+        """The estimator at this iteration, its temperature on the way to ``tau_final`` if that is given."""
         tau = self._on_the_way(self.tau, self.tau_final, iteration)
         return get_estimator(name, tau=tau, rtol=RTOL)
 
-    def rate(self, iteration: int) -> float:
-        """The learning rate at this iteration, on its way to ``learning_rate_final``."""
+    def learning_rate_at(self, iteration: int) -> float:
+        """The learning rate at this iteration, on its way to ``learning_rate_final`` if that is given."""
         return self._on_the_way(self.learning_rate, self.learning_rate_final, iteration)
 
     def _on_the_way(self, first: float, final: float | None, iteration: int) -> float:
@@ -242,14 +242,14 @@ def training_step(
     images: Array,
     *,
     batch_size: int,
-    rate_at: Callable[[int], float],
+    learning_rate_at: Callable[[int], float],
     momentum: float,
     seed: int,
 ) -> Callable[[TrainingState], dict[str, float]]:
     """The function that makes one update of a :class:`TrainingState`, and returns its bound.
 
-    ``estimator_at`` gives the estimator of an iteration, which may be one of your own, and ``rate_at`` the
-    learning rate.
+    ``estimator_at`` gives the estimator of an iteration, which may be one of your own, and
+    ``learning_rate_at`` its learning rate.
     """
 
     xp = namespace(images)
@@ -270,8 +270,8 @@ def training_step(
             aside = new_generator(xp, [seed, 6])
             state.baseline.update(model.training_terms(state.parameters, x, estimator, aside)[0])
         bound, gradient = loss_and_gradient(state.parameters, x, estimator, state)
-        rate = rate_at(state.iteration)
-        momentum_step(state, gradient, learning_rate=rate, momentum=momentum)
+        learning_rate = learning_rate_at(state.iteration)
+        momentum_step(state, gradient, learning_rate=learning_rate, momentum=momentum)
         return {"train_bound": float(bound)}
 
     return step
@@ -295,7 +295,7 @@ def train_run(run: Run, *, checkpoint_every: int, progress: bool = True) -> dict
         lambda iteration: config.estimator(run.name, iteration),
         run.images.train,
         batch_size=config.batch_size,
-        rate_at=config.rate,
+        learning_rate_at=config.learning_rate_at,
         momentum=config.momentum,
         seed=run.seed,
     )
