@@ -318,6 +318,7 @@ FUNCTIONS = {
     "max": "a, axis=None, out=None, keepdims=False",
     "mean": "a, axis=None, dtype=None, out=None, keepdims=False",
     "min": "a, axis=None, out=None, keepdims=False",
+    "moveaxis": "a, source, destination",
     "ones_like": "a, dtype=None, order='K', subok=None, shape=None",
     "ravel": "a, order='C'",
     "repeat": "a, repeats, axis=None",

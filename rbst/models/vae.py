@@ -168,11 +168,13 @@ def sample_by_inversion(cumulative: Array, num_samples: int, rng: Any) -> Array:
     """
     xp = namespace(cumulative)
     *shape, n = cumulative.shape
-    u = rng.random((num_samples, *shape, 1))
-    passed = xp.empty((num_samples, *shape, n + 1), dtype=bool)
-    passed[..., 0], passed[..., n] = True, False
-    xp.greater_equal(u, cumulative[..., :-1], out=passed[..., 1:n])
-    return passed[..., :-1] ^ passed[..., 1:]
+    u = rng.random((num_samples, *shape))
+    # The categories go first and return last, since a comparison runs fastest along a long axis.
+    edges = xp.ascontiguousarray(xp.moveaxis(cumulative[..., :-1], -1, 0))
+    passed = xp.empty((n + 1, num_samples, *shape), dtype=bool)
+    passed[0], passed[n] = True, False
+    xp.greater_equal(u, edges[:, None], out=passed[1:n])
+    return xp.ascontiguousarray(xp.moveaxis(passed[:-1] ^ passed[1:], 0, -1))
 
 
 @primitive
