@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rbst.cli import main
+from rbst.experiments import report
 from rbst.experiments.report import (
     PAPER,
     best_runs,
@@ -139,7 +140,7 @@ def test_a_setting_that_fell_is_shown_with_both_ends_and_one_that_older_runs_lac
     assert lines[3].endswith("| 0.3 | 0.9 | 0.5 |")
 
 
-def test_figure_2_is_drawn_where_a_run_was_tracked(tmp_path):
+def test_figure_2_is_of_the_best_tracked_run_and_compares_the_best_runs(tmp_path, monkeypatch):
     write(tmp_path / "plain", result("st", valid=99.0))
     write_report([tmp_path], tmp_path)
     assert not (tmp_path / "figure2.png").exists()
@@ -151,7 +152,19 @@ def test_figure_2_is_drawn_where_a_run_was_tracked(tmp_path):
         point = {"iteration": iteration, "variance": {"st": 1.0, "st-gs": 2.0}, "mse": mse}
         path = tmp_path / "tracked" / "snapshots" / f"{iteration:07d}.json"
         path.write_text(json.dumps(point))
+    drawn = {}
+    for panel in ("_draw_variances", "_draw_errors", "_draw_thresholds"):
+        draw = getattr(report, panel)
+
+        def spy(axes, runs, draw=draw, panel=panel):
+            drawn[panel] = runs
+            draw(axes, runs)
+
+        monkeypatch.setattr(report, panel, spy)
     write_report([tmp_path], tmp_path)
+    assert drawn["_draw_variances"]["valid_bound"] == 99.0
+    assert drawn["_draw_errors"]["valid_bound"] == 99.0
+    assert [run["valid_bound"] for run in drawn["_draw_thresholds"]] == [99.0, 98.0]
     assert (tmp_path / "figure2.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -69,6 +69,9 @@ def test_a_configuration_survives_its_file(tmp_path):
     config = make_config({"data": "mnist", "tau_final": 0.1, "estimators": ["gs", "st"]})
     (tmp_path / "config.json").write_text(json.dumps(vars(config) | {"version": "0"}))
     assert read_config(tmp_path / "config.json", make_config) == config
+    older = {k: v for k, v in vars(config).items() if k not in ("device", "learning_rate_final")}
+    (tmp_path / "older.json").write_text(json.dumps(older))
+    assert read_config(tmp_path / "older.json", make_config) == config
 
 
 def test_a_test_that_was_killed_ends_as_if_it_had_not_been(run, monkeypatch):
