@@ -90,7 +90,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="tanh layers of the encoder; the decoder has them in reverse" + _defaults("hidden"),
     )
     add("--iterations", int, "steps of each run")
-    add("--learning-rate-final", float, "that of the end, reached geometrically", "constant")
+    add(
+        "--learning-rate-final",
+        float,
+        "learning rate at the end, reached geometrically",
+        "constant",
+    )
     add("--seed", int, "of the first run")
     option("--dtype", choices=("float32", "float64"), default=argparse.SUPPRESS, help="precision")
     option(
