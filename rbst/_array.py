@@ -14,13 +14,18 @@ from typing import Any, TypeAlias
 import autograd.numpy as autograd_numpy
 import numpy as np
 from autograd.tracer import getval, isbox
+from numpy.typing import NDArray
 
-Array: TypeAlias = Any
-"""An array of NumPy, CuPy or autograd (no type describes the three of them)."""
+Array: TypeAlias = NDArray[np.floating]
+"""An array of floats: NumPy's to a type checker; CuPy's and autograd's as well when it runs."""
+
+Indices: TypeAlias = NDArray[np.integer]
+"""An array of indices, in the same sense."""
 
 __all__ = [
     "DEVICES",
     "Array",
+    "Indices",
     "block_size",
     "by_category",
     "device_namespace",
@@ -101,12 +106,13 @@ def row_sum(x: Array) -> Array:
     return reduce(np.add, _slices(x))[..., None]
 
 
-def row_argmax(x: Array) -> Array:
+def row_argmax(x: Array) -> Indices:
     """Index of the first maximum along the last axis, which is dropped; there are no NaN."""
     xp = namespace(x)
     if xp is not np or x.shape[-1] > SHORT_ROW:
         return xp.argmax(x, axis=-1)
-    best, index = x[..., 0], np.zeros(x.shape[:-1], dtype=np.intp)
+    best = x[..., 0]
+    index: Indices = np.zeros(x.shape[:-1], dtype=np.intp)
     for category in range(1, x.shape[-1]):
         candidate = x[..., category]
         index = np.where(candidate > best, category, index)

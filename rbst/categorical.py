@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rbst._array import Array, namespace, row_argmax, row_max, row_sum
+from rbst._array import Array, Indices, namespace, row_argmax, row_max, row_sum
 from rbst._checks import check_logits, check_one_hot, check_rng, check_tau
 
 
@@ -111,7 +111,7 @@ def log_probability_vjp(logits: Array, D: Array, gradient: Array) -> Array:
     return gradient[..., None] * (D - softmax(logits))
 
 
-def one_hot(index: Array, n: int, dtype: Any = "float64") -> Array:
+def one_hot(index: Indices, n: int, dtype: Any = "float64") -> Array:
     """One-hot rows: ``index`` of integers ``(...)`` becomes ``(..., n)`` with a 1 at each index.
 
     Examples
