@@ -167,7 +167,7 @@ BAD = {
     "--tau nan": "tau must be positive and finite, got nan",
     "--tau -1": "tau must be positive and finite, got -1.0",
     "--tau-final 0": "--tau-final must be positive and finite, got 0.0",
-    "--learning-rate-final 0": "--learning-rate-final must be positive and finite, got 0.0",
+    "--learning-rate-final 0": "--learning-rate-final must be positive for a geometric --schedule, got 0.0",
     "--hidden 0": "--hidden must be one or more sizes >= 1",
     "--batch-size 0": "--batch-size must be at least 1",
     "--batch-size 1198": "at most the 1197 training images, got 1198",

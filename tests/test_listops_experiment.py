@@ -22,7 +22,7 @@ from rbst.experiments.listops_run import (
     train_run,
     unlabelled_f1,
 )
-from rbst.experiments.training import TrainingState, adam_step
+from rbst.experiments.training import TrainingState, adam_step, load_state
 
 REAL_DATA_DIR = os.environ.get("RBST_DATA_DIR")
 
@@ -150,6 +150,7 @@ def test_a_training_that_diverges_ends_and_says_so(tmp_path, capsys):
         (["--estimator", "gs"], "a relaxed merge is not a tree"),
         (["--estimator", "gumbel"], "unknown estimator"),
         (["--patience", "0"], "--patience must be at least 1, got 0"),
+        (["--clip", "0"], "--clip must be positive and finite, got 0.0"),
         (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
         (["--batch-size", "100000"], "--batch-size must be at most"),
         (["--resume"], "--resume needs --out"),
@@ -196,6 +197,28 @@ def test_f1_of_the_published_trees():
     assert unlabelled_f1(gold_merges(tokens), merges) == 1
     # Of (0,2) (2,4) (2,5) (2,6) (0,6) a left-branching tree has (0,2) and (0,6).
     assert unlabelled_f1((0,) * 6, merges) == 0.4
+
+
+def test_a_limit_of_the_norm_shortens_the_first_step_to_it(tmp_path):
+    lengths = {}
+    for clip in (None, 0.05, 1e9):
+        options = {} if clip is None else {"clip": clip}
+        config = Config(num_expressions=400, hidden=6, batch_size=5, iterations=1, **options)
+        run = Run(config, "st-gs", 0, load_data(config), tmp_path / str(clip))
+        assert train_run(run, checkpoint_every=1, progress=False)["config"]["clip"] == clip
+        _, state = run.start()
+        start = state.parameters.copy()
+        load_state(run.folder / "checkpoint.npz", state)
+        lengths[clip] = np.linalg.norm(state.parameters - start)
+    assert lengths[0.05] == pytest.approx(0.05 * config.learning_rate, rel=1e-4)
+    assert lengths[None] == lengths[1e9] > lengths[0.05]
+
+
+def test_the_learning_rate_falls_linearly():
+    config = Config(learning_rate=0.2, learning_rate_final=0.0, iterations=101)
+    rates = [config.learning_rate_at(iteration) for iteration in (0, 50, 100)]
+    assert rates == pytest.approx([0.2, 0.1, 0.0])
+    assert Config(learning_rate=0.2).learning_rate_at(70) == 0.2
 
 
 def test_adam_is_algorithm_1():

@@ -15,7 +15,7 @@ from rbst.enumeration import enumerate_outcomes
 from rbst.experiments.training import TrainingState, minibatch
 from rbst.experiments.vae_run import training_step
 from rbst.models import vae
-from rbst.models.vae import VAE, bernoulli_log_likelihood, kl_from_uniform, sigmoid, softplus
+from rbst.models.vae import VAE, bernoulli_log_likelihood, bits, kl_from_uniform, sigmoid, softplus
 
 # A false alarm at 5 standard errors has probability 6e-7 for one comparison; the tests below make a few
 # hundred, so that a correct program would fail about one of 10,000 choices of their seeds.
@@ -125,6 +125,31 @@ def test_output_bias_starts_at_the_logit_of_the_mean_pixel():
     assert views["encoder.W1"].shape == (4, 3)
     assert views["decoder.W0"].shape == (4, 3)
     assert views["decoder.W1"].shape == (3, 4)
+
+
+def test_bits_are_a_fixed_layer_in_front_of_the_decoder():
+    """The decoder on bits is the decoder on one-hot codes whose first matrix is the bits' times its own."""
+    plain = VAE(np.full(5, 0.3), num_variables=3, arity=8, hidden=(4,))
+    coded = VAE(np.full(5, 0.3), num_variables=3, arity=8, hidden=(4,), code="bits")
+    rng = np.random.default_rng(0)
+    views = coded.layout.views(rng.normal(size=coded.layout.size))
+    matrix = np.kron(np.eye(3), bits(8))
+    assert matrix.shape == (24, 9)
+    same = views | {"decoder.W0": matrix @ views["decoder.W0"]}
+    S = rng.dirichlet(np.ones(8), size=(2, 3))  # a relaxed code is mixed in the same way
+    np.testing.assert_allclose(coded.decode(views, S), plain.decode(same, S), rtol=1e-12)
+    assert len({tuple(row) for row in bits(8)}) == 8
+    check_grads(lambda S: coded.decode(views, S), modes=["rev"], order=1)(S)
+
+
+def test_rate_factors_cover_every_parameter_once():
+    model = VAE(np.full(5, 0.3), num_variables=2, arity=4, hidden=(4, 3), code="bits")
+    factors = np.zeros(model.layout.size)
+    for part, factor in model.rate_factors(2.5, 10.0):
+        factors[part] += factor
+    for name, view in model.layout.views(factors).items():
+        expected = 2.5 if name.startswith("encoder") else 10.0 if name[-1] == "2" else 1.0
+        assert (view == expected).all(), name
 
 
 # Bounds, against the exact log-likelihood of a model of 8 bits.

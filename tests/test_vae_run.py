@@ -2,13 +2,14 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from rbst.data import load_digits
 from rbst.experiments import vae_run
-from rbst.experiments.record import read_config
+from rbst.experiments.record import CAME_LATER, read_config
 from rbst.experiments.sweep import job_key
 from rbst.experiments.training import Diverged
 from rbst.experiments.vae_run import (
@@ -46,6 +47,35 @@ def test_the_learning_rate_falls_geometrically_to_its_final_value():
     assert job_key(Config()) != job_key(Config(learning_rate_final=0.001))
 
 
+def test_the_learning_rate_falls_linearly_to_zero():
+    options = {"learning_rate": 0.1, "learning_rate_final": 0.0, "schedule": "linear"}
+    config = Config(**options, iterations=101)
+    rates = [config.learning_rate_at(iteration) for iteration in range(101)]
+    np.testing.assert_allclose(rates, np.linspace(0.1, 0, 101), atol=1e-15)
+    with pytest.raises(ValueError, match=r"positive for a geometric --schedule, got 0\.0"):
+        Config(**options | {"schedule": "geometric"})
+
+
+def test_each_part_of_the_model_has_its_rate(tmp_path):
+    """One step from rest moves a part by its factor times what it moves with even rates."""
+    moved = {}
+    for encoder, output in ((1.0, 1.0), (2.5, 10.0)):
+        config = make_config(
+            TINY
+            | {"rate_encoder": encoder, "rate_output": output, "iterations": 1, "dtype": "float64"}
+        )
+        run = Run(config, "st-gs", 0, load_digits(), tmp_path / f"{output}")
+        train_run(run, checkpoint_every=100, progress=False)
+        model, state = run.trained()
+        step = state.parameters - run.start()[1].parameters
+        moved[output] = model.layout.views(step)
+    for name, even in moved[1.0].items():
+        last = name in (f"decoder.W{len(config.hidden)}", f"decoder.b{len(config.hidden)}")
+        factor = 2.5 if name.startswith("encoder") else 10.0 if last else 1.0
+        assert np.abs(even).max() > 0
+        np.testing.assert_allclose(moved[10.0][name], factor * even, rtol=1e-9, atol=1e-14)
+
+
 @pytest.mark.parametrize("final", [{"tau_final": 0.1}, {"learning_rate_final": 1e-4}])
 def test_annealing_changes_the_training(tmp_path, final):
     bounds = []
@@ -60,6 +90,8 @@ def test_defaults_of_mnist_are_the_architecture_of_the_paper():
     config = make_config({"data": "mnist", "arity": 16})
     assert (config.bits, config.num_variables, config.hidden) == (240, 60, (240, 240))
     assert (config.iterations, config.bound_samples) == (50_000, 5000)
+    model = VAE(np.full(784, 0.5), config.num_variables, config.arity, config.hidden, config.code)
+    assert model.layout.shapes["decoder.W0"] == (240, 240)  # at every arity
     assert make_config({}) == Config() == DEFAULTS["digits"]
     lengths = {n: make_config({"data": "mnist", "arity": n}).num_variables for n in (2, 4, 8, 16)}
     assert lengths == {2: 240, 4: 120, 8: 80, 16: 60}
@@ -69,9 +101,12 @@ def test_a_configuration_survives_its_file(tmp_path):
     config = make_config({"data": "mnist", "tau_final": 0.1, "estimators": ["gs", "st"]})
     (tmp_path / "config.json").write_text(json.dumps(vars(config) | {"version": "0"}))
     assert read_config(tmp_path / "config.json", make_config) == config
-    older = {k: v for k, v in vars(config).items() if k not in ("device", "learning_rate_final")}
+    older = {k: v for k, v in vars(config).items() if k not in CAME_LATER}
     (tmp_path / "older.json").write_text(json.dumps(older))
-    assert read_config(tmp_path / "older.json", make_config) == config
+    # What a record does not say is what was done before it could be said, not today's default.
+    was = replace(config, **{k: v for k, v in CAME_LATER.items() if k in vars(config)})
+    assert was != config
+    assert read_config(tmp_path / "older.json", make_config) == was
 
 
 def test_a_test_that_was_killed_ends_as_if_it_had_not_been(run, monkeypatch):

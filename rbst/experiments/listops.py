@@ -84,6 +84,13 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help=f"gradient descent or Adam (default: {Config().optimizer})",
     )
+    add(
+        "--learning-rate-final",
+        float,
+        "learning rate after the most steps, reached linearly",
+        "constant",
+    )
+    add("--clip", float, "limit of the gradient's norm", "none")
     add("--measure-every", int, "steps between two validations")
     add("--patience", int, "validations without a better one before a run stops")
     add("--seed", int, "of the first run of each estimator")

@@ -38,9 +38,11 @@ from rbst.experiments.training import (
     Diverged,
     TrainingState,
     adam_step,
+    clip_norm,
     load_state,
     minibatch,
     momentum_step,
+    scheduled,
     train,
 )
 from rbst.models.tree_lstm import (
@@ -81,6 +83,8 @@ class Config:
     iterations: int = 8000
     optimizer: str = "sgd"
     learning_rate: float = 0.1
+    learning_rate_final: float | None = None
+    clip: float | None = None
     momentum: float = 0.0
     measure_every: int = 500
     patience: int = 20
@@ -104,6 +108,10 @@ class Config:
         _require("seed", self.seed >= 0, self.seed, "at least 0")
         lr = self.learning_rate
         _require("learning_rate", 0 < lr < math.inf, lr, "positive and finite")
+        final = self.learning_rate_final
+        _require("learning_rate_final", final is None or 0 <= final < math.inf, final, "at least 0")
+        clip = self.clip
+        _require("clip", clip is None or 0 < clip < math.inf, clip, "positive and finite")
         _require("momentum", 0 <= self.momentum < 1, self.momentum, "in [0, 1)")
         _require("optimizer", self.optimizer in ("sgd", "adam"), self.optimizer, "sgd or adam")
         _require("dtype", self.dtype in ("float32", "float64"), self.dtype, "float32 or float64")
@@ -115,6 +123,11 @@ class Config:
     def examples_per_step(self) -> int:
         """The batch size; by default the maximum length, as in the paper."""
         return self.max_length if self.batch_size is None else self.batch_size
+
+    def learning_rate_at(self, iteration: int) -> float:
+        """The learning rate at this iteration, falling linearly to ``learning_rate_final`` if that is given."""
+        progress = iteration / max(1, self.iterations - 1)
+        return scheduled(self.learning_rate, self.learning_rate_final, "linear", progress)
 
     @property
     def caption(self) -> str:
@@ -285,12 +298,13 @@ def training_step(run: Run, model: TreeLSTM) -> Callable[[TrainingState], dict[s
             aside = new_generator(run.xp, [run.seed, 2])
             state.baseline.update(run.terms(model, state.parameters, sequences, aside)[0])
         value, gradient = loss_and_gradient(state.parameters, sequences, state)
+        if config.clip is not None:
+            clip_norm(gradient, config.clip)
+        rate = config.learning_rate_at(state.iteration)
         if config.optimizer == "adam":
-            adam_step(state, gradient, learning_rate=config.learning_rate)
+            adam_step(state, gradient, learning_rate=rate)
         else:
-            momentum_step(
-                state, gradient, learning_rate=config.learning_rate, momentum=config.momentum
-            )
+            momentum_step(state, gradient, learning_rate=rate, momentum=config.momentum)
         return {"train_cost": float(value)}
 
     return step

@@ -13,6 +13,17 @@ from rbst import __version__
 from rbst._files import new_folder, read_json, write_json
 from rbst.experiments.training import TrainingState
 
+CAME_LATER = {
+    "device": "cpu",
+    "learning_rate_final": None,
+    "schedule": "geometric",
+    "rate_encoder": 1.0,
+    "rate_output": 1.0,
+    "code": "one-hot",
+    "clip": None,
+}
+"""Settings that the first records do not have, at the values that these stand for."""
+
 
 def start_experiment(name: str, config: Any, out: Path | None) -> Path:
     """A new folder, by default ``runs/NAME/TIME``, that holds ``config.json``."""
@@ -48,8 +59,10 @@ def read_config(path: Path, make_config: Callable[[dict[str, Any]], Any]) -> Any
     if not isinstance(options, dict):
         raise ValueError(f"{path} does not hold a configuration; choose another folder")
     options.pop("version", None)
+    known = vars(make_config({}))
+    older = {name: value for name, value in CAME_LATER.items() if name in known}
     try:
-        return make_config(tuples(options))
+        return make_config(tuples(older | options))
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a configuration of this version ({error}); choose another folder"

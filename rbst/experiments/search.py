@@ -28,6 +28,7 @@ import numpy as np
 
 from rbst import __version__
 from rbst._files import new_folder, read_json, write_json
+from rbst.experiments.record import CAME_LATER
 
 JOBS_FOLDER = "jobs"
 
@@ -93,8 +94,7 @@ def settings(config: Any) -> dict[str, Any]:
 
     Settings that came later are left out at their defaults, so that the folders of earlier jobs keep their names.
     """
-    came_later = {"device": "cpu", "learning_rate_final": None}.items()
-    return {k: v for k, v in asdict(config).items() if (k, v) not in came_later}
+    return {k: v for k, v in asdict(config).items() if (k, v) not in CAME_LATER.items()}
 
 
 def digest(config: Any) -> str:

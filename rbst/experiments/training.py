@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,13 @@ from rbst._files import read_npz, write_npz
 from rbst.estimators.score_function import RunningMean
 
 CHECKPOINT_FORMAT = 1
+
+
+SCHEDULES = ("geometric", "linear")
+"""How a setting gets from its first value to its final one."""
+
+EVEN_RATES = ((slice(None), 1.0),)
+"""One learning rate for all parameters."""
 
 
 class Diverged(ArithmeticError):
@@ -53,17 +60,24 @@ class TrainingState:
 
 
 def momentum_step(
-    state: TrainingState, gradient: Array, *, learning_rate: float, momentum: float
+    state: TrainingState,
+    gradient: Array,
+    *,
+    learning_rate: float,
+    momentum: float,
+    rate_factors: Sequence[tuple[slice, float]] = EVEN_RATES,
 ) -> None:
     r"""One step of gradient descent with momentum, in place.
 
     .. math:: v \leftarrow \mu v - \eta \, g, \qquad \theta \leftarrow \theta + v
 
-    with :math:`\eta` the ``learning_rate`` and :math:`\mu` the ``momentum``.
+    with :math:`\eta` the ``learning_rate``, multiplied in each part of the parameters by a factor of its own
+    (``rate_factors``, slices that cover the vector), and :math:`\mu` the ``momentum``.
 
     ``gradient`` is overwritten: a step of a large model is a matter of memory traffic.
     """
-    gradient *= learning_rate
+    for part, factor in rate_factors:
+        gradient[part] *= learning_rate * factor
     state.velocity *= momentum
     state.velocity -= gradient
     state.parameters += state.velocity
@@ -93,6 +107,42 @@ def adam_step(
         moment += (1 - decay) * gradient**power
     mean, square = (m / (1 - decay**t) for m, decay in zip(state.velocity, decays, strict=True))
     state.parameters -= learning_rate * mean / (namespace(square).sqrt(square) + epsilon)
+
+
+def scheduled(first: float, final: float | None, schedule: str, progress: float) -> float:
+    r"""A setting on its way from ``first`` to ``final``, at ``progress`` from 0 to 1; constant without ``final``.
+
+    .. math:: x_0^{1 - p} x_1^p \quad \text{(geometric)}, \qquad (1 - p) x_0 + p x_1 \quad \text{(linear, which reaches 0)}
+
+    Examples
+    --------
+    >>> scheduled(1.0, 0.01, "geometric", 0.5), scheduled(1.0, 0.0, "linear", 0.25)
+    (0.1, 0.75)
+    """
+    if final is None:
+        return first
+    if schedule == "linear":
+        return first + (final - first) * progress
+    return first * (final / first) ** progress
+
+
+def clip_norm(gradient: Array, limit: float) -> None:
+    """Scale a gradient, in place, so that its Euclidean norm is at most ``limit`` (Pascanu et al., 2013).
+
+    Examples
+    --------
+    >>> g = np.array([3e200, 4e200])
+    >>> clip_norm(g, 1.0)
+    >>> g
+    array([0.6, 0.8])
+    """
+    xp = namespace(gradient)
+    largest = float(xp.abs(gradient).max())
+    if largest > 0 and math.isfinite(largest):  # what is not finite is for the training to notice
+        relative = gradient / largest  # squares of large entries overflow in float32
+        norm = largest * math.sqrt(float(xp.vdot(relative, relative)))
+        if norm > limit:
+            gradient *= limit / norm
 
 
 def minibatch(num_examples: int, batch_size: int, iteration: int, seed: int, xp: Any = np) -> Array:

@@ -25,6 +25,7 @@ from rbst.categorical import sample_categorical
 from rbst.experiments.record import start_experiment, stored_config, write_results
 from rbst.experiments.tables import text_table
 from rbst.experiments.tracking import log10_trace, track_run
+from rbst.experiments.training import SCHEDULES
 from rbst.experiments.vae_run import (
     DEFAULTS,
     Config,
@@ -90,12 +91,16 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="tanh layers of the encoder; the decoder has them in reverse" + _defaults("hidden"),
     )
     add("--iterations", int, "steps of each run")
-    add(
-        "--learning-rate-final",
-        float,
-        "learning rate at the end, reached geometrically",
-        "constant",
-    )
+    add("--learning-rate-final", float, "learning rate at the end, 0 only for a linear schedule")
+    choices = {
+        "--schedule": (SCHEDULES, "how the learning rate gets to its end"),
+        "--code": (("one-hot", "bits"), "how a category enters the decoder: n numbers, or log2 n"),
+    }
+    for name, (values, text) in choices.items():
+        text += _defaults(name.removeprefix("--"))
+        option(name, choices=values, default=argparse.SUPPRESS, help=text)
+    add("--rate-encoder", float, "factor of the learning rate for the encoder")
+    add("--rate-output", float, "factor of the learning rate for the decoder's output layer")
     add("--seed", int, "of the first run")
     option("--dtype", choices=("float32", "float64"), default=argparse.SUPPRESS, help="precision")
     option(
@@ -136,6 +141,7 @@ def _defaults(field: str) -> str:
     for data, config in DEFAULTS.items():
         value = getattr(config, field)
         texts[data] = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        texts[data] = "constant" if value is None else texts[data]
     if len(set(texts.values())) == 1:
         return f" (default: {texts['digits']})"
     return f" (default: {', '.join(f'{text} for {data}' for data, text in texts.items())})"

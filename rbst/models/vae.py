@@ -44,6 +44,9 @@ class VAE:
         L and n.
     hidden
         Sizes of the tanh layers of the encoder; the decoder has them in reverse.
+    code
+        How a category enters the decoder: ``one-hot``, or as its :math:`\\log_2 n` ``bits``, each -1 or 1, so
+        that the decoder has as many inputs at every arity.
 
     Examples
     --------
@@ -57,15 +60,26 @@ class VAE:
     num_variables: int
     arity: int
     hidden: tuple[int, ...] = (240, 240)
+    code: str = "one-hot"
 
     @cached_property
     def layout(self) -> Layout:
         """Where each array lies in the flat parameter vector."""
-        pixels, codes = self.mean_pixels.shape[0], self.num_variables * self.arity
+        pixels, logits = self.mean_pixels.shape[0], self.num_variables * self.arity
+        codes = self.num_variables * (
+            bits(self.arity).shape[1] if self.code == "bits" else self.arity
+        )
         return Layout(
-            mlp_shapes("encoder", [pixels, *self.hidden, codes])
+            mlp_shapes("encoder", [pixels, *self.hidden, logits])
             | mlp_shapes("decoder", [codes, *reversed(self.hidden), pixels])
         )
+
+    def rate_factors(self, encoder: float, output: float) -> list[tuple[slice, float]]:
+        """Factors of the learning rate for the encoder, the decoder's hidden layers (1) and its output layer."""
+        sizes = {name: math.prod(shape) for name, shape in self.layout.shapes.items()}
+        first = sum(size for name, size in sizes.items() if name.startswith("encoder."))
+        last = self.layout.size - sum(sizes[f"decoder.{kind}{len(self.hidden)}"] for kind in "Wb")
+        return [(slice(first), encoder), (slice(first, last), 1.0), (slice(last, None), output)]
 
     def initial_parameters(self, rng: Any, dtype: Any) -> Array:
         """Glorot matrices and zero biases, but for the output: the logits of the mean image.
@@ -87,9 +101,18 @@ class VAE:
 
     def decode(self, parameters: Mapping[str, Array], D: Array) -> Array:
         """Bernoulli logits of the pixels, shape ``(..., pixels)``, of codes ``(..., L, n)``."""
-        codes = self.num_variables * self.arity
-        pixels = mlp(parameters, "decoder", D.reshape(-1, codes))
+        if self.code == "bits":
+            codes = D.reshape(-1, self.arity) @ self._bits.astype(D.dtype)
+            codes = codes.reshape(-1, self.num_variables * self._bits.shape[1])
+        else:
+            codes = D.reshape(-1, self.num_variables * self.arity)
+        pixels = mlp(parameters, "decoder", codes)
         return pixels.reshape(*D.shape[:-2], pixels.shape[-1])
+
+    @cached_property
+    def _bits(self) -> Array:
+        """The code of each category, where the mean image lies."""
+        return namespace(self.mean_pixels).asarray(bits(self.arity))
 
     def training_terms(
         self, flat: Array, x: Array, estimator: Estimator, rng: Any
@@ -150,6 +173,22 @@ class VAE:
             block = largest + xp.log(xp.exp(log_w - largest).sum(axis=0))
             log_sum = xp.logaddexp(log_sum, block)
         return total / num_samples, log_sum - math.log(num_samples)
+
+
+def bits(arity: int) -> Array:
+    """The binary digits of the categories 0 to n - 1 as -1 and 1, ``(n, log2 n)``, for n a power of 2.
+
+    Examples
+    --------
+    >>> bits(4).astype(int)
+    array([[-1, -1],
+           [ 1, -1],
+           [-1,  1],
+           [ 1,  1]])
+    """
+    xp = namespace()
+    digits = xp.arange(arity)[:, None] >> xp.arange(arity.bit_length() - 1) & 1
+    return 2.0 * digits - 1
 
 
 def sample_by_inversion(cumulative: Array, num_samples: int, rng: Any) -> Array:
