@@ -166,11 +166,14 @@ Promise.resolve(window.MathJax?.startup?.promise).then(() => done(null), error =
 
 
 def visit(browser, url, width):
-    """Load a page at a width in pixels and wait until its formulas are drawn; what went wrong."""
+    """Load a page at a width in pixels, wait until its formulas are drawn, unfold it; what went wrong."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     browser.get(url)
     error = browser.execute_async_script(WHEN_TYPESET)
+    browser.execute_script(
+        "for (const fold of document.querySelectorAll('details')) fold.open = true"
+    )
     console = [entry["message"] for entry in browser.get_log("browser")]
     return console + ([error] if error else [])
 

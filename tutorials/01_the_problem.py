@@ -4,8 +4,8 @@ r"""
 
 A program draws one of n options, pays a cost, and wants to know how to change the odds. This page
 sets up that problem, computes its exact gradient by visiting every outcome, and shows what makes
-it hard: of the simplex, the set of all probability vectors, only the corners matter, and they are
-too many to visit.
+it hard: of the simplex, the set of all probability vectors, only the n corners matter; but L
+variables have :math:`n^L` combinations of corners, which are soon too many to visit.
 
 What you will learn
 -------------------
@@ -18,7 +18,9 @@ What you will learn
 What you need
 -------------
 
-Derivatives and the softmax. Equation numbers such as (1.5) refer to ``docs/derivation.md``.
+Derivatives and the softmax. Equation numbers with a dot, such as (1.5), are those of
+``docs/derivation.md``. Answers and the code of figures are folded away on the site; decide before
+you open an answer.
 """
 
 # sphinx_gallery_thumbnail_number = 2
@@ -29,11 +31,8 @@ import rbst
 from rbst.plotting import COLOURS
 
 # %%
-# The steps
-# ---------
-#
 # A variable with three options
-# ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+# -----------------------------
 #
 # Three parcels weigh 1, 2 and 4 kg. We pick one at random and would like it to weigh 2.5 kg. A
 # pick is a *one-hot* vector :math:`D`: its entry is 1 at the chosen parcel and 0 elsewhere, so
@@ -71,6 +70,9 @@ frequency = D.mean(axis=0)
 standard_error = np.sqrt(pi * (1 - pi) / N)
 assert np.all(np.abs(frequency - pi) < 4 * standard_error)
 
+# %%
+
+# Figure
 fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 ax.bar(
     range(3), frequency, yerr=2 * standard_error, capsize=4, color="0.8", label="sampled, ±2 s.e."
@@ -82,7 +84,7 @@ ax.legend()
 
 # %%
 # The expected cost
-# ~~~~~~~~~~~~~~~~~
+# -----------------
 #
 # With three outcomes an expectation is a sum of three terms (1.2),
 # :math:`F(\theta) = \sum_k \pi_k f(e_k)`. The package does the same for any number of variables.
@@ -101,11 +103,18 @@ assert np.isclose(F, rbst.exact_expectation(cost, logits[None, :]), rtol=1e-12)
 
 # %%
 # The exact gradient
-# ~~~~~~~~~~~~~~~~~~
+# ------------------
 #
-# Only :math:`\pi` depends on :math:`\theta`. The quotient rule gives
-# :math:`\partial \pi_k / \partial \theta_a = \pi_k ([a = k] - \pi_a)`, as (1.3) spells out, where
-# :math:`[a = k]` is 1 if a equals k and 0 otherwise. Put into the sum, this is (1.5):
+# Only :math:`\pi` depends on :math:`\theta`. Write :math:`[a = k]` for 1 if a equals k and 0
+# otherwise, and Z for the sum in the softmax. The quotient rule gives (1.3)
+#
+# .. math::
+#
+#     \frac{\partial \pi_k}{\partial \theta_a}
+#     = \frac{[a = k] \exp \theta_k}{Z} - \frac{\exp \theta_k \exp \theta_a}{Z^2}
+#     = \pi_k ([a = k] - \pi_a) .
+#
+# Put into the sum, this is (1.5):
 #
 # .. math::
 #
@@ -114,6 +123,13 @@ assert np.isclose(F, rbst.exact_expectation(cost, logits[None, :]), rtol=1e-12)
 #
 # In words: descent raises the logit of an option that costs less than the average, in proportion to
 # the saving and to how often the option is drawn. Nothing else enters.
+#
+# **Before you look:** the parcels of 1 kg and of 4 kg miss the target by the same amount. Do their
+# logits have the same gradient?
+
+# %%
+# **Answer.** No. Both cost more than the average, and by the same amount, but the parcel of 4 kg is
+# drawn more often, and its gradient is larger by that factor.
 
 
 def exact_gradient(logits):
@@ -125,6 +141,7 @@ def exact_gradient(logits):
 gradient = exact_gradient(logits)
 print("exact gradient", gradient.round(4), "  sum", gradient.sum().round(12))
 assert np.allclose(gradient, rbst.exact_gradient(cost, logits[None, :])[0], rtol=1e-12)
+assert np.isclose(gradient[2] / gradient[0], pi[2] / pi[0])
 
 # %%
 # It agrees with finite differences of the expectation, to the accuracy that these have.
@@ -149,6 +166,9 @@ path = rbst.softmax(np.array(path))
 assert path[-1].argmax() == f(corners).argmin()
 assert np.all(np.diff(path @ f(corners)) < 0)  # the expected cost falls at every step
 
+# %%
+
+# Figure
 triangle = np.array([[0, 0], [0.5, np.sqrt(0.75)], [1, 0]])  # where the corners are drawn
 points = np.vstack([corners, np.random.default_rng(1).dirichlet(np.ones(3), 4000)])
 fig, ax = plt.subplots(figsize=(5, 3.9), layout="constrained")
@@ -162,7 +182,7 @@ ax.legend(loc="upper left")
 
 # %%
 # Only the corners count
-# ~~~~~~~~~~~~~~~~~~~~~~
+# ----------------------
 #
 # The exact gradient uses :math:`f(e_1), f(e_2), f(e_3)`. Add a term that vanishes at every
 # corner, and the problem is unchanged, although the derivative :math:`\partial f / \partial D` is
@@ -183,12 +203,22 @@ print("halfway from 1 kg to 4 kg: cost", cost(middle), "with the bump", cost_wit
 
 # %%
 # Where it fails
-# ~~~~~~~~~~~~~~
+# --------------
 #
-# With L picks there are :math:`n^L` joint outcomes. Enumeration serves as the oracle of these
-# tutorials, because it leaves nothing to chance, but it ends early. The package refuses what it
-# cannot do, and says by how much.
+# One pick has n outcomes, which are not too many. L picks have :math:`n^L` joint outcomes, and these
+# are. Enumeration serves as the oracle of these tutorials, because it leaves nothing to chance, but
+# it ends early. The package refuses what it cannot do, and says by how much.
 
+try:
+    rbst.exact_gradient(cost, np.zeros((30, 3)))
+except ValueError as error:
+    print("ValueError:", error)
+else:
+    raise AssertionError("enumeration of 3**30 outcomes should have been refused")
+
+# %%
+
+# Figure
 variables = np.arange(1, 31)
 fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 for n in (2, 3, 10):
@@ -199,12 +229,33 @@ ax.axhline(
 ax.set(xlabel="number of variables L", ylabel=r"outcomes $n^L$", ylim=(1, 1e16))
 ax.legend()
 
-try:
-    rbst.exact_gradient(cost, np.zeros((30, 3)))
-except ValueError as error:
-    print("ValueError:", error)
-else:
-    raise AssertionError("enumeration of 3**30 outcomes should have been refused")
+# %%
+# Exercises
+# ---------
+#
+# **Exercise 1.** Charge 100 more for every parcel. What becomes of the expected cost, and of its
+# gradient?
+
+# %%
+# **Answer.** F rises by 100. The gradient stays: it depends on :math:`f(e_a) - F` alone, and both
+# rose.
+
+dearer = f(corners) + 100
+assert np.isclose(pi @ dearer, F + 100)
+assert np.allclose(pi * (dearer - pi @ dearer), gradient)
+
+# %%
+# **Exercise 2.** Pick twice, independently and with the same odds, and pay for the squared miss of
+# the *total*. What takes the place of :math:`f(e_a)` in the gradient of the first pick's logits?
+
+# %%
+# **Answer.** The mean of the cost over the second pick, given that the first is :math:`e_a`. With
+# the second pick held fixed, the formula above holds; average it over the second pick.
+
+total = weights[:, None] + weights  # row a, column k: first pick a, second pick k
+given_first = (total - 2.5) ** 2 @ pi
+by_hand = pi * (given_first - pi @ given_first)
+assert np.allclose(by_hand, rbst.exact_gradient(cost, np.tile(logits, (2, 1)))[0])
 
 # %%
 # In practice

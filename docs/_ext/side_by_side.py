@@ -2,8 +2,10 @@
 
 A generated tutorial page is one long column: text, code, output, text, code, output. Here each run of text
 is put into one box together with the code that follows it. ``rbst.css`` lays the two halves of a box side by
-side where the window is wide and leaves them stacked where it is not. A cell that only calls ``plt.show()``
-matters to the script and is left out.
+side where the window is wide and leaves them stacked where it is not. Two things are folded until the reader
+opens them: an answer, which is a step whose text has a paragraph that begins with a bold "Answer", and the
+code of a figure, which is a cell that begins with the comment ``# Figure``. A cell that only calls
+``plt.show()`` matters to the script and is left out.
 """
 
 from itertools import groupby
@@ -35,7 +37,12 @@ def group_steps(section: nodes.section) -> None:
         if kind == "text":
             text = list(run)
         elif kind == "code":
-            section += step(text, list(run))
+            code = [part for node in run for part in fold_figure(node)]
+            question, answer = split_at_answer(text)
+            if answer:
+                section.extend([*question, *fold("Answer", [step(answer, code)])])
+            else:
+                section += step(text, code)
             text = []
         else:
             section.extend([*text, *run])
@@ -58,6 +65,31 @@ def kind_of(node: nodes.Node) -> str:
     if classes & OUTPUT_CLASSES:
         return "code"
     return "other" if isinstance(node, FRAME) else "text"
+
+
+def split_at_answer(text: list[nodes.Node]) -> tuple[list[nodes.Node], list[nodes.Node]]:
+    """What stands before the paragraph that begins with a bold "Answer", and the rest from there on."""
+    for index, node in enumerate(text):
+        opens_bold = isinstance(node, nodes.paragraph) and isinstance(node[0], nodes.strong)
+        if opens_bold and node.astext().startswith("Answer"):
+            return text[:index], text[index:]
+    return text, []
+
+
+def fold_figure(node: nodes.Node) -> list[nodes.Node]:
+    """``node``, folded if it is the code of a figure."""
+    is_figure = isinstance(node, nodes.literal_block) and node.astext().startswith("# Figure")
+    return fold("Code of the figure", [node]) if is_figure else [node]
+
+
+def fold(summary: str, content: list[nodes.Node]) -> list[nodes.Node]:
+    """``content`` in a box that shows its summary until it is opened."""
+    opening = f"<details><summary>{summary}</summary>"
+    return [
+        nodes.raw("", opening, format="html"),
+        *content,
+        nodes.raw("", "</details>", format="html"),
+    ]
 
 
 def step(text: list[nodes.Node], code: list[nodes.Node]) -> nodes.container:
