@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from rbst._array import Array, namespace, new_generator, to_host
+from rbst._checks import NotFinite
 from rbst._files import read_npz, write_npz
 from rbst.estimators.score_function import RunningMean
 
@@ -191,7 +192,11 @@ def train(
     """
     while state.iteration < iterations:
         start = time.perf_counter()
-        figures = step(state)
+        try:
+            figures = step(state)
+        except NotFinite as error:
+            state.iteration += 1
+            raise Diverged(f"the training diverged at iteration {state.iteration}") from error
         state.seconds += time.perf_counter() - start
         state.iteration += 1
         progress.update()
