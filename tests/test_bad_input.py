@@ -4,6 +4,7 @@ Each row of the table is a call and the three parts of its message. The function
 its rows.
 """
 
+import math
 import re
 
 import numpy as np
@@ -452,6 +453,11 @@ def test_decay(decay):
         ("gr-mcK", "'gr-mcK' with a number K >= 1"),
         ("gr-mc-5", "'gr-mcK' with a number K >= 1"),
         ("gr-mc1.5", "'gr-mcK' with a number K >= 1"),
+        ("gr-mc02", "'gr-mcK' with a number K >= 1"),
+        ("gr-mc٢", "'gr-mcK' with a number K >= 1"),
+        ("gr-mc2\n", "'gr-mcK' with a number K >= 1"),
+        ("gr-mc" + "9" * 200, "Known:"),
+        (["st"], "Known:"),
         ("", "Known:"),
         ("something else entirely", "Known:"),
         (None, "Known:"),
@@ -462,15 +468,32 @@ def test_an_unknown_name_lists_the_known_and_suggests_the_nearest(name, nearest)
     with pytest.raises(ValueError, match="unknown estimator") as caught:
         get_estimator(name)
     message = str(caught.value)
-    assert repr(name) in message
+    assert repr(name[:80] if isinstance(name, str) else name) in message
     assert nearest in message
     known = message.split("Known: ")[1].split(", ")
     assert {"st", "foust", "st-gs", "gs", "reinforce", "gr-mcK"} <= set(known)
 
 
+@pytest.mark.parametrize("name", ["gr-mc" + "9" * 20, "gr-mc" + "9" * 100])
+def test_more_samples_than_can_be_drawn(name):
+    with pytest.raises(
+        ValueError, match=r"num_samples must be at most 1e.12, got 1e.*; take the limit"
+    ):
+        get_estimator(name)
+
+
 def test_gr_mc0():
     with pytest.raises(ValueError, match=r">= 1, got 0; K = 1 is st_gumbel_softmax"):
         get_estimator("gr-mc0")
+
+
+MINE = {
+    "evaluates": "corner",
+    "pull_back": lambda logits, D, g, rng: g,
+    "given_D": "gumbel-rao",
+    "tau": 0.5,
+    "num_samples": 1,
+}
 
 
 @pytest.mark.parametrize(
@@ -482,6 +505,15 @@ def test_gr_mc0():
         ),
         ({"evaluates": "corner"}, ["'corner' needs pull_back", "got None", "pass a function"]),
         ({"evaluates": "several"}, ["'several' needs estimate", "got None", "pass a function"]),
+        (MINE | {"num_samples": -2}, ["num_samples must be >= 1", "got -2", "exact_gumbel_rao"]),
+        (MINE | {"num_samples": 0}, ["num_samples must be >= 1", "got 0", "exact_gumbel_rao"]),
+        (MINE | {"tau": -1.0}, ["tau must be positive", "got -1.0", "0.5"]),
+        (MINE | {"tau": math.nan}, ["tau must be positive", "got nan", "0.5"]),
+        (MINE | {"baseline": math.nan}, ["baseline must be finite", "got NaN", "0.0"]),
+        (
+            MINE | {"evaluates": "inside"},
+            ["evaluates 'corner'", "got 'inside'", "leave given_D out"],
+        ),
     ],
 )
 def test_an_estimator_that_cannot_work_is_refused_when_it_is_made(arguments, parts):
