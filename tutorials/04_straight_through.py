@@ -408,7 +408,7 @@ assert 0.3 < rest["st-gs", 0.5] < 0.45 < rest["st-gs", 1.0] < 0.7
 # Figure
 fig, (ax, simplex) = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained", width_ratios=(3, 2))
 ax.axhline(0.75, color="0.6", ls=":", lw=1)
-ax.text(1, 0.77, "least cost on the line: 0.75", color="0.4", fontsize="small")
+ax.text(2e4, 0.77, "least cost on the line: 0.75", ha="right", color="0.4", fontsize="small")
 triangle = np.array([[0, 0], [0.5, np.sqrt(0.75)], [1, 0]])
 simplex.fill(*triangle.T, facecolor="none", edgecolor="0.7")
 line = np.array([[0.5, 0, 0.5], on_the_line])
