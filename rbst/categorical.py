@@ -95,7 +95,7 @@ def log_probability(logits: Array, D: Array) -> Array:
 
 
 def log_probability_vjp(logits: Array, D: Array, gradient: Array) -> Array:
-    r"""Vector-Jacobian product of :func:`log_probability`: :math:`g \, (D - \pi)`.
+    r"""Vector-Jacobian product of :func:`rbst.log_probability`: :math:`g \, (D - \pi)`.
 
     ``gradient`` is :math:`g` of shape ``(...)``, the result has shape ``(..., n)``.
 
@@ -132,7 +132,7 @@ def sample_categorical(logits: Array, rng: Any) -> Array:
 
     where :math:`\theta` is ``logits``, shape ``(..., n)``, and ``rng`` is a ``numpy.random.Generator``
     or CuPy's. Returns D with the shape and dtype of ``logits``. An impossible category (logit -inf) is
-    never drawn. Paulus et al. (2021), section 2.2; see :mod:`rbst.gumbel`.
+    never drawn. Paulus et al. (2021), section 2.2; see :func:`rbst.sample_gumbels`.
 
     Examples
     --------
