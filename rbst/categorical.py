@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from rbst._array import Array, Indices, namespace, row_argmax, row_max, row_sum
-from rbst._checks import check_logits, check_one_hot, check_rng, check_tau
+from rbst._checks import check_array, check_logits, check_one_hot, check_rng, check_tau
 
 
 def softmax(logits: Array, tau: float = 1.0) -> Array:
@@ -107,7 +107,7 @@ def log_probability_vjp(logits: Array, D: Array, gradient: Array) -> Array:
     """
     logits = check_logits(logits)
     D = check_one_hot(D, logits)
-    gradient = namespace(logits).asarray(gradient, dtype=logits.dtype)
+    gradient = check_array("gradient", gradient, logits).astype(logits.dtype)
     return gradient[..., None] * (D - softmax(logits))
 
 
