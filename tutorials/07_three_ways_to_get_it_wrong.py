@@ -242,14 +242,15 @@ with np.errstate(all="ignore"):
         rates = np.exp(coarse + f32(shift))
         T = noise[0, i] / rates.sum() + (1 - D.astype(f32)) * noise[0] / rates
         x = -np.log(T)
-        print(f"logits + {shift}")
+        print(f"logits {shift:+d}")
         for name, value in (("rates", rates), ("times", T), ("x", x), ("x - max x", x - x.max())):
             print(f"  {name:10} {value}")
         assert np.all(np.isnan(x - x.max()))
 
 # %%
 # Above, the rates are infinite, all times 0, all x infinite, and infinity minus infinity is NaN. Below,
-# the rates are 0, all times infinite, all x minus infinity: the same difference, the same NaN.
+# the rates are 0 and the times infinite (the winner's is NaN at once, for its 0 / 0), so x is minus
+# infinity, and its difference to the largest is NaN again.
 #
 # The epsilon in the logarithm looks like a remedy. Where the logits are large it replaces times that
 # are far below it: all x become :math:`-\log \epsilon`, everything looks like a tie, and the NaN gives
@@ -315,7 +316,7 @@ ax.axhline(10, color="0.8")
 ax.annotate("NaN", (-160, 10), va="bottom")
 ax.set(xlabel="constant added to all logits", ylabel="relative deviation", ylim=(1e-8, 60))
 ax.set_title(rf"n = 3, $\tau$ = {tau}, {len(noise):,} draws, float32", fontsize="medium")
-ax.legend(fontsize="small")
+ax.legend(fontsize="small", loc="center", bbox_to_anchor=(0.36, 0.55))
 
 # %%
 # NaN is easily noticed. The small constant needs the check of this page, at logits that are all
@@ -361,6 +362,13 @@ print(f"averaged over D: {furthest(unconditional, st_gs_mean):.1f} s.e.")
 print(f"given D: {furthest(unconditional, rbst.exact_gumbel_rao(logits, D, g, tau=tau)):.1f} s.e.")
 assert furthest(unconditional, st_gs_mean) < 4
 assert furthest(unconditional, rbst.exact_gumbel_rao(logits, D, g, tau=tau)) > 50
+
+slopes = 2 * (g - 2.5)[:, None] * g  # of the squared miss, as the entries of g weigh the parcels
+tiled = np.tile(logits, (3, 1))
+together = pi @ rbst.exact_gumbel_rao(tiled, corners, slopes, tau=tau)
+apart = pi @ rbst.exact_gumbel_rao(tiled, corners, np.tile(pi @ slopes, (3, 1)), tau=tau)
+print(f"squared miss: mean of ST-GS {together.round(3)}, without the condition {apart.round(3)}")
+assert np.abs(together - apart).max() > 0.1
 
 # %%
 # In practice
