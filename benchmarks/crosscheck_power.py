@@ -12,8 +12,8 @@ import numpy as np
 from tqdm import trange
 
 from rbst import gumbel_rao, st_gumbel_softmax
+from rbst._tables import markdown_table
 from rbst.crosscheck import cases, check, exact, laws, moments
-from rbst.experiments.tables import markdown_table
 from rbst.rao_blackwell import _build_table
 
 SAMPLES = (10_000, 30_000, None, 1_000_000)

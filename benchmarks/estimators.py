@@ -23,7 +23,7 @@ from benchmarks._measure import (
     least_milliseconds,
     ratio,
 )
-from rbst.experiments.tables import markdown_table
+from rbst._tables import markdown_table
 from rbst.plotting import new_figure
 
 # Variables (batch times L), categories, tau. Powers are squares at tau = 0.5 and exp(log) at 0.1.

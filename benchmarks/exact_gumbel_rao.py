@@ -16,7 +16,7 @@ import numpy as np
 import rbst
 from benchmarks import port
 from benchmarks._measure import Setting, cell, draw_inputs, find, least_milliseconds
-from rbst.experiments.tables import markdown_table
+from rbst._tables import markdown_table
 from rbst.rao_blackwell import SMALLEST_SINGLE_RTOL, _build_table
 
 SIZES, LIGHT_SIZES = ((600, 8), (1600, 16)), ((20, 4),)

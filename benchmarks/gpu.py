@@ -17,7 +17,7 @@ import numpy as np
 import rbst
 from benchmarks._measure import Setting, cell, draw_inputs, find, least_milliseconds
 from rbst._array import Array, device_namespace, new_generator
-from rbst.experiments.tables import markdown_table
+from rbst._tables import markdown_table
 from rbst.rao_blackwell import _choose_table
 
 TAU, K = 0.5, 100

@@ -13,7 +13,7 @@ import numpy as np
 import rbst
 from benchmarks import port
 from benchmarks._measure import Setting, cell, draw_inputs, least_milliseconds
-from rbst.experiments.tables import markdown_table
+from rbst._tables import markdown_table
 from rbst.plotting import colour, new_figure
 
 TAU, RTOL = 0.5, 1e-3

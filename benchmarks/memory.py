@@ -14,7 +14,7 @@ import numpy as np
 import rbst
 from benchmarks import port
 from benchmarks._measure import Setting, cell, draw_inputs, find, peak_resident, peak_traced
-from rbst.experiments.tables import markdown_table
+from rbst._tables import markdown_table
 from rbst.plotting import colour, new_figure
 
 TAU = 0.5

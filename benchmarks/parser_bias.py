@@ -22,9 +22,9 @@ from autograd import grad, value_and_grad
 
 from rbst import __version__, get_estimator, objective
 from rbst._files import write_json
+from rbst._tables import markdown_table
 from rbst.autodiff import log_probability
 from rbst.estimators.registry import ESTIMATORS
-from rbst.experiments.tables import markdown_table
 from rbst.models.tree_lstm import Sequences, TreeLSTM, check_estimator, follow
 
 TOKENS, SEED, BATCH = 5, 4, 200

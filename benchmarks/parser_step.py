@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks._measure import Setting, cell, check_agreement, find, least_milliseconds
 from benchmarks.port import torch
 from rbst import get_estimator, objective, stochastic_node
-from rbst.experiments.tables import markdown_table
+from rbst._tables import markdown_table
 from rbst.models.tree_lstm import Sequences, TreeLSTM
 
 HIDDEN, TAU = 64, 0.5

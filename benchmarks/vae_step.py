@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks._measure import Setting, cell, check_agreement, find, least_milliseconds
 from benchmarks.port import sample_gumbel_rao, torch
 from rbst import RunningMean, get_estimator
-from rbst.experiments.tables import markdown_table
+from rbst._tables import markdown_table
 from rbst.experiments.training import TrainingState, minibatch
 from rbst.experiments.vae_run import RTOL, training_step
 from rbst.models.vae import VAE

@@ -31,6 +31,7 @@ from autograd import elementwise_grad
 
 from rbst._array import Array, namespace
 from rbst._checks import check_gradient, check_logits, check_num_samples, check_tau
+from rbst._tables import aligned_markdown_table
 from rbst.autodiff import estimate_gradient
 from rbst.enumeration import check_costs, count_outcomes, enumerate_outcomes, exact_gradient
 from rbst.estimators.registry import Estimator, get_estimator
@@ -503,14 +504,7 @@ def diagnosis_table(diagnoses: Sequence[Diagnosis]) -> str:
     | reinforce |     | 0      | 1.990e-01 | 1.990e-01 | exact, baseline 0.0 |
     """
     header = ("estimator", "tau", "bias^2", "variance", "MSE", "how")
-    rows = [_table_row(diagnosis) for diagnosis in diagnoses]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in (header, *rows)
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
+    return aligned_markdown_table([header, *map(_table_row, diagnoses)])
 
 
 def _table_row(d: Diagnosis) -> tuple[str, ...]:

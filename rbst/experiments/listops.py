@@ -22,6 +22,7 @@ import numpy as np
 
 from rbst._array import DEVICES, device_namespace
 from rbst._files import find_data_file, whole_file
+from rbst._tables import text_table
 from rbst.data.listops import FILE, OPERATORS, TOKENS, Example
 from rbst.experiments.listops_run import (
     GIVEN_TREES,
@@ -35,7 +36,6 @@ from rbst.experiments.listops_run import (
     unlabelled_f1,
 )
 from rbst.experiments.record import start_experiment, stored_config, tuples, write_results
-from rbst.experiments.tables import text_table
 
 EXPRESSIONS_SHOWN, LONGEST_SHOWN = 3, 14
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from rbst._files import read_json
+from rbst._tables import markdown_table
 from rbst.experiments.listops import mean_and_error
 from rbst.experiments.listops_run import GIVEN_TREES
-from rbst.experiments.tables import markdown_table
 
 PAPER_TAUS = (0.01, 0.1, 1.0)
 PAPER = {

@@ -26,12 +26,12 @@ import numpy as np
 
 from rbst._array import Array
 from rbst._files import whole_file
+from rbst._tables import text_table
 from rbst.autodiff import estimate_gradient
 from rbst.categorical import softmax
 from rbst.estimators.registry import get_estimator
 from rbst.estimators.score_function import RunningMean
 from rbst.experiments.record import start_experiment, tuples, write_results
-from rbst.experiments.tables import text_table
 from rbst.plotting import new_figure, plot_curves, plot_programme, plot_simplex
 from rbst.problems import programme, programme_direct, programme_gradient, programme_value
 from rbst.rao_blackwell import conditional_moments

@@ -15,8 +15,8 @@ from typing import Any
 
 from rbst import __version__
 from rbst._files import read_json, whole_file, write_json, write_text
+from rbst._tables import markdown_table
 from rbst.experiments import listops_report
-from rbst.experiments.tables import markdown_table
 from rbst.experiments.tracking import REFERENCE_DRAWS, VARIANCE_DRAWS
 
 PAPER_ARITIES, PAPER_BATCH_SIZES = (2, 4, 8, 16), (20, 200)

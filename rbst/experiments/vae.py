@@ -21,9 +21,9 @@ import numpy as np
 
 from rbst._array import DEVICES, device_namespace, to_host
 from rbst._files import whole_file
+from rbst._tables import text_table
 from rbst.categorical import sample_categorical
 from rbst.experiments.record import start_experiment, stored_config, write_results
-from rbst.experiments.tables import text_table
 from rbst.experiments.tracking import log10_trace, track_run
 from rbst.experiments.training import SCHEDULES
 from rbst.experiments.vae_run import (
