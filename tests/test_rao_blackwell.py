@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import logistic_moment
+from oracles import boolean_moment, logistic_moment
 from scipy.integrate import dblquad
 
 from rbst import (
@@ -192,7 +192,7 @@ def check_tolerance(n, tau, scale, likely, rtols):
 
 @pytest.mark.parametrize("likely", [True, False])
 @pytest.mark.parametrize("scale", [1, 30])
-@pytest.mark.parametrize("tau", [*TAUS, 0.9, 1.1])
+@pytest.mark.parametrize("tau", [*TAUS, 0.9, 1.1, 46, 150, 300, 880, 5000, 1e7])
 def test_the_tolerance_is_honest(tau, scale, likely):
     check_tolerance(5, tau, scale, likely, (1e-3, 1e-6, 1e-9))
 
@@ -204,6 +204,60 @@ def test_the_tolerance_is_honest_for_many_categories():
     for rtol in (1e-6, 1e-9):
         mean = conditional_mean(logits, D, g, tau=2, rtol=rtol)
         assert relative_error(mean, exact, g) <= rtol
+
+
+@pytest.mark.parametrize("tau", [10, 46, 150, 300, 880, 5000])
+def test_the_tolerance_is_honest_for_equal_categories(tau):
+    """Near pi = 1 the functions of pi change by 1 / tau over a distance of 1 in log pi."""
+    logits, D = np.zeros(3), np.array([0.0, 0.0, 1.0])
+    exact = plain_mean(logits, D, G, tau)
+    for rtol in (1e-2, 1e-3, 1e-4, 1e-6, 1e-9, 1e-11):
+        mean = conditional_mean(logits, D, G, tau=tau, rtol=rtol)
+        assert relative_error(mean, exact, G) <= rtol
+
+
+@pytest.mark.parametrize("tau", [1.0, 10.0, 1000.0])
+@pytest.mark.parametrize("n", [5000, 20_000])
+def test_single_precision_adds_up_many_categories(n, tau):
+    """Equal numbers round in one direction, and the entry of the selected category sums all others."""
+    rng = np.random.default_rng(0)
+    several, g = rng.choice([0, 0.25, 0.5, 1], size=n), rng.standard_normal(n)
+    for logits in (several, np.zeros(n)):
+        single = [x.astype(np.float32) for x in (logits, one_hot(np.array(3), n), g)]
+        exact = conditional_mean(*(x.astype(np.float64) for x in single), tau=tau, rtol=1e-7)
+        mean = conditional_mean(*single, tau=tau, rtol=1e-4)
+        assert relative_error(mean, exact, g) <= 1e-4
+
+
+def every_kind_of_logits(n, seed):
+    """Five variables: flat, at scales 1, 8 and 30, with one impossible category; D likely or unlikely."""
+    rng = np.random.default_rng([seed, n])
+    logits = np.array([[0.0], [1.0], [8.0], [30.0], [1.0]]) * rng.standard_normal((5, n))
+    logits[4, 1:2] = -np.inf
+    rank = rng.choice([0, -1], size=5)
+    selected = logits.argsort(axis=-1)[np.arange(5), rank]
+    selected[4] = logits[4].argmax()
+    arrays = logits, one_hot(selected, n), rng.standard_normal((5, n))
+    return [x.astype(np.float32) for x in arrays]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 100, 1000, 20_000])
+def test_the_tolerance_on_a_fine_grid_of_temperatures(n):
+    """The worst ratio of error to rtol is printed; the docstring of conditional_mean quotes it."""
+    worst = 0.0
+    for seed, tau in enumerate(np.geomspace(1e-3, 1e4, 40)):
+        single = every_kind_of_logits(n, seed)
+        double = [x.astype(np.float64) for x in single]
+        exact = conditional_mean(*double, tau=tau, rtol=1e-11)
+        size = np.maximum(abs(exact).max(axis=1), 1e-12 * abs(double[2]).max(axis=1))
+        for arguments, floor in ((single, 2e-5), (double, 0)):
+            for rtol in (1e-2, 1e-3, 1e-4, 1e-6) + (1e-9,) * (floor == 0):
+                mean = conditional_mean(*arguments, tau=tau, rtol=rtol)
+                error = (abs(mean - exact).max(axis=1) / size).max()
+                worst = max(worst, error / max(rtol, floor))
+    print(f"n = {n}: the worst error was {worst:.2f} of rtol")
+    assert worst <= 1
 
 
 @pytest.mark.slow
@@ -235,6 +289,28 @@ def test_the_tolerance_of_a_variance(tau, scale):
         assert np.trace(covariance) == pytest.approx(variance[-1], rel=rtol)
     assert variance[0] == pytest.approx(variance[2], rel=1e-3)
     assert variance[1] == pytest.approx(variance[2], rel=1e-6)
+
+
+@pytest.mark.parametrize("tau", [0.1, 1.0, 2.0, 10.0, 100.0, 1000.0])
+def test_what_float64_keeps_of_a_mean_square(tau):
+    for delta in (-30.0, -1.0, 0.0, 8.0, 30.0):
+        logits, D, g = np.array([delta, 0.0]), np.array([1.0, 0.0]), np.array([0.0, 1.0])
+        c2 = boolean_moment(2, delta, tau)
+        _, square = conditional_moments(logits, D, g, tau=tau, rtol=1e-11)
+        assert square == pytest.approx(2 * c2, rel=5e-12)
+        covariance = conditional_covariance(logits, D, g, tau=tau, rtol=1e-11)
+        variance = 2 * c2 - 2 * boolean_moment(1, delta, tau) ** 2
+        assert np.trace(covariance) == pytest.approx(variance, rel=2e-11, abs=1e-11 * c2)
+
+
+@pytest.mark.parametrize("tau", [1e12, 1e20, 1e30])
+@pytest.mark.parametrize("n", [2, 3, 50])
+def test_the_hot_limit_is_kept_to_every_tolerance(n, tau):
+    logits, D, g = problem(n, 1, likely=False)
+    limit = softmax_vjp(np.full(n, 1 / n), g) / tau
+    for rtol in (1e-2, 1e-3, 1e-4, 1e-6, 1e-9, 1e-11):
+        mean = conditional_mean(logits, D, g, tau=tau, rtol=rtol)
+        assert abs(mean - limit).max() <= (rtol + 20 / tau) * abs(limit).max()
 
 
 @pytest.mark.parametrize("tau", [1e-30, 1e-8, 30.0, 1e4, 1e30])

@@ -127,8 +127,9 @@ assert standard_errors(product, of_means) < 4
 #
 # The means :math:`\phi` and :math:`\psi` are needed at every node of t and s. In
 # :math:`v = \log(E / a)` the weight is :math:`w(v) = (1 + e^v)^{-1/\tau}` whatever a is, and the
-# law of v is :math:`F(a, v) = 1 - \exp(-a e^v)` whatever :math:`\tau` is (9.5). Integration by
-# parts moves the derivative from F to the weight (9.7):
+# law of v is :math:`F(a, v) = 1 - \exp(-a e^v)` whatever :math:`\tau` is. Integration by parts
+# moves the derivative from F to the weight (the package sums over the density itself, in
+# :math:`z = v + \log \pi_j`, (9.6)):
 #
 # .. math::
 #
