@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from rbst._array import Array, Indices, namespace, row_argmax, row_max, row_sum
-from rbst._checks import check_array, check_logits, check_one_hot, check_rng, check_tau
+from rbst._checks import check_logits, check_one_hot, check_rng, check_tau
 
 
 def softmax(logits: Array, tau: float = 1.0) -> Array:
@@ -47,7 +47,8 @@ def softmax_vjp(probabilities: Array, gradient: Array) -> Array:
     .. math:: J(q)^\top g = q \odot (g - q^\top g), \qquad J(q) = \mathrm{diag}(q) - q q^\top
 
     where :math:`q` is ``probabilities`` and :math:`g` is ``gradient``, both of shape ``(..., n)``. At
-    temperature :math:`\tau` divide the result by :math:`\tau`. The entries of a row sum to zero.
+    temperature :math:`\tau` divide the result by :math:`\tau`. The entries of a row sum to zero, and a
+    constant added to those of g, however large, changes nothing but the rounding of g itself.
 
     Examples
     --------
@@ -55,7 +56,9 @@ def softmax_vjp(probabilities: Array, gradient: Array) -> Array:
     >>> softmax_vjp(np.array([0.5, 0.5]), np.array([1.0, 0.0]))
     array([ 0.25, -0.25])
     """
-    return probabilities * (gradient - row_sum(probabilities * gradient))
+    centred = gradient - row_sum(probabilities * gradient)
+    # The mean is subtracted a second time: the first left the rounding of what g has in common.
+    return probabilities * (centred - row_sum(probabilities * centred))
 
 
 def log_softmax(logits: Array) -> Array:
@@ -95,7 +98,7 @@ def log_probability(logits: Array, D: Array) -> Array:
 
 
 def log_probability_vjp(logits: Array, D: Array, gradient: Array) -> Array:
-    r"""Vector-Jacobian product of :func:`rbst.log_probability`: :math:`g \, (D - \pi)`.
+    r"""Vector-Jacobian product of :func:`log_probability`: :math:`g \, (D - \pi)`.
 
     ``gradient`` is :math:`g` of shape ``(...)``, the result has shape ``(..., n)``.
 
@@ -107,7 +110,7 @@ def log_probability_vjp(logits: Array, D: Array, gradient: Array) -> Array:
     """
     logits = check_logits(logits)
     D = check_one_hot(D, logits)
-    gradient = check_array("gradient", gradient, logits).astype(logits.dtype)
+    gradient = namespace(logits).asarray(gradient, dtype=logits.dtype)
     return gradient[..., None] * (D - softmax(logits))
 
 
@@ -132,7 +135,7 @@ def sample_categorical(logits: Array, rng: Any) -> Array:
 
     where :math:`\theta` is ``logits``, shape ``(..., n)``, and ``rng`` is a ``numpy.random.Generator``
     or CuPy's. Returns D with the shape and dtype of ``logits``. An impossible category (logit -inf) is
-    never drawn. Paulus et al. (2021), section 2.2; see :func:`rbst.sample_gumbels`.
+    never drawn. Paulus et al. (2021), section 2.2; see :mod:`rbst.gumbel`.
 
     Examples
     --------
@@ -156,10 +159,10 @@ def draw_exponentials(like: Array, rng: Any) -> Array:
 def positive(exponentials: Array, out: Array | None = None) -> Array:
     """Replace draws of exactly 0 by a number just below the smallest draw that is not 0.
 
-    A ``standard_exponential`` in float32 returns 0 about once in 2**24 draws. It stands for a number
+    NumPy's ``standard_exponential`` in float32 returns 0 about once in 2**23 draws. It stands for a number
     below the resolution of the generator, and the replacement is of that size: one far smaller would be
-    a Gumbel far too large, and would let a category of probability e**-60 win once in 2**24 draws. The
-    smallest positive draw of NumPy is .064 times eps in float32 and .032 times eps in float64 (the first
+    a Gumbel far too large, and would let a category of probability e**-60 win once in 2**23 draws. The
+    smallest positive draw of NumPy is 0.064 times eps in float32 and 0.032 times eps in float64 (the first
     layer of its ziggurat), so the floor of eps / 32 touches no draw but 0.
 
     Examples

@@ -16,14 +16,64 @@ from rbst import (
     estimate_gradient,
     exact_expectation,
     exact_gradient,
+    exact_gumbel_rao,
     get_estimator,
     gumbel_rao,
+    gumbel_softmax,
+    reinmax,
     sample_categorical,
     softmax,
+    straight_through,
+    zgr,
 )
 from rbst.categorical import softmax_vjp
 
 TAUS = st.floats(-3, 3).map(lambda exponent: 10.0**exponent)
+
+
+SINGLE = np.float32
+
+
+@pytest.mark.parametrize("tau", [1e-3, 0.5, 1.0, 10.0])
+@pytest.mark.parametrize("E", [(9e19, 0.0, 1e-9), (0.0, 9e19, 9e19)])
+def test_the_largest_exponentials_that_are_accepted_give_numbers_in_single_precision(E, tau):
+    logits, D, g = (np.array(x, SINGLE) for x in ([0, -90, 1], [1, 0, 0], [1, 2, 4]))
+    gradient = gumbel_rao(logits, D, g, tau=tau, exponentials=np.array([E], SINGLE))
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("c", [0, 64, 1e4, 1e6])
+@pytest.mark.parametrize("tau", [0.5, 1.0])
+def test_what_all_entries_of_df_dD_have_in_common_changes_nothing(c, tau):
+    """(1, 2, 4) + c is exact in float32 up to c = 2**20: the gradients are those of (1, 2, 4)."""
+    logits, D = np.array([0.3, -0.7, 1.1], SINGLE), np.array([0, 0, 1], SINGLE)
+    E, S = np.ones((1, 3), SINGLE), np.array([0.2, 0.3, 0.5], SINGLE)
+
+    def gradients(g):
+        return {
+            "st": straight_through(logits, D, g, tau=tau),
+            "reinmax": reinmax(logits, D, g, tau=tau),
+            "zgr": zgr(logits, D, g),
+            "gs": gumbel_softmax(logits, S, g, tau=tau),
+            "gr-mc1": gumbel_rao(logits, D, g, tau=tau, exponentials=E),
+            "gr": exact_gumbel_rao(logits, D, g, tau=tau),
+        }
+
+    expected = gradients(np.array([1, 2, 4], SINGLE))
+    for name, gradient in gradients(np.array([1, 2, 4], SINGLE) + SINGLE(c)).items():
+        np.testing.assert_allclose(gradient, expected[name], atol=5e-7, err_msg=name)
+        assert abs(gradient.sum(dtype=np.float64)) < 5e-7, name
+
+
+@pytest.mark.parametrize("outlier", [1e6, -1e6])
+def test_a_steep_slope_at_an_unlikely_category_hides_no_other(outlier):
+    """ST weighs it with its probability, here e**-40, in whichever place it stands."""
+    logits = np.array([0.0, -40.0, 0.0], SINGLE)
+    for order in ([0, 1, 2], [1, 0, 2], [0, 2, 1]):
+        theta, g = logits[order], np.array([1.0, outlier, 3.0], SINGLE)[order]
+        D = np.array([0, 1, 0], SINGLE)[order]
+        expected = np.array([-0.5, 0.0, 0.5])[order]
+        np.testing.assert_allclose(straight_through(theta, D, g), expected, atol=1e-6)
 
 
 @st.composite

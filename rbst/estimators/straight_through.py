@@ -26,13 +26,12 @@ def straight_through(logits: Array, D: Array, df_dD: Array, *, tau: float = 1.0)
     - :math:`\theta` is ``logits``, shape ``(..., n)``; ``D`` is the one-hot sample, of the same shape,
       which enters only through
     - :math:`g = \partial f(D) / \partial D`, ``df_dD``, of the same shape;
-    - :math:`\tau` is ``tau``; at 1 this is the estimator of Bengio et al. (2013). A temperature other than 1
-      is a slope of the softmax, which Chung, Ahn and Bengio (2017), "Hierarchical multiscale recurrent neural
-      networks", anneal: "slope-annealed" straight-through.
+    - :math:`\tau` is ``tau``; at 1 this is the estimator of Bengio et al. (2013), and training with a
+      falling ``tau`` is the slope annealing of Chung, Ahn and Bengio (ICLR 2017).
 
-    Exact in the mean at ``tau = 1`` for f that is linear in each of any number of independent variables, biased
-    otherwise. Returns :math:`\partial \mathbb
-    E[f] / \partial \theta` in the shape and dtype of ``logits``. Paulus et al. (2021), Eq. 5.
+    Exact in the mean at ``tau = 1`` for an f that is linear in each of any number of independent
+    variables, biased in general. Returns :math:`\partial \mathbb E[f] / \partial \theta` in the shape and
+    dtype of ``logits``. Paulus et al. (2021), Eq. 5.
 
     Examples
     --------

@@ -2,7 +2,7 @@ r"""Estimators without a relaxation: the limit of Gumbel-Rao at zero temperature
 
 As the temperature falls, the conditional mean of ST-GS (:func:`rbst.exact_gumbel_rao`) tends to an
 estimator in closed form, :func:`zgr`: the trapezoidal rule for the rise of f along each edge of the
-simplex, exact for f quadratic in each variable. :func:`reinmax` was derived as a second-order rule and is the same
+simplex, exact for quadratic f. :func:`reinmax` was derived as a second-order rule and is the same
 estimator at temperature one; docs/derivation.md, (11.3) and (11.4). Contract: ``(logits, D, df_dD)`` of one
 shape ``(..., n)`` in, the same shape out. Both are functions of D alone and draw nothing.
 """
@@ -23,8 +23,8 @@ def zgr(logits: Array, D: Array, df_dD: Array) -> Array:
     where :math:`\theta` is ``logits``, :math:`\pi = \mathrm{softmax}(\theta)`, D is the one-hot ``D`` and :math:`g =
     \partial f(D) / \partial D` is ``df_dD``, all of shape ``(..., n)``.
 
-    Unbiased for f that is quadratic in each of any number of independent variables, biased otherwise. Returns
-    the shape and dtype of ``logits``.
+    Unbiased for an f that is quadratic in each of any number of independent variables, biased in general.
+    Returns the shape and dtype of ``logits``.
     Shekhovtsov, "Cold analysis of Rao-Blackwellized straight-through Gumbel-Softmax gradient estimator",
     ICML 2023.
 
@@ -48,7 +48,7 @@ def reinmax(logits: Array, D: Array, df_dD: Array, *, tau: float = 1.0) -> Array
 
     where :math:`\pi_\tau = \mathrm{softmax}(\theta / \tau)`, :math:`\theta` is ``logits``, D is ``D``, :math:`g` is ``df_dD``,
     all of shape ``(..., n)``, and ``tau`` is the temperature of the first term alone. At ``tau = 1`` this is
-    :func:`zgr` for each sample, with its bias. Returns the shape and dtype of ``logits``.
+    :func:`zgr` for each sample. Returns the shape and dtype of ``logits``.
 
     Liu, Dong, Liu, Yu and Gao, "Bridging discrete and backpropagation: straight-through and beyond",
     NeurIPS 2023; docs/derivation.md, (11.8), shows that at ``tau = 1`` it is :func:`zgr`.
