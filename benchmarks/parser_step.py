@@ -3,7 +3,7 @@
 PyTorch computes all candidates anew in each merge and lets autograd differentiate the masks, as the published
 parsers do; `torch.nn.functional.gumbel_softmax` draws. Both sides do the whole step: forward, backward and
 the update of the parameters by gradient descent. Sequences are all of full length, which is the worst case
-of both.
+of both. Memory is the peak of what a step of this package allocates, arrays included, as ``tracemalloc`` counts it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from collections.abc import Callable
 import autograd
 import numpy as np
 
-from benchmarks._measure import Setting, cell, check_agreement, find, least_milliseconds
+from benchmarks._measure import (
+    Setting,
+    cell,
+    check_agreement,
+    find,
+    least_milliseconds,
+    peak_traced,
+)
 from benchmarks.port import torch
 from rbst import get_estimator, objective, stochastic_node
 from rbst._tables import markdown_table
@@ -121,6 +128,7 @@ def rbst_step(model, flat, sequences, name):
 
     def step():
         flat[...] -= 1e-3 * gradient(flat)
+        return flat
 
     return step
 
@@ -152,7 +160,7 @@ def calls(size: int) -> dict[tuple[str, str], Callable[[], None]]:
     sequences = full_length(size, size, rng)
     steps = {
         (name, "rbst"): rbst_step(model, flat, sequences, name)
-        for name in ("st-gs", "gr-mc10", "gr-mc100")
+        for name in ("st-gs", "gr-mc10", "gr-mc100", "gr")
     }
     if torch is not None:
         difference = largest_difference(model, flat, sequences)
@@ -167,13 +175,15 @@ def measure(setting: Setting) -> list[dict]:
     every = {(size, *key): step for size in sizes for key, step in calls(size).items()}
     return [
         {"tokens": size, "batch": size, "estimator": name, "side": side, "milliseconds": least}
+        | ({"megabytes": peak_traced(every[size, name, side])} if side == "rbst" else {})
         for (size, name, side), least in least_milliseconds(every, setting).items()
     ]
 
 
 def table(rows: list[dict]) -> str:
     """Each estimator beside the port of `st-gs`."""
-    cells = [["tokens = batch", "estimator", "ms", "port's `st-gs`, ms", "÷ port's `st-gs`"]]
+    header = ["tokens = batch", "estimator", "MB", "ms", "port's `st-gs`, ms", "÷ port's `st-gs`"]
+    cells = [header]
     for row in rows:
         if row["side"] == "port":
             continue
@@ -182,6 +192,7 @@ def table(rows: list[dict]) -> str:
             [
                 f"{row['tokens']}",
                 f"`{row['estimator']}`",
+                f"{row['megabytes']:.1f}",
                 f"{row['milliseconds']:.1f}",
                 cell(other and other["milliseconds"], ".1f"),
                 cell(other and row["milliseconds"] / other["milliseconds"], ".2f"),

@@ -116,6 +116,7 @@ METHODS = {
     "std": "axis=None, dtype=None, out=None, ddof=0, keepdims=False",
     "sum": "axis=None, dtype=None, out=None, keepdims=False",
     "swapaxes": "axis1, axis2",
+    "take": "indices, axis=None, out=None",
     "transpose": "*axes",
     "var": "axis=None, dtype=None, out=None, ddof=0, keepdims=False",
 }

@@ -21,7 +21,7 @@ from typing import Any
 
 from autograd.extend import defvjp, primitive
 
-from rbst._array import Array, getval, namespace, row_sum, to_host
+from rbst._array import Array, Indices, getval, namespace, row_sum, to_host
 from rbst.autodiff import stochastic_node
 from rbst.categorical import log_softmax
 from rbst.estimators.registry import Estimator
@@ -100,19 +100,28 @@ class VAE:
         return logits.reshape(len(x), self.num_variables, self.arity)
 
     def decode(self, parameters: Mapping[str, Array], D: Array) -> Array:
-        """Bernoulli logits of the pixels, shape ``(..., pixels)``, of codes ``(..., L, n)``."""
+        """Bernoulli logits of the pixels, shape ``(..., pixels)``, of samples ``(..., L, n)``."""
+        codes = D.reshape(-1, self.arity)
         if self.code == "bits":
-            codes = D.reshape(-1, self.arity) @ self._bits.astype(D.dtype)
-            codes = codes.reshape(-1, self.num_variables * self._bits.shape[1])
-        else:
-            codes = D.reshape(-1, self.num_variables * self.arity)
-        pixels = mlp(parameters, "decoder", codes)
-        return pixels.reshape(*D.shape[:-2], pixels.shape[-1])
+            codes = codes @ self._codes.astype(D.dtype)
+        return self._decode_codes(parameters, codes, D.shape[:-2])
+
+    def decode_categories(self, parameters: Mapping[str, Array], k: Indices) -> Array:
+        """What :meth:`decode` returns for the samples whose categories have the numbers ``k``, ``(..., L)``."""
+        codes = self._codes.astype(parameters["decoder.W0"].dtype).take(k, axis=0)
+        return self._decode_codes(parameters, codes, k.shape[:-1])
+
+    def _decode_codes(
+        self, parameters: Mapping[str, Array], codes: Array, shape: tuple[int, ...]
+    ) -> Array:
+        pixels = mlp(parameters, "decoder", codes.reshape(math.prod(shape), -1))
+        return pixels.reshape(*shape, pixels.shape[-1])
 
     @cached_property
-    def _bits(self) -> Array:
-        """The code of each category, where the mean image lies."""
-        return namespace(self.mean_pixels).asarray(bits(self.arity))
+    def _codes(self) -> Array:
+        """The decoder's input for each category, one a row, where the mean image lies."""
+        xp = namespace(self.mean_pixels)
+        return xp.asarray(bits(self.arity)) if self.code == "bits" else xp.eye(self.arity)
 
     def training_terms(
         self, flat: Array, x: Array, estimator: Estimator, rng: Any
@@ -151,9 +160,9 @@ class VAE:
         per_block = max(1, PIXELS_PER_BLOCK // max(1, x.size))
         for first in range(0, num_samples, per_block):
             m = min(per_block, num_samples - first)
-            D = sample_by_inversion(cumulative, m, rng).astype(logits.dtype)
-            log_likelihood = bernoulli_log_likelihood(self.decode(parameters, D), x)
-            yield log_likelihood + log_prior - xp.einsum("mbln,bln->mb", D, log_q)
+            k = sample_by_inversion(cumulative, m, rng)
+            log_likelihood = bernoulli_log_likelihood(self.decode_categories(parameters, k), x)
+            yield log_likelihood + log_prior - pick(log_q, k).sum(axis=-1)
 
     def bounds(self, flat: Array, x: Array, num_samples: int, rng: Any) -> tuple[Array, Array]:
         r"""Lower bounds of :math:`\log p(x)`: of one sample (averaged over M draws) and of M samples.
@@ -191,29 +200,39 @@ def bits(arity: int) -> Array:
     return 2.0 * digits - 1
 
 
-def sample_by_inversion(cumulative: Array, num_samples: int, rng: Any) -> Array:
-    r"""One-hot samples ``(num_samples, ..., n)`` by inverting cumulative probabilities ``(..., n)``.
+def sample_by_inversion(cumulative: Array, num_samples: int, rng: Any) -> Indices:
+    r"""Categories ``(num_samples, ...)`` by inverting cumulative probabilities ``(..., n)``.
 
-    :math:`D_k = 1` where :math:`\pi_1 + \dots + \pi_{k-1} \le u < \pi_1 + \dots + \pi_k` for
-    :math:`u \sim U(0, 1)`: one draw a variable, where the Gumbel-max trick takes n and a logarithm of each.
-    The order of the categories has no meaning, so nothing can be differentiated through it.
+    The k with :math:`\pi_0 + \dots + \pi_{k-1} \le u < \pi_0 + \dots + \pi_k` for :math:`u \sim U(0, 1)`: one draw a
+    variable, where the Gumbel-max trick takes n and a logarithm of each. The order of the categories has no
+    meaning, so nothing can be differentiated through it.
 
     Examples
     --------
     >>> import numpy as np
-    >>> sample_by_inversion(np.array([0.2, 0.5, 1.0]), 2, np.random.default_rng(0)).astype(int)
-    array([[0, 0, 1],
-           [0, 1, 0]])
+    >>> sample_by_inversion(np.array([0.2, 0.5, 1.0]), 2, np.random.default_rng(0))
+    array([2, 1], dtype=int16)
     """
     xp = namespace(cumulative)
-    *shape, n = cumulative.shape
-    u = rng.random((num_samples, *shape))
-    # The categories go first and return last, since a comparison runs fastest along a long axis.
+    u = rng.random((num_samples, *cumulative.shape[:-1]))
+    # A comparison runs fastest along a long axis, so the categories go first.
     edges = xp.ascontiguousarray(xp.moveaxis(cumulative[..., :-1], -1, 0))
-    passed = xp.empty((n + 1, num_samples, *shape), dtype=bool)
-    passed[0], passed[n] = True, False
-    xp.greater_equal(u, edges[:, None], out=passed[1:n])
-    return xp.ascontiguousarray(xp.moveaxis(passed[:-1] ^ passed[1:], 0, -1))
+    return (u >= edges[:, None]).sum(axis=0, dtype="int16")
+
+
+def pick(rows: Array, k: Indices) -> Array:
+    """The entries number ``k``, ``(m, ...)``, of ``rows`` ``(..., n)``: shape ``(m, ...)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pick(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[0, 0], [1, 0]]))
+    array([[1., 3.],
+           [2., 3.]])
+    """
+    *shape, n = rows.shape
+    first = n * namespace(rows).arange(math.prod(shape)).reshape(shape)
+    return rows.reshape(-1).take(first + k)
 
 
 @primitive
@@ -229,9 +248,11 @@ def bernoulli_log_likelihood(logits: Array, x: Array) -> Array:
     -0.6931471805599453
     """
     xp = namespace(logits)
-    certain = logits * x
-    certain -= xp.maximum(logits, 0)
-    return certain.sum(axis=-1) - _sum_log1p(xp.exp(-xp.abs(logits)))
+    # log(1 + exp l) = max(l, 0) + log(1 + exp -|l|), and max(l, 0) = [l > 0] l
+    work = x - (logits > 0)
+    certain = xp.einsum("...i,...i->...", work, logits)
+    xp.negative(xp.abs(logits, out=work), out=work)
+    return certain - _sum_log1p(xp.exp(work, out=work))
 
 
 def _sum_log1p(e: Array) -> Array:
