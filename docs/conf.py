@@ -28,6 +28,7 @@ extensions = [
     "myst_parser",
     "equation_links",
     "plain_docstrings",
+    "playground",
     "public_names",
     "side_by_side",
     "unbroken_math",

@@ -128,37 +128,6 @@ def address(site):
     server.server_close()
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """Headless Chromium that reaches 127.0.0.1 and nothing else."""
-    webdriver = pytest.importorskip(
-        "selenium.webdriver", reason="needs selenium, of the extra 'docs'"
-    )
-    programs = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
-    chromium, driver = next(filter(None, programs), None), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("needs Chromium and its driver (Debian: chromium, chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield browser
-    browser.quit()
-
-
 WHEN_TYPESET = """
 const done = arguments[0];
 Promise.resolve(window.MathJax?.startup?.promise).then(() => done(null), error => done(String(error)));
