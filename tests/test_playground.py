@@ -1,9 +1,11 @@
 """The page that moves: its formulas are those of the package, and it works by hand, by key and by link.
 
-The formulas, docs/playground/rbst.js, run in Node and are held against the package at 200 random settings.
+The formulas, docs/playground/rbst.js, run in Node and are held against the package at 200 random settings. The
+tests marked ``browser`` open the page as the file it is; tests/test_site.py visits it on the site.
 """
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -190,3 +192,203 @@ def test_the_colours_are_those_of_the_package():
     assert table.items() <= COLOURS.items()
     assert named == {name: colour(name) for name in named}
     assert point == pytest.approx(simplex_to_plane([0.2, 0.3, 0.5]))
+
+
+PAGE = (PLAYGROUND / "index.html").as_uri()
+PRESETS = re.findall(
+    r'^    "?([\w-]+)"?: \{ title:', (PLAYGROUND / "playground.js").read_text(), re.M
+)
+NEXT_FRAME = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
+FIGURES = """
+return Object.fromEntries([...document.querySelectorAll("#rows tr")].map((row) => [
+  row.dataset.estimator, [...row.querySelectorAll("td")].slice(0, 3).map((cell) => Number(cell.textContent))]));
+"""
+
+
+def open_page(browser, query="", width=1400, scheme="light"):
+    """Open the page; it must say nothing on the console and not scroll sideways."""
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    browser.get(PAGE + query)
+    browser.execute_async_script(NEXT_FRAME)
+    assert browser.get_log("browser") == []
+    assert browser.execute_script(
+        "return document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    )
+
+
+def element(browser, name):
+    return browser.find_element("id", name)
+
+
+def set_slider(browser, name, value):
+    browser.execute_script(
+        "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))",
+        element(browser, name),
+        value,
+    )
+    browser.execute_async_script(NEXT_FRAME)
+
+
+def sentence(browser):
+    return element(browser, "sentence").text
+
+
+def logits_shown(browser):
+    return [float(element(browser, f"theta-{k}-value").text) for k in range(3)]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (400, "dark")])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_each_preset_opens(browser, preset, width, scheme):
+    open_page(browser, f"?preset={preset}", width, scheme)
+    assert element(browser, "preset").get_attribute("value") == preset
+    assert "bias" in sentence(browser)
+    for name in ("simplex", "estimates", "means", "law"):
+        assert "NaN" not in element(browser, name).get_attribute("innerHTML")
+        ground = element(browser, name).value_of_css_property("background-color")
+        assert ground == "rgba(255, 255, 255, 1)"  # under black arrows
+
+
+@pytest.mark.browser
+def test_the_figures_are_those_of_diagnose(browser):
+    open_page(browser, "?theta=0.5,0,-0.5&f=1,4,2.5&kappa=0.5&tau=0.4&K=20&D=any")
+    logits = np.array([[0.5, 0.0, -0.5]])
+    f = cost({"values": [1, 4, 2.5], "kappa": 0.5, "weights": [1, 2, 4]})
+    baseline = rbst.exact_expectation(f, logits)
+    shown = browser.execute_script(FIGURES)
+    assert shown.keys() == {"st-gs", "gr-mc20", "gr", "st", "zgr", "reinforce"}
+    for name, figures in shown.items():
+        tau = 1.0 if name == "st" else 0.4
+        d = rbst.diagnose(rbst.get_estimator(name, tau=tau, baseline=baseline), f, logits)
+        expected = [d.bias_squared**0.5, d.variance**0.5, d.mse]
+        assert figures == pytest.approx(expected, rel=6e-3, abs=1e-7), name  # three digits
+
+
+@pytest.mark.browser
+def test_theta_moves_by_mouse_touch_and_key(browser):
+    from selenium.webdriver import ActionChains, Keys
+
+    open_page(browser)
+    handle = element(browser, "handle")
+    shown = [logits_shown(browser)]
+    ActionChains(browser).click_and_hold(handle).move_by_offset(40, 30).release().perform()
+    browser.execute_async_script(NEXT_FRAME)
+    shown.append(logits_shown(browser))
+    assert "You moved π" in sentence(browser)
+    assert shown[1][1] > shown[0][1] + 0.5  # the pointer went towards the lower right, 2 kg
+
+    handle.send_keys(Keys.ARROW_LEFT * 5)
+    browser.execute_async_script(NEXT_FRAME)
+    shown.append(logits_shown(browser))
+    assert shown[2][1] < shown[1][1]
+
+    box = handle.rect
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    y -= browser.execute_script("return scrollY")
+    for kind, points in (
+        ("touchStart", [{"x": x, "y": y}]),
+        ("touchMove", [{"x": x - 30, "y": y + 40}]),
+        ("touchEnd", []),
+    ):
+        browser.execute_cdp_cmd(
+            "Input.dispatchTouchEvent", {"type": kind, "touchPoints": points, "modifiers": 0}
+        )
+    browser.execute_async_script(NEXT_FRAME)
+    shown.append(logits_shown(browser))
+    assert shown[3][0] > shown[2][0] + 0.2  # towards the lower left, 1 kg
+
+
+@pytest.mark.browser
+def test_the_exact_gradient_depends_on_the_corners_only(browser):
+    open_page(browser)
+
+    def exact():
+        return element(browser, "means").get_attribute("aria-label").split(";")[0]
+
+    before, figures = exact(), browser.execute_script(FIGURES)
+    set_slider(browser, "kappa", 0)
+    assert exact() == before
+    assert "corners only" in sentence(browser)
+    after = browser.execute_script(FIGURES)
+    assert after["st"][0] == 0 < figures["st"][0]  # f is linear now
+    assert after["st-gs"][0] > 0
+    set_slider(browser, "value-1", 9)
+    assert exact() != before
+
+
+@pytest.mark.browser
+def test_K_divides_the_noise_and_tau_makes_it(browser):
+    open_page(browser)
+    set_slider(browser, "K", 0)
+    one = browser.execute_script(FIGURES)
+    assert one["gr-mc1"] == one["st-gs"]
+    assert "which is ST-GS" in sentence(browser)
+    set_slider(browser, "K", 6)
+    hundred = browser.execute_script(FIGURES)
+    assert hundred["gr-mc100"][0] == one["gr-mc1"][0]
+    assert hundred["gr"][2] < hundred["gr-mc100"][2] < one["gr-mc1"][2]
+    set_slider(browser, "tau", -1.7)
+    assert sentence(browser).startswith("Cold")
+    assert browser.execute_script(FIGURES)["st-gs"][1] > 2 * one["st-gs"][1]
+    set_slider(browser, "tau", 0.7)
+    assert sentence(browser).startswith("Hot")
+
+
+@pytest.mark.browser
+def test_the_address_holds_what_is_shown(browser):
+    open_page(browser, "?preset=near-ties&tau=0.05&D=1&nonsense=1&K=x&theta=1,2")
+    set_slider(browser, "K", 6)
+    element(browser, "next").click()
+    shown = browser.execute_script(FIGURES)
+    WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
+    WebDriverWait(browser, 5).until(lambda browser: "K=100" in browser.current_url)
+    query = browser.current_url.partition("?")[2]
+    assert query == "preset=near-ties&tau=0.05&K=100&D=1"
+    assert element(browser, "live").get_attribute("textContent") == sentence(browser)
+    open_page(browser, f"?{query}")
+    assert browser.execute_script(FIGURES) == shown
+
+
+UNLABELLED = """
+return [...document.querySelectorAll("input, select, button, svg, #handle")]
+  .filter((e) => !(e.labels?.length || e.getAttribute("aria-label") || e.textContent.trim()))
+  .map((e) => e.outerHTML);
+"""
+
+
+@pytest.mark.browser
+def test_every_control_has_a_name_and_the_keyboard_reaches_it(browser):
+    from selenium.webdriver import Keys
+
+    open_page(browser)
+    assert browser.execute_script(UNLABELLED) == []
+    reached, body = [], browser.find_element("tag name", "body")
+    body.click()
+    for _ in range(30):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        reached.append(browser.switch_to.active_element.get_attribute("id"))
+    controls = {e.get_attribute("id") for e in browser.find_elements("css selector", "input[id]")}
+    assert controls | {"preset", "handle", "next", "play", "reset"} <= set(reached)
+
+
+@pytest.mark.browser
+def test_draws_come_by_themselves_only_when_asked(browser):
+    open_page(browser)
+
+    def estimates():
+        return element(browser, "estimates").get_attribute("aria-label")
+
+    first = estimates()
+    element(browser, "play").click()
+    browser.execute_async_script(NEXT_FRAME)
+    assert estimates() != first
+    assert element(browser, "play").get_attribute("aria-pressed") == "true"
+    element(browser, "play").click()
+    assert element(browser, "play").get_attribute("aria-pressed") == "false"
+    element(browser, "reset").click()
+    browser.execute_async_script(NEXT_FRAME)
+    assert estimates() == first
