@@ -28,7 +28,7 @@
   };
 
   const KS = [1, 2, 5, 10, 20, 50, 100];
-  const [MAX_K, REPEATS, DRAWS, SHOWN] = [100, 100, 2000, 600];
+  const [MAX_K, REPEATS, DRAWS, SHOWN] = [100, 60, 2000, 600];
   const NEAR_TIE = 0.9; // a draw whose largest entry is below
   const MOST_CERTAIN = 0.995; // how far the circle can be dragged into a corner
 
@@ -128,7 +128,7 @@
     const chosen = (m) => (state.D === ANY ? rbst.sample_categorical(theta, noise.choice[m]) : corners[state.D]);
     const draws = Array.from({ length: DRAWS }, (_, m) => {
       const D = chosen(m);
-      const S = rbst.relaxed_sample(theta, D, noise.given_D[(m * DRAWS_APART) % noise.given_D.length], tau);
+      const S = rbst.relaxed_sample(theta, D, noise.given_D[m * DRAWS_APART], tau);
       const h = rbst.softmax_vjp(S, slope(D)).map((entry) => entry / tau);
       return { D, S, h, near_tie: Math.max(...S) < NEAR_TIE };
     });

@@ -225,7 +225,7 @@ const rbst = (() => {
     left.forEach((row, i) => {
       const target = result.subarray(i * columns, (i + 1) * columns);
       row.forEach((factor, inner) => {
-        if (factor < 1e-300) return; // most of a density
+        if (factor < 1e-20) return; // much of a density, and nothing beside the rest
         const other = right[inner];
         for (let k = 0; k < columns; k++) target[k] += factor * other[k];
       });
