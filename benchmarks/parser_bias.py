@@ -92,7 +92,7 @@ def names() -> list[str]:
     """Every estimator that the parser takes, K = 10 for gr-mcK."""
     found = []
     for entry in ESTIMATORS:
-        name = entry.name.replace("mcK", "mc10")
+        name = entry.with_samples(10)
         try:
             check_estimator(get_estimator(name))
         except ValueError:

@@ -5,8 +5,8 @@ A NumPy implementation of "Rao-Blackwellizing the Straight-Through Gumbel-Softma
 """
 
 from rbst.autodiff import estimate_gradient, objective, stochastic_node
-from rbst.categorical import log_probability, log_softmax, sample_categorical, softmax
-from rbst.diagnostics import best_temperature, diagnose
+from rbst.categorical import log_probability, log_softmax, one_hot, sample_categorical, softmax
+from rbst.diagnostics import BestTemperature, Diagnosis, best_temperature, diagnose
 from rbst.enumeration import exact_expectation, exact_gradient
 from rbst.estimators import (
     Estimator,
@@ -29,6 +29,8 @@ from rbst.rao_blackwell import conditional_covariance, conditional_mean, conditi
 __version__ = "0.1.0"
 
 __all__ = [
+    "BestTemperature",
+    "Diagnosis",
     "Estimator",
     "RunningMean",
     "best_temperature",
@@ -48,6 +50,7 @@ __all__ = [
     "log_probability",
     "log_softmax",
     "objective",
+    "one_hot",
     "reinmax",
     "rejection_gumbels",
     "sample_categorical",

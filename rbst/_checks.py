@@ -1,7 +1,7 @@
 """What the arguments must be, said once.
 
 Each function returns its argument ready for use or raises a ``TypeError`` or ``ValueError`` that says
-what was wanted, what came, and a cure. A leaf: anyone may import it.
+what was wanted, what was given, and a cure. A leaf: anyone may import it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,72 @@ import numbers
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from rbst._array import Array, getval, is_array, namespace, row_max, row_sum
 
 FLOATS = ("float32", "float64")
 
+OTHER_LIBRARIES = ("jax", "jaxlib", "tensorflow", "torch")
+"""Whose arrays are refused: they would be copied to NumPy in silence, or fail far from here."""
+
+LARGEST_EXPONENTIAL = 1e30
+"""No draw of Exp(1) comes near it, and float32 still adds and divides such numbers."""
+
+LARGEST_NUM_SAMPLES = 10**12
+
+
+class NotFinite(ValueError):
+    """NaN or an infinity where a number was wanted: what a training that diverges runs into."""
+
+
+def check_array(name: str, values: Any, like: Array = None) -> Array:
+    """Real numbers as an array of NumPy, CuPy or autograd; a list becomes one that lies where ``like`` does."""
+    values = _to_array(name, values, like)
+    if values.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name} must hold real numbers, got {values.dtype}; convert it, for example with "
+            "numpy.real for complex numbers or .astype(float) for text"
+        )
+    return values
+
+
+def _to_array(name: str, values: Any, like: Array = None) -> Array:
+    if type(values) is np.ndarray:
+        return values
+    kind = f"{type(values).__module__}.{type(values).__qualname__}"
+    cure = None
+    if kind.partition(".")[0] in OTHER_LIBRARIES:
+        cure = "convert it first with numpy.asarray"
+    elif isinstance(values, np.ma.MaskedArray):
+        cure = "its mask would be lost, so fill it first with .filled(value)"
+    elif isinstance(values, np.matrix):
+        cure = "it multiplies as a matrix, so pass numpy.asarray of it"
+    if cure is not None:
+        raise TypeError(f"{name} must be an array of NumPy or CuPy, got a {kind}; {cure}")
+    if is_array(values):
+        return values
+    try:
+        return namespace(getval(like)).asarray(values)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must be an array or a list of one shape, got one that is none ({error}); give its "
+            "rows one length"
+        ) from error
+
+
+def check_finite(name: str, values: Array, cure: str) -> None:
+    """Neither NaN nor an infinity anywhere; an array that may be traced."""
+    values = getval(values)
+    xp = namespace(values)
+    if not bool(xp.isfinite(values).all()):
+        fault = "NaN" if bool(xp.isnan(values).any()) else "an infinity"
+        raise NotFinite(f"{name} must be finite, got {fault}; {cure}")
+
 
 def check_logits(logits: Array) -> Array:
     """Float logits ``(..., n)``, each row with a finite entry and neither NaN nor +inf."""
-    if not is_array(logits):
-        logits = namespace().asarray(logits)
+    logits = _to_array("logits", logits)
     if str(logits.dtype) not in FLOATS:
         raise TypeError(
             f"logits must be float32 or float64, got {logits.dtype}; convert them, for example with "
@@ -40,7 +97,7 @@ def check_logits(logits: Array) -> Array:
             fault = "+inf; give an impossible category -inf and the others finite logits"
         else:
             fault = "a row of nothing but -inf; leave at least one category possible"
-        raise ValueError(
+        raise NotFinite(
             f"logits must be finite or -inf with a finite entry in each row, got {fault}"
         )
     return logits
@@ -49,12 +106,16 @@ def check_logits(logits: Array) -> Array:
 def check_one_hot(D: Array, logits: Array) -> Array:
     """One-hot ``D`` of the shape and dtype of ``logits``, never on a category of logit -inf."""
     D = _check_companion("D", D, logits)
-    if not bool(((D == 0) | (D == 1)).all() and (row_sum(D) == 1).all()):
+    ones = D == 1
+    if not bool((ones | (D == 0)).all() and (row_sum(D) == 1).all()):
         raise ValueError(
             "D must be one-hot along its last axis, got rows that are not a single 1 among zeros; "
             "draw it with sample_categorical(logits, rng)"
         )
-    if bool(((D != 0) & (logits == -math.inf)).any()):
+    values = getval(logits)
+    if bool((values.min() if values.size else 0) == -math.inf) and bool(
+        (ones & (values == -math.inf)).any()
+    ):
         raise ValueError(
             "D must sit on a category of positive probability, got a row on a category whose logit "
             "is -inf; draw D from the same logits"
@@ -68,9 +129,25 @@ def check_pull_back(logits: Array, D: Array, df_dD: Array) -> tuple[Array, Array
     return logits, check_one_hot(D, logits), check_gradient(df_dD, logits)
 
 
-def check_gradient(df_dD: Array, logits: Array) -> Array:
-    """A gradient with respect to the sample, of the shape and dtype of ``logits``."""
-    return _check_companion("df_dD", df_dD, logits)
+def check_gradient(df_dD: Array, logits: Array, name: str = "df_dD") -> Array:
+    """A finite gradient with respect to the sample, of the shape and dtype of ``logits``.
+
+    No sample lands on a category of logit -inf, so a derivative that does not exist there is no fault: it
+    is replaced by 0, which no estimator sees.
+    """
+    df_dD = _check_companion(name, df_dD, logits)
+    values = getval(df_dD)
+    xp = namespace(values)
+    finite = xp.isfinite(values)
+    if not bool(finite.all()):
+        possible = getval(logits) > -math.inf
+        check_finite(
+            name,
+            xp.where(possible, values, 0),
+            "look for a division by 0 or a logarithm of 0 in f, or for an earlier step that diverged",
+        )
+        df_dD = namespace(df_dD).where(finite, df_dD, 0)
+    return df_dD
 
 
 def check_simplex(S: Array, logits: Array) -> Array:
@@ -86,9 +163,7 @@ def check_simplex(S: Array, logits: Array) -> Array:
 
 
 def _check_companion(name: str, array: Array, logits: Array) -> Array:
-    xp = namespace(logits)
-    if not is_array(array):
-        array = xp.asarray(array)
+    array = check_array(name, array, logits)
     if array.shape != logits.shape:
         raise ValueError(
             f"{name} must have the shape of logits, {logits.shape}, got {array.shape}; "
@@ -104,8 +179,16 @@ def check_tau(tau: float) -> float:
     if not 1e-30 <= tau <= 1e30:
         wanted = "between 1e-30 and 1e30" if 0 < tau < math.inf else "positive and finite"
         cure = "for the zero-temperature limit use zgr" if tau == 0 else "0.5 is a common choice"
-        raise ValueError(f"tau must be {wanted}, got {float(tau)}; {cure}")
+        raise ValueError(f"tau must be {wanted}, got {_shown(tau)}; {cure}")
     return float(tau)
+
+
+def _shown(number: Any) -> str:
+    """A number as a message shows it, however large."""
+    try:
+        return str(float(number))
+    except OverflowError:
+        return "an integer beyond 1e308"
 
 
 def check_num_samples(num_samples: int) -> int:
@@ -118,6 +201,11 @@ def check_num_samples(num_samples: int) -> int:
         raise ValueError(
             f"num_samples must be >= 1, got {num_samples}; K = 1 is st_gumbel_softmax, and "
             "exact_gumbel_rao is the limit of many"
+        )
+    if num_samples > LARGEST_NUM_SAMPLES:
+        raise ValueError(
+            f"num_samples must be at most {LARGEST_NUM_SAMPLES:.0e}, got {_shown(num_samples)}; take the "
+            "limit of many, exact_gumbel_rao or the name gr"
         )
     return int(num_samples)
 
@@ -141,9 +229,7 @@ def check_rng(rng: Any, like: Array) -> Any:
 
 def check_exponentials(exponentials: Array, logits: Array) -> Array:
     """Draws of Exp(1) of shape ``(K, ..., n)``, one set of noise for each of K samples."""
-    xp = namespace(logits)
-    if not is_array(exponentials):
-        exponentials = xp.asarray(exponentials)
+    exponentials = check_array("exponentials", exponentials, logits)
     if exponentials.ndim != logits.ndim + 1 or exponentials.shape[1:] != logits.shape:
         raise ValueError(
             f"exponentials must have shape (K, {', '.join(map(str, logits.shape))}), samples before "
@@ -155,10 +241,9 @@ def check_exponentials(exponentials: Array, logits: Array) -> Array:
             "exponentials must hold at least one sample, got K = 0; draw K >= 1 of them"
         )
     exponentials = exponentials.astype(logits.dtype, copy=False)
-    # A draw of Exp(1) above 745 has a probability below the smallest float64.
-    if not bool(((exponentials >= 0) & (exponentials < 1e20)).all()):
+    if not bool(((exponentials >= 0) & (exponentials <= LARGEST_EXPONENTIAL)).all()):
         raise ValueError(
-            "exponentials must be >= 0 and below 1e20, got an entry that is negative, larger or NaN; draw "
-            "them with rng.standard_exponential((K, *logits.shape))"
+            "exponentials must be finite and >= 0, got a negative, infinite, NaN or huge entry (above "
+            f"{LARGEST_EXPONENTIAL:g}); draw them with rng.standard_exponential((K, *logits.shape))"
         )
     return exponentials

@@ -10,12 +10,15 @@ This module is a leaf: it imports nothing else of the package.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import json
 import os
 import secrets
 import sys
+import tempfile
+import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -28,6 +31,10 @@ import numpy as np
 
 _BLOCK = 1 << 20
 _TIMEOUT_SECONDS = 60
+_PARTS, _LOCK = ".*.part*", ".lock"
+
+LOCK_SECONDS = 5
+"""How long a lock is waited for: a process that was killed may take a moment to be gone."""
 
 
 @contextmanager
@@ -36,7 +43,8 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
 
     The temporary file lies in the folder of `path`, which is created where it is missing, and has
     the same suffix, so that `savefig` and `np.savez` choose the same format for both. A folder
-    that cannot be written to raises an `OSError` before the block is entered.
+    that cannot be written to raises an `OSError` before the block is entered, a disk that is full
+    one that names `path`.
 
     >>> import tempfile
     >>> folder = tempfile.TemporaryDirectory()
@@ -62,30 +70,92 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise OSError(
+            error.errno,
+            f"cannot write {path}: {error.strerror}; make room on that disk and do the same again: "
+            "what was finished before is not lost",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def new_folder(path: str | os.PathLike) -> Path:
-    """Create the output folder `path`, which must not exist yet, and return it.
+def remove_parts(folder: str | os.PathLike) -> None:
+    """Remove what processes that were killed while they wrote left in and below `folder`."""
+    for part in Path(folder).rglob(_PARTS):
+        part.unlink(missing_ok=True)
 
-    Raises `FileExistsError` where something of that name exists, and `OSError` where the folder
-    cannot be created.
+
+@contextmanager
+def locked(folder: str | os.PathLike) -> Iterator[None]:
+    """Keep every other process out of `folder`; the system lets go of the lock when this one dies.
+
+    Raises `BlockingIOError` where another process keeps the folder for longer than `LOCK_SECONDS`.
+    """
+    path = Path(folder) / _LOCK
+    deadline = time.monotonic() + LOCK_SECONDS
+    while (file := _try_to_lock(path)) is None:
+        if time.monotonic() > deadline:
+            raise BlockingIOError(
+                f"{folder} is being written by another process; wait until that has ended, or "
+                "choose another folder with --out"
+            )
+        time.sleep(0.05)
+    with file:
+        try:
+            yield
+        finally:
+            if os.name != "nt":  # where an open file cannot be removed it stays, and does no harm
+                path.unlink(missing_ok=True)
+
+
+def _try_to_lock(path: Path) -> Any:
+    """The open file `path`, locked, or None where another process holds it."""
+    file = path.open("ab")
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever held it may have removed it between the two calls: the name is then another file's.
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK, errno.ENOENT):
+            file.close()
+            raise
+    file.close()
+    return None
+
+
+def new_folder(path: str | os.PathLike) -> Path:
+    """Create the output folder `path` and return it; one that is empty is taken as it is.
+
+    A process that was killed before it wrote anything leaves such a folder, perhaps with a part of
+    a file. Raises `FileExistsError` where `path` holds anything else, and `OSError` where the
+    folder cannot be created.
     """
     path = Path(path)
     try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        raise FileExistsError(
-            f"{path} exists already and is never overwritten; continue that run with --resume, "
-            "or choose another folder with --out"
-        ) from None
+        path.mkdir(parents=True, exist_ok=True)
+        taken = [e for e in path.iterdir() if not e.match(_PARTS) and e.name != _LOCK]
     except OSError as error:
         raise OSError(
             error.errno,
             f"cannot create the output folder {path}: {error.strerror}; choose another one "
             "with --out",
         ) from error
+    if taken:
+        raise FileExistsError(
+            f"{path} exists already and is never overwritten; continue that run with --resume, "
+            "or choose another folder with --out"
+        )
     return path
 
 
@@ -110,7 +180,7 @@ def read_json(path: str | os.PathLike) -> Any:
     content = Path(path).read_bytes()
     try:
         return json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a readable JSON file ({error})") from error
 
 
@@ -201,12 +271,19 @@ def cache_folder() -> Path:
     """
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA")
-        return (Path(local) if local else Path.home() / "AppData" / "Local") / "rbst"
+        return (Path(local) if local else _home() / "AppData" / "Local") / "rbst"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "rbst"
+        return _home() / "Library" / "Caches" / "rbst"
     xdg = os.environ.get("XDG_CACHE_HOME", "")
     # The XDG specification says that a relative path is to be ignored.
-    return (Path(xdg) if os.path.isabs(xdg) else Path.home() / ".cache") / "rbst"
+    return (Path(xdg) if os.path.isabs(xdg) else _home() / ".cache") / "rbst"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # neither HOME nor an entry of this user
+        return Path(tempfile.gettempdir())
 
 
 def find_data_file(name: str, data_dir: str | os.PathLike | None = None) -> Path | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from autograd import elementwise_grad
 from autograd.extend import defvjp, primitive
+from autograd.tracer import isbox
 
 from rbst import categorical
 from rbst._array import Array, getval, namespace, spawn_generator
@@ -22,11 +23,16 @@ from rbst.estimators.registry import Estimator
 
 
 @primitive
-def _pass_through(logits: Array, point: Array, pull_back: Callable[[Array], Array]) -> Array:
+def _pass_through(logits: Array, point: Array, pull_back: Callable[..., Array]) -> Array:
     return point
 
 
-defvjp(_pass_through, lambda point, logits, _, pull_back: pull_back, None, None)
+defvjp(
+    _pass_through,
+    lambda point, logits, _, pull_back: lambda df_dpoint: pull_back(logits, point, df_dpoint),
+    None,
+    None,
+)
 
 
 def stochastic_node(logits: Array, estimator: Estimator, rng: Any) -> Array:
@@ -38,8 +44,12 @@ def stochastic_node(logits: Array, estimator: Estimator, rng: Any) -> Array:
     sample; :func:`objective` adds its gradient.
 
     The forward pass draws one integer from ``rng`` that seeds whatever the backward pass draws, so that
-    results do not depend on the order in which a graph is traversed. Raises ``ValueError`` for an
-    estimator that evaluates f at several points.
+    results do not depend on the order in which a graph is traversed. A function under ``autograd.checkpoint``
+    runs more than once: make its generator inside it, from a seed, or each run draws another sample.
+
+    Second derivatives are those of the estimator's own Jacobian, where it has one: of ``st``, ``zgr``,
+    ``reinmax``, ``gs`` and ``foust``; D holds still. Raises ``TypeError`` where they are asked of an estimator
+    that draws in the backward pass or integrates, and ``ValueError`` for one that evaluates f at several points.
 
     Examples
     --------
@@ -57,16 +67,49 @@ def stochastic_node(logits: Array, estimator: Estimator, rng: Any) -> Array:
             f"estimator {estimator.name!r} evaluates f at several points, which a node of a graph cannot "
             "do; use estimate_gradient, or an estimator that evaluates f once"
         )
-    theta = getval(check_logits(logits))
+    logits = check_logits(logits)
+    theta = _value(logits)
     point, sample = estimator.sample(theta, check_rng(rng, theta))
     seed = int(rng.integers(2**63))
     if estimator.evaluates == "cost-only":
         return point
 
-    def pull_back(df_dpoint: Array) -> Array:
-        return estimator.pull_back(theta, sample, df_dpoint, spawn_generator(rng, seed))
+    def pull_back(logits: Array, point_again: Array, df_dpoint: Array) -> Array:
+        if isbox(logits) or isbox(df_dpoint):
+            _check_differentiable(estimator)
+        # In a second derivative the relaxed sample moves with the logits, and D does not.
+        relaxed = estimator.evaluates == "inside" and sample is point
+        drawn = point_again if relaxed else sample
+        gradient = estimator.pull_back(logits, drawn, df_dpoint, spawn_generator(rng, seed))
+        return check_estimate(estimator, gradient, logits)
 
-    return _pass_through(logits, point, pull_back)
+    return _pass_through(logits, point.copy() if point is sample else point, pull_back)
+
+
+def _value(x: Array) -> Array:
+    """The array without any trace: where a second derivative is taken there are two around it."""
+    while isbox(x):
+        x = getval(x)
+    return x
+
+
+def _check_differentiable(estimator: Estimator) -> None:
+    """Whether autograd can trace the pull-back itself: it draws nothing and integrates nothing."""
+    if estimator.given_D == "gumbel-rao":
+        raise TypeError(
+            f"estimator {estimator.name!r} has no second derivatives here, got a Hessian to take through it; "
+            "use st, zgr, reinmax or gs, or differences of its gradients with the same seed"
+        )
+
+
+def check_estimate(estimator: Estimator, gradient: Array, logits: Array) -> Array:
+    """What an estimator returns, of the shape of ``logits``."""
+    if getattr(gradient, "shape", None) != logits.shape:
+        raise ValueError(
+            f"estimator {estimator.name!r} must return a gradient of the shape of logits, {logits.shape}, got "
+            f"{getattr(gradient, 'shape', type(gradient).__name__)}; look at its pull_back"
+        )
+    return gradient
 
 
 log_probability = primitive(categorical.log_probability)
@@ -86,7 +129,7 @@ def objective(
 ) -> Array:
     r"""What a training loop differentiates: the mean cost, with the gradient right for any estimator.
 
-    .. math:: \text{mean over the batch of} \quad f + h + \mathrm{sg}(f - b) \left( \log p_\theta(D) - \mathrm{sg}(\log p_\theta(D)) \right)
+    .. math:: \text{mean over the batch of} \quad f + h + (f - b) \left( \frac{p_\theta(D)}{\mathrm{sg}(p_\theta(D))} - 1 \right)
 
     where
 
@@ -96,9 +139,10 @@ def objective(
       all variables and of all pairs of an example add up;
     - :math:`b` is ``baseline``, and :math:`\mathrm{sg}` stops the gradient.
 
-    The last term has value zero and the score-function gradient; it is added for ``"cost-only"``
-    estimators and no others, whose gradient comes through :func:`stochastic_node`. Read the baseline
-    before updating it with these costs, see :class:`rbst.RunningMean`.
+    The last term has value zero and the score-function gradient, and every further derivative has the right mean
+    as well (Foerster et al., "DiCE: The infinitely differentiable Monte Carlo estimator", ICML 2018). It is
+    added for ``"cost-only"`` estimators and no others, whose gradient comes through :func:`stochastic_node`. Read
+    the baseline before updating it with these costs, see :class:`rbst.RunningMean`.
 
     Examples
     --------
@@ -119,14 +163,14 @@ def objective(
                 f"cost must have one entry for each example of the draws, {log_p.shape}, got "
                 f"{cost.shape}; sum the cost over every axis but the first"
             )
-        total = total + (getval(cost) - baseline) * (log_p - getval(log_p))
+        total = total + (cost - baseline) * namespace(log_p).expm1(log_p - _value(log_p))
     # autograd's rule for mean divides by an integer of NumPy's, which makes float32 gradients float64.
     return namespace(total).sum(total) / total.size
 
 
 def _joint_log_probability(logits: Array, D: Array) -> Array:
     """Log-probability of each example: summed over every axis but the first."""
-    log_p = log_probability(logits, getval(D))
+    log_p = log_probability(logits, _value(D))
     return namespace(log_p).sum(log_p.reshape(log_p.shape[0], -1), axis=-1)
 
 
@@ -170,15 +214,18 @@ def estimate_gradient(
     array([[-0.36, -0.24,  0.6 ]])
     """
     logits, rng = check_logits(logits), check_rng(rng, logits)
-    if logits.ndim < 2:
+    if logits.ndim < 2 or logits.shape[-2] == 0:
         raise ValueError(
-            f"logits must have shape (..., L, n), got {logits.shape}; give one variable as logits[None, :]"
+            f"logits must have L >= 1 variables in their shape (..., L, n), got {logits.shape}; give one "
+            "variable as logits[None, :]"
         )
     if estimator.evaluates == "several":
-        return estimator.estimate(f, logits, rng)
+        return check_estimate(estimator, estimator.estimate(f, logits, rng), logits)
     point, sample = estimator.sample(logits, rng)
+    if point is sample:  # f may write into its argument
+        point = point.copy()
     if estimator.evaluates == "cost-only":
         signal = check_costs(f(point), point.shape[:-2])[..., None]
     else:
         signal = (df_dD or elementwise_grad(f))(point)
-    return estimator.pull_back(logits, sample, signal, rng)
+    return check_estimate(estimator, estimator.pull_back(logits, sample, signal, rng), logits)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from rbst._array import Array, Indices, namespace, row_argmax, row_max, row_sum
-from rbst._checks import check_logits, check_one_hot, check_rng, check_tau
+from rbst._checks import check_array, check_logits, check_one_hot, check_rng, check_tau
 
 
 def softmax(logits: Array, tau: float = 1.0) -> Array:
@@ -98,7 +98,7 @@ def log_probability(logits: Array, D: Array) -> Array:
 
 
 def log_probability_vjp(logits: Array, D: Array, gradient: Array) -> Array:
-    r"""Vector-Jacobian product of :func:`log_probability`: :math:`g \, (D - \pi)`.
+    r"""Vector-Jacobian product of :func:`rbst.log_probability`: :math:`g \, (D - \pi)`.
 
     ``gradient`` is :math:`g` of shape ``(...)``, the result has shape ``(..., n)``.
 
@@ -110,7 +110,7 @@ def log_probability_vjp(logits: Array, D: Array, gradient: Array) -> Array:
     """
     logits = check_logits(logits)
     D = check_one_hot(D, logits)
-    gradient = namespace(logits).asarray(gradient, dtype=logits.dtype)
+    gradient = check_array("gradient", gradient, logits).astype(logits.dtype)
     return gradient[..., None] * (D - softmax(logits))
 
 
@@ -135,7 +135,7 @@ def sample_categorical(logits: Array, rng: Any) -> Array:
 
     where :math:`\theta` is ``logits``, shape ``(..., n)``, and ``rng`` is a ``numpy.random.Generator``
     or CuPy's. Returns D with the shape and dtype of ``logits``. An impossible category (logit -inf) is
-    never drawn. Paulus et al. (2021), section 2.2; see :mod:`rbst.gumbel`.
+    never drawn. Paulus et al. (2021), section 2.2; see :func:`rbst.sample_gumbels`.
 
     Examples
     --------

@@ -38,7 +38,7 @@ from rbst.estimators.registry import Estimator, get_estimator
 from rbst.rao_blackwell import conditional_covariance, conditional_moments, jacobian_moments
 
 SEARCH_RTOL = 1e-4
-"""Tolerance while :func:`best_temperature` searches."""
+"""Tolerance while :func:`rbst.best_temperature` searches."""
 
 DRAWS_PER_BLOCK = 2**12
 
@@ -122,7 +122,7 @@ def diagnose(
     rtol
         Tolerance of the moments given D, where they are integrals.
 
-    Returns a :class:`Diagnosis`. Raises ``ValueError`` above 10**7 outcomes, and where the estimator has to
+    Returns a :class:`rbst.Diagnosis`. Raises ``ValueError`` above 10**7 outcomes, and where the estimator has to
     be sampled and no ``rng`` is given.
 
     Paulus et al. (2021), Propositions 1 to 3.
@@ -377,7 +377,7 @@ def _standard_error(values: Array) -> float:
 
 @dataclass(frozen=True)
 class BestTemperature:
-    """What :func:`best_temperature` found.
+    """What :func:`rbst.best_temperature` found.
 
     Attributes
     ----------
@@ -418,7 +418,7 @@ def best_temperature(
     :math:`(\tau_0, \tau_1)` is ``tau_range``. A grid of 13 temperatures, even in log tau, brackets the
     minimum, and a bounded search refines it to a hundredth.
 
-    Returns a :class:`BestTemperature`; warns where the minimum sits on the boundary of the range, for then the
+    Returns a :class:`rbst.BestTemperature`; warns where the minimum sits on the boundary of the range, for then the
     true one lies beyond it, if there is one. Raises ``ValueError`` for an estimator without a
     temperature, or one whose MSE is known by sampling only.
 

@@ -11,38 +11,51 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from rbst._array import Array, namespace
-from rbst._checks import check_logits
+from rbst._checks import check_array, check_finite, check_logits
 from rbst.categorical import log_softmax, one_hot
 
 MAX_OUTCOMES = 10**7
 OUTCOMES_PER_BLOCK = 2**14
+COST_CURE = "f is evaluated only where D has a positive probability, and must have a value there"
 
 
 def count_outcomes(logits: Array) -> int:
-    """Number of joint outcomes :math:`n^L` of logits ``(L, n)``; an error where it is beyond enumeration."""
-    logits = check_logits(logits)
-    if logits.ndim != 2:
+    """Number of joint outcomes of logits ``(L, n)`` that are possible; an error where it is beyond enumeration.
+
+    That is :math:`n^L` where no logit is -inf, and the product of the numbers of possible categories elsewhere.
+    """
+    return math.prod(_bases(check_logits(logits)))
+
+
+def _bases(logits: Array) -> list[int]:
+    """The number of possible categories of each variable of logits ``(L, n)`` that can be enumerated."""
+    if logits.ndim != 2 or len(logits) == 0:
         raise ValueError(
-            f"logits must have shape (L, n), L variables of n categories, got {logits.shape}; "
+            f"logits must have shape (L, n), L >= 1 variables of n categories, got {logits.shape}; "
             "give one variable as logits[None, :]"
         )
     L, n = logits.shape
-    total = n**L
+    bases = [n] * L
+    if bool(logits.min() == -math.inf):
+        bases = (logits > -math.inf).sum(axis=-1).tolist()
+    total = math.prod(bases)
     if total > MAX_OUTCOMES:
-        size = f"{total:,}" if total < 10**15 else f"about 10**{L * math.log10(n):.0f}"
+        size = f"{total:,}" if total < 10**15 else f"about 10**{sum(map(math.log10, bases)):.0f}"
+        product = f"{n}**{L} = " if min(bases) == n else ""
         raise ValueError(
-            f"{L} variables of {n} categories have {n}**{L} = {size} joint outcomes, more than the "
+            f"{L} variables of {n} categories have {product}{size} joint outcomes, more than the "
             f"{MAX_OUTCOMES:,} that are enumerated; use fewer variables, or estimate by sampling"
         )
-    return total
+    return bases
 
 
 def enumerate_outcomes(logits: Array) -> Iterator[tuple[Array, Array]]:
-    r"""Every joint outcome with its probability, in blocks.
+    r"""Every joint outcome that is possible with its probability, in blocks.
 
     Yields ``(D, probability)`` of shapes ``(b, L, n)`` and ``(b,)``, in the order of a number of L digits
-    to the base n (the last variable moves fastest). ``logits`` has shape ``(L, n)``; D has its dtype, the
-    probabilities are float64.
+    to the base n (the last variable moves fastest). An outcome of probability 0 is left out: no sample lands
+    there, and f need not be defined. ``logits`` has shape ``(L, n)``; D has its dtype, the probabilities are
+    float64.
 
     Examples
     --------
@@ -51,16 +64,35 @@ def enumerate_outcomes(logits: Array) -> Iterator[tuple[Array, Array]]:
     ...     print(D.argmax(axis=-1).tolist(), p)
     [[0, 0], [0, 1], [1, 0], [1, 1]] [0.125 0.125 0.375 0.375]
     """
-    total = count_outcomes(logits)
+    logits = check_logits(logits)
+    for _, D, probability in _numbered_outcomes(logits, _bases(logits)):
+        yield D, probability
+
+
+def _numbered_outcomes(
+    logits: Array, bases: list[int]
+) -> Iterator[tuple[slice | Array, Array, Array]]:
+    """The outcomes after their numbers, whose digits count the possible categories of each variable."""
+    total = math.prod(bases)
     xp = namespace(logits)
     L, n = logits.shape
+    variables = xp.arange(L)
     log_pi = log_softmax(logits.astype("float64"))
-    place_values = xp.asarray([n ** (L - 1 - variable) for variable in range(L)])
+    places = [math.prod(bases[variable + 1 :]) for variable in range(L)]
+    place_values, base = xp.asarray([places, bases])
+    all_possible = min(bases) == n
+    possible_first = (
+        None if all_possible else xp.argsort(logits == -math.inf, axis=-1, kind="stable")
+    )
     for first in range(0, total, OUTCOMES_PER_BLOCK):
         number = xp.arange(first, min(first + OUTCOMES_PER_BLOCK, total))
-        digits = number[:, None] // place_values % n
-        log_probability = log_pi[xp.arange(L), digits].sum(axis=-1)
-        yield one_hot(digits, n, logits.dtype), xp.exp(log_probability)
+        digits = number[:, None] // place_values % base
+        index = digits if all_possible else possible_first[variables, digits]
+        probability = xp.exp(log_pi[variables, index].sum(axis=-1))
+        if bool(probability.min() > 0):
+            yield slice(first, first + len(number)), one_hot(index, n, logits.dtype), probability
+        elif bool((seen := probability > 0).any()):  # a finite logit may be too low for a float
+            yield number[seen], one_hot(index[seen], n, logits.dtype), probability[seen]
 
 
 def exact_expectation(f: Callable[[Array], Array], logits: Array) -> float:
@@ -80,7 +112,7 @@ def exact_expectation(f: Callable[[Array], Array], logits: Array) -> float:
     >>> exact_expectation(lambda D: (D @ values)[..., 0], np.log([[0.2, 0.3, 0.5]]))
     2.8
     """
-    costs, probabilities = _costs(f, logits)
+    costs, probabilities = _costs(f, check_logits(logits))
     return float((probabilities * costs).sum())
 
 
@@ -104,33 +136,37 @@ def exact_gradient(f: Callable[[Array], Array], logits: Array) -> Array:
     >>> exact_gradient(lambda D: (D @ values)[..., 0], np.log([[0.2, 0.3, 0.5]]))
     array([[-0.36, -0.24,  0.6 ]])
     """
+    logits = check_logits(logits)
     costs, probabilities = _costs(f, logits)
-    xp = namespace(logits)
     contributions = probabilities * (costs - (probabilities * costs).sum())
-    L, n = logits.shape
-    gradient = [contributions.reshape(n**variable, n, -1).sum(axis=(0, 2)) for variable in range(L)]
-    return xp.stack(gradient).astype(logits.dtype)
+    gradient = namespace(logits).zeros(logits.shape)
+    before, possible = 1, logits > -math.inf
+    for variable, base in enumerate(_bases(logits)):
+        digits = contributions.reshape(before, base, -1)
+        gradient[variable, possible[variable]] = digits.sum(axis=(0, 2))
+        before *= base
+    return gradient.astype(logits.dtype)
 
 
 def _costs(f: Callable[[Array], Array], logits: Array) -> tuple[Array, Array]:
-    """The cost and the probability of every outcome, in float64."""
-    total = count_outcomes(logits)
+    """The cost and the probability of every outcome by its number, in float64; both 0 where it is impossible."""
+    bases = _bases(logits)
+    total = math.prod(bases)
     xp = namespace(logits)
-    costs, probabilities = xp.empty(total), xp.empty(total)
-    first = 0
-    for D, probability in enumerate_outcomes(logits):
-        last = first + len(D)
-        costs[first:last] = check_costs(f(D), D.shape[:-2])
-        probabilities[first:last] = probability
-        first = last
+    costs, probabilities = xp.zeros(total), xp.zeros(total)
+    for number, D, probability in _numbered_outcomes(logits, bases):
+        costs[number] = check_costs(f(D), D.shape[:-2])
+        probabilities[number] = probability
     return costs, probabilities
 
 
 def check_costs(costs: Any, shape: tuple[int, ...]) -> Array:
-    """Costs of shape ``(...)`` for one-hot arrays ``(..., L, n)``."""
-    if getattr(costs, "shape", None) != shape:
+    """Finite costs of shape ``(...)`` for one-hot arrays ``(..., L, n)``."""
+    costs = check_array("the value of f", costs)
+    if costs.shape != shape:
         raise ValueError(
             f"f must map one-hot arrays of shape {(*shape, 'L', 'n')} to costs of shape {shape}, "
-            f"got {getattr(costs, 'shape', type(costs).__name__)}; sum over the last two axes only"
+            f"got {costs.shape}; sum over the last two axes only"
         )
+    check_finite("the value of f", costs, COST_CURE)
     return costs

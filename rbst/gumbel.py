@@ -63,7 +63,7 @@ def conditional_gumbels(logits: Array, D: Array, exponentials: Array) -> Array:
     - :math:`E` is ``exponentials``, shape ``(K, ..., n)``, i.i.d. draws of Exp(1).
 
     Returns shape ``(K, ..., n)``. The result already contains :math:`\theta`: adding it again counts it
-    twice. A draw of exactly 0 stands for a very small one, see :func:`rbst.categorical.positive`.
+    twice. A draw of exactly 0 stands for a very small one, see ``rbst.categorical.positive``.
 
     Paulus et al. (2021), Eq. 9; in the form in :math:`E_j / \pi_j` a constant added to the logits reaches
     nothing but :math:`\log Z`.

@@ -171,8 +171,8 @@ def programme(p: Array) -> Problem:
     .. math:: f(D) = \sum_l (D_l - c)^\top A(p_l) (D_l - c), \qquad \frac{\partial f}{\partial D_l} = 2 A(p_l) (D_l - c)
 
     where ``p`` has shape ``(..., L, n)``; its leading axes broadcast against those of D.
-    :math:`\mathbb E[f(D)]` is :func:`programme_value` summed over the variables, but its gradient is not
-    the gradient of the programme before :func:`programme_direct` is added.
+    :math:`\mathbb E[f(D)]` is ``programme_value`` summed over the variables, but its gradient is not
+    the gradient of the programme before ``programme_direct`` is added.
 
     Examples
     --------

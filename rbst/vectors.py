@@ -49,7 +49,7 @@ def make_vectors() -> list[dict[str, Any]]:
     return [
         {**case, **answers(case)}
         for entry in ESTIMATORS
-        for case in _inputs(entry.name.replace("K", "10"))
+        for case in _inputs(entry.with_samples(10))
     ]
 
 
@@ -59,7 +59,7 @@ def _inputs(name: str) -> list[dict[str, Any]]:
     cases = []
     for number, (problem, table) in enumerate(PROBLEMS.items()):
         logits = np.array(table)
-        if name == "foust" and logits.shape[-1] != 2:
+        if built.categories not in (None, logits.shape[-1]):
             continue
         for tau in TAUS if built.tau is not None else (None,):
             rng = np.random.default_rng([SEED, number])

@@ -15,18 +15,18 @@ from rbst import estimate_gradient, softmax
 from rbst.categorical import softmax_vjp
 from rbst.enumeration import enumerate_outcomes
 from rbst.estimators import ESTIMATORS
+from rbst.estimators.registry import parameters
 
 ALARM = 1e-6
 THETA = np.array([0.3, -0.7, 1.1])
 G = np.array([1.0, 2.0, 4.0])
-BOOLEAN = {"foust", "disarm", "arm", "double-cv"}  # names that take two categories and no others
-
-QUADRATURE = {"gr", "reinmax-rao"}  # names that integrate for each variable
 
 # Names of the registry, with a number wherever a name leaves one open.
-NAMES = [entry.name.replace("K", "10") for entry in ESTIMATORS] + ["gr-mc1"]
+NAMES = [entry.with_samples(10) for entry in ESTIMATORS] + ["gr-mc1"]
+BOOLEAN = {entry.with_samples(10) for entry in ESTIMATORS if entry.categories == 2}
+QUADRATURE = {e.with_samples(10) for e in ESTIMATORS if "rtol" in parameters(e.function)}
 ANY_ARITY = [name for name in NAMES if name not in BOOLEAN]
-UNBIASED = [entry.name.replace("K", "10") for entry in ESTIMATORS if entry.bias == "none"]
+UNBIASED = [entry.with_samples(10) for entry in ESTIMATORS if entry.bias == "none"]
 
 
 def linear(D):
@@ -47,7 +47,7 @@ def quartic(D):
 
 
 def affordable(name, draws):
-    """So many draws, or fewer where each costs an integral: the same check with a larger error."""
+    """This many draws, or fewer where each costs an integral: the same check with a larger error."""
     return min(draws, 5000) if name in QUADRATURE else draws
 
 

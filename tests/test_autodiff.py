@@ -284,3 +284,141 @@ def test_logits_of_one_variable_get_an_axis_first():
 def test_costs_of_the_wrong_shape_are_refused():
     with pytest.raises(ValueError, match=r"f must map .* sum over the last two axes"):
         estimate_gradient(get_estimator("reinforce"), lambda D: D.sum(axis=-1), LOGITS, generator())
+
+
+def test_a_cost_that_writes_into_its_argument_leaves_the_sample_alone():
+    def f(D):
+        total = quadratic(D.copy())
+        D *= 0
+        return total
+
+    for name in ("reinforce", "zgr"):
+        gradients = [
+            estimate_gradient(
+                get_estimator(name),
+                cost,
+                LOGITS,
+                generator(),
+                df_dD=autograd.elementwise_grad(quadratic),
+            )
+            for cost in (f, quadratic)
+        ]
+        numpy.testing.assert_array_equal(*gradients)
+    numpy.testing.assert_array_equal(exact_gradient(f, LOGITS), exact_gradient(quadratic, LOGITS))
+
+
+def test_a_sample_that_is_written_into_leaves_the_backward_pass_alone():
+    def loss(logits, spoil):
+        D = stochastic_node(logits, get_estimator("zgr"), generator())
+        if spoil:
+            D._value *= 0
+        return np.sum(D * LOGITS)
+
+    one, other = (autograd.grad(loss)(LOGITS, spoil) for spoil in (False, True))
+    numpy.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("shape", [(2, 1), (1, 2), (2,)])
+def test_a_gradient_of_another_shape_is_refused(shape):
+    """It would broadcast in silence, and a diagnosis would find no variance."""
+    own = Estimator("mine", "corner", lambda logits, D, g, rng: numpy.zeros(shape))
+    wanted = r"'mine' must return a gradient of the shape of logits, \(2, 2\), got .*; look at"
+    with pytest.raises(ValueError, match=wanted):
+        estimate_gradient(own, quadratic, LOGITS, generator())
+    with pytest.raises(ValueError, match=wanted):
+        autograd.grad(lambda x: np.sum(stochastic_node(x, own, generator())))(LOGITS)
+
+
+def test_no_variables_at_all():
+    with pytest.raises(ValueError, match=r"L >= 1 variables .*, got \(0, 3\); give one"):
+        estimate_gradient(get_estimator("st"), quadratic, numpy.zeros((0, 3)), generator())
+
+
+# --- Second derivatives ---------------------------------------------------------------------------------
+
+
+def cubic(D):
+    return np.sum(D * np.array([1.0, 2.0, 4.0])) ** 3 / 10 + np.sum(D * np.array([1.0, 0.0, -2.0]))
+
+
+ROW = numpy.array([0.5, -0.2, 0.1])
+
+
+@pytest.mark.parametrize("name", ["st", "zgr", "reinmax", "foust"])
+def test_the_second_derivative_is_that_of_the_estimators_own_jacobian(name):
+    """With g = f'(point) and A(theta) g the pull-back: d(A g)/d theta + A f'' A', D held still."""
+    n = 2 if name == "foust" else 3
+    estimator, theta = get_estimator(name, tau=0.7), ROW[:n]
+
+    def f(D):
+        return cubic(np.concatenate([D, numpy.zeros(3 - n)]))
+
+    def at(theta):
+        point, D = estimator.sample(theta, generator(3))
+        return point, D
+
+    point, D = at(theta)
+    g, second = autograd.grad(f)(point), autograd.hessian(f)(point)
+    A = numpy.stack([estimator.pull_back(theta, D, e, None) for e in numpy.eye(n)], axis=-1)
+    steps = 1e-5 * numpy.eye(n)
+    moved = [
+        (estimator.pull_back(theta + h, D, g, None) - estimator.pull_back(theta - h, D, g, None))
+        / 2e-5
+        for h in steps
+    ]
+    expected = numpy.stack(moved, axis=-1) + A @ second @ A.T
+    found = autograd.jacobian(
+        autograd.grad(lambda x: f(stochastic_node(x, estimator, generator(3))))
+    )(theta)
+    numpy.testing.assert_allclose(found, expected, atol=1e-8)
+    assert abs(numpy.stack(moved)).max() > 1e-3  # what used to be dropped
+
+
+def test_the_second_derivative_of_the_relaxation_is_a_difference_of_first_ones():
+    estimator = get_estimator("gs", tau=0.7)
+    gradient = autograd.grad(lambda x: cubic(stochastic_node(x, estimator, generator(3))))
+    expected = [(gradient(ROW + h) - gradient(ROW - h)) / 2e-6 for h in 1e-6 * numpy.eye(3)]
+    numpy.testing.assert_allclose(autograd.jacobian(gradient)(ROW), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["st-gs", "gr-mc10", "gr"])
+def test_second_derivatives_that_do_not_exist_here_are_refused(name):
+    gradient = autograd.grad(lambda x: cubic(stochastic_node(x, get_estimator(name), generator())))
+    with pytest.raises(
+        TypeError, match=rf"'{name}' has no second derivatives .*, got .*; use st, zgr"
+    ):
+        autograd.jacobian(gradient)(ROW)
+
+
+def test_the_mean_second_derivative_of_the_objective_is_that_of_the_expectation():
+    """For the score function, over all outcomes; the gradient of the gradient alone would lack a term."""
+
+    def of_one_variable(D):
+        return quadratic(D[..., None, :])
+
+    hessian = numpy.zeros((3, 3))
+    for D, pi in zip(numpy.eye(3), softmax(ROW), strict=True):
+        pair = D[None]
+
+        def loss(x, pair=pair):
+            cost = of_one_variable(pair)
+            return objective(get_estimator("reinforce"), cost, 0.0, [(x[None], pair)], 3.0)
+
+        hessian += pi * autograd.hessian(loss)(ROW)
+    steps = 1e-5 * numpy.eye(3)[:, None]
+    expected = [
+        (exact_gradient(quadratic, ROW[None] + h) - exact_gradient(quadratic, ROW[None] - h))[0]
+        / 2e-5
+        for h in steps
+    ]
+    numpy.testing.assert_allclose(hessian, expected, atol=1e-8)
+
+
+def test_a_checkpointed_function_that_makes_its_own_generator_draws_one_sample():
+    estimator = get_estimator("gs", tau=0.5)
+
+    def f(x, seed):
+        return cubic(stochastic_node(x, estimator, generator(seed)))
+
+    plain, checkpointed = (autograd.grad(g)(ROW, 3) for g in (f, autograd.checkpoint(f)))
+    numpy.testing.assert_array_equal(plain, checkpointed)

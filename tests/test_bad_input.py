@@ -1,9 +1,10 @@
-"""Bad input: what was wanted, what came, and a cure, before any work is done.
+"""Bad input: what was wanted, what was given, and a cure, before any work is done.
 
 Each row of the table is a call and the three parts of its message. The functions that share a check share
 its rows.
 """
 
+import math
 import re
 
 import numpy as np
@@ -12,6 +13,7 @@ from oracles import quadratic
 
 import rbst
 from rbst import Estimator, RunningMean, get_estimator
+from rbst._checks import NotFinite
 from rbst.estimators import contract
 from rbst.estimators.relaxed import sample_contraction
 
@@ -163,6 +165,109 @@ def test_gradient(call, shape):
     )
 
 
+@pytest.mark.parametrize("call", OF_GRADIENT.values(), ids=OF_GRADIENT)
+@pytest.mark.parametrize(("value", "came"), [(np.nan, "NaN"), (INF, "an inf"), (-INF, "an inf")])
+def test_gradient_that_is_not_finite(call, value, came):
+    for entry in range(2):
+        g = np.ones(2 if call is OF_GRADIENT["foust"] else 3)
+        g[entry] = value
+        assert_rejects(call, g, NotFinite, "df_dD must be finite", came, "look for")
+
+
+class _Torch:
+    """Something that NumPy would copy in silence."""
+
+    def __array__(self, *arguments, **options):
+        return np.eye(3)[0]
+
+
+_Torch.__module__ = "torch"
+
+NOT_REAL = {
+    "complex": (np.eye(3)[0] * 1j, "real numbers, got complex128", "numpy.real"),
+    "text": (np.array(["1", "0", "0"]), "real numbers, got <U1", "astype(float)"),
+    "objects": (np.array([1, None, 0]), "real numbers, got object", "astype(float)"),
+    "masked": (np.ma.masked_array(np.eye(3)[0], [0, 1, 0]), "numpy.ma", ".filled(value)"),
+    "matrix": (np.asmatrix(np.eye(3)[0]), "matrix", "numpy.asarray"),
+    "another library": (_Torch(), "got a torch._Torch", "numpy.asarray"),
+    "ragged": ([[1.0], [1.0, 0.0]], "one that is none", "one length"),
+}
+OF_ARRAYS = (
+    {f"D of {name}": call for name, call in OF_D.items()}
+    | {f"gradient of {name}": call for name, call in OF_GRADIENT.items()}
+    | {
+        "S of gumbel_softmax": lambda S: rbst.gumbel_softmax(THETA, S, G, tau=1),
+        "exponentials of gumbel_rao": lambda E: with_exponentials(E),
+        "exponentials of conditional_gumbels": lambda E: rbst.conditional_gumbels(THETA, D, E),
+        "cost of score_function": lambda cost: rbst.score_function(THETA, D, cost),
+        "baseline of score_function": lambda b: rbst.score_function(THETA, D, 1.0, baseline=b),
+        "costs of RunningMean": lambda costs: RunningMean().update(costs),
+    }
+)
+
+
+@pytest.mark.parametrize("call", OF_ARRAYS.values(), ids=OF_ARRAYS)
+@pytest.mark.parametrize(("given", "came", "cure"), NOT_REAL.values(), ids=NOT_REAL)
+def test_what_is_no_array_of_real_numbers(call, given, came, cure):
+    """An imaginary part, a mask or an axis would be dropped in silence."""
+    error = ValueError if came == "one that is none" else TypeError
+    assert_rejects(call, given, error, "must", came, cure)
+
+
+@pytest.mark.parametrize("call", OF_LOGITS.values(), ids=OF_LOGITS)
+@pytest.mark.parametrize("kind", ["masked", "matrix", "another library", "ragged"])
+def test_logits_that_are_no_array(call, kind):
+    given, came, cure = NOT_REAL[kind]
+    assert_rejects(call, given, (TypeError, ValueError), "logits must be", came, cure)
+
+
+def test_lists_are_arrays_everywhere():
+    D, g = [0.0, 0.0, 1.0], [1.0, 2.0, 4.0]
+    logits, arrays = [0.5, 0.25, 0.0], (np.array([0.5, 0.25, 0.0]), np.array(D), np.array(g))
+    for name in ("straight_through", "zgr", "reinmax"):
+        estimate = getattr(rbst, name)
+        np.testing.assert_array_equal(estimate(logits, D, g), estimate(*arrays))
+    E = [[1.0, 2.0, 0.5]]
+    one, other = (
+        gumbel_rao(logits, D, g, exponentials=E, num_samples=None, rng=None),
+        gumbel_rao(*arrays, exponentials=np.array(E), num_samples=None, rng=None),
+    )
+    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(
+        rbst.score_function([logits] * 2, [D] * 2, [1, 2], baseline=[0.5, 1]),
+        rbst.score_function(*(np.array([x] * 2) for x in (logits, D)), np.array([0.5, 1])),
+    )
+    mean = RunningMean()
+    mean.update([1.0, 2.0])
+    assert mean.value == 1.5
+
+
+IMPOSSIBLE = np.array([0.3, -INF])  # Boolean, so that foust can be asked too
+
+
+@pytest.mark.parametrize("value", [INF, -INF, np.nan])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_derivative_that_does_not_exist_where_no_sample_lands_is_no_fault(value, dtype):
+    """An infinite df/dD at a category of logit -inf, as of f = log D, leaves its row alone."""
+    logits, D = np.stack([IMPOSSIBLE, [0.2, 0.1]]).astype(dtype), np.eye(2, dtype=dtype)[[0, 1]]
+    g = np.array([[2.0, value], [1.0, 3.0]], dtype)
+    instead = np.where(np.isfinite(g), g, 0)
+    S = np.array([[1.0, 0.0], [0.5, 0.5]], dtype)
+    for estimate in (
+        rbst.straight_through,
+        rbst.zgr,
+        rbst.reinmax,
+        rbst.foust,
+        lambda *arrays: rbst.exact_gumbel_rao(*arrays, tau=0.5),
+        lambda *arrays: gumbel_rao(*arrays, rng=np.random.default_rng(0)),
+        lambda logits, D, g: rbst.gumbel_softmax(logits, S, g, tau=0.5),
+    ):
+        gradient = estimate(logits, D, g)
+        np.testing.assert_array_equal(gradient, estimate(logits, D, instead))
+        np.testing.assert_array_equal(gradient[0], 0)
+        assert abs(gradient[1]).min() > 0
+
+
 @pytest.mark.parametrize("call", OF_TAU.values(), ids=OF_TAU)
 @pytest.mark.parametrize(
     ("tau", "error", "wanted", "came", "cure"),
@@ -173,6 +278,8 @@ def test_gradient(call, shape):
         (np.nan, ValueError, "positive", "got nan", "0.5"),
         (INF, ValueError, "finite", "got inf", "0.5"),
         (1e-40, ValueError, "between 1e-30 and 1e30", "got 1e-40", "0.5"),
+        pytest.param(10**400, ValueError, "between", "integer beyond 1e308", "0.5", id="10**400"),
+        pytest.param(-(10**400), ValueError, "positive", "integer beyond", "0.5", id="-10**400"),
         ("1", TypeError, "a positive number", "got str", "float"),
         (None, TypeError, "a positive number", "got NoneType", "float"),
         (True, TypeError, "a positive number", "got bool", "float"),
@@ -207,13 +314,17 @@ def test_rng(call, rng):
     [
         (0, ValueError, "K = 1 is"),
         (-3, ValueError, "K = 1 is"),
+        (10**13, ValueError, "exact_gumbel_rao"),
+        pytest.param(10**1000, ValueError, "exact_gumbel_rao", id="10**1000"),
         (2.0, TypeError, "as an int"),
         (True, TypeError, "as an int"),
         ("10", TypeError, "as an int"),
     ],
 )
 def test_num_samples(call, K, error, cure):
-    assert_rejects(call, K, error, ">= 1", f"got {K!r}", cure)
+    large = error is ValueError and K > 1
+    came = "" if large else f"got {K!r}"
+    assert_rejects(call, K, error, "at most 1e+12" if large else ">= 1", came, cure)
 
 
 def with_exponentials(E):
@@ -232,10 +343,10 @@ def with_exponentials(E):
         (np.ones((3, 2)), "(K, 3)", "(3, 2)", "leading axis"),
         (np.ones((2, 1, 3)), "(K, 3)", "(2, 1, 3)", "leading axis"),
         (np.ones((0, 3)), "at least one sample", "K = 0", "draw K >= 1"),
-        (np.array([[1.0, -1.0, 1.0]]), ">= 0 and below 1e20", "negative", "standard_exponential"),
-        (np.array([[1.0, np.nan, 1.0]]), ">= 0 and below 1e20", "NaN", "standard_exponential"),
-        (np.array([[1.0, INF, 1.0]]), ">= 0 and below 1e20", "larger", "standard_exponential"),
-        (np.array([[1.0, 1e37, 1.0]]), ">= 0 and below 1e20", "larger", "standard_exponential"),
+        (np.array([[1.0, -1.0, 1.0]]), "finite and >= 0", "negative", "standard_exponential"),
+        (np.array([[1.0, np.nan, 1.0]]), "finite and >= 0", "NaN", "standard_exponential"),
+        (np.array([[1.0, INF, 1.0]]), "finite and >= 0", "infinite", "standard_exponential"),
+        (np.array([[1.0, 1e37, 1.0]]), "finite and >= 0", "above 1e+30", "standard_exponential"),
     ],
 )
 def test_exponentials(call, E, wanted, came, cure):
@@ -297,6 +408,33 @@ def test_cost_of_the_wrong_shape(cost):
     )
 
 
+@pytest.mark.parametrize("value", [np.nan, INF, -INF])
+def test_costs_and_baselines_are_finite(value):
+    for name, call in (
+        ("cost", lambda x: rbst.score_function(THETA, D, x)),
+        ("baseline", lambda x: rbst.score_function(THETA, D, 1.0, baseline=x)),
+        ("costs", RunningMean().update),
+    ):
+        for given in (value, np.array(value), [value][:1] if name == "costs" else value):
+            with pytest.raises(NotFinite, match=rf"^{name} must .* got .*;"):
+                call(given)
+
+
+def test_the_largest_exponentials_that_are_taken_have_finite_results_in_float32():
+    logits = np.float32([0.3, -30.0, 30.0])
+    E = np.float32([[1e30, 0.0, 1e30], [0.0, 1e30, 1.0], [1e30, 1e30, 1e30]])
+    for D in np.eye(3, dtype=np.float32):
+        assert np.isfinite(rbst.conditional_gumbels(logits, D, E)).all()
+        for tau in (0.1, 0.5, 1.0, 3.0):
+            gradient = gumbel_rao(logits, D, G, tau=tau, exponentials=E, num_samples=None, rng=None)
+            assert np.isfinite(gradient).all()
+
+
+def test_a_running_mean_of_nothing():
+    assert_rejects(RunningMean().update, [], ValueError, "at least one cost", "none", "leave")
+    assert_rejects(RunningMean, "0.9", TypeError, "a number in [0, 1)", "str", "float")
+
+
 @pytest.mark.parametrize("decay", [-0.1, 1.0, 2, np.nan])
 def test_decay(decay):
     assert_rejects(RunningMean, decay, ValueError, "[0, 1)", f"got {decay}", "0.99 is the default")
@@ -315,6 +453,11 @@ def test_decay(decay):
         ("gr-mcK", "'gr-mcK' with a number K >= 1"),
         ("gr-mc-5", "'gr-mcK' with a number K >= 1"),
         ("gr-mc1.5", "'gr-mcK' with a number K >= 1"),
+        ("gr-mc02", "'gr-mcK' with a number K >= 1"),
+        ("gr-mc٢", "'gr-mcK' with a number K >= 1"),
+        ("gr-mc2\n", "'gr-mcK' with a number K >= 1"),
+        ("gr-mc" + "9" * 200, "Known:"),
+        (["st"], "Known:"),
         ("", "Known:"),
         ("something else entirely", "Known:"),
         (None, "Known:"),
@@ -325,15 +468,32 @@ def test_an_unknown_name_lists_the_known_and_suggests_the_nearest(name, nearest)
     with pytest.raises(ValueError, match="unknown estimator") as caught:
         get_estimator(name)
     message = str(caught.value)
-    assert repr(name) in message
+    assert repr(name[:80] if isinstance(name, str) else name) in message
     assert nearest in message
     known = message.split("Known: ")[1].split(", ")
     assert {"st", "foust", "st-gs", "gs", "reinforce", "gr-mcK"} <= set(known)
 
 
+@pytest.mark.parametrize("name", ["gr-mc" + "9" * 20, "gr-mc" + "9" * 100])
+def test_more_samples_than_can_be_drawn(name):
+    with pytest.raises(
+        ValueError, match=r"num_samples must be at most 1e.12, got 1e.*; take the limit"
+    ):
+        get_estimator(name)
+
+
 def test_gr_mc0():
     with pytest.raises(ValueError, match=r">= 1, got 0; K = 1 is st_gumbel_softmax"):
         get_estimator("gr-mc0")
+
+
+MINE = {
+    "evaluates": "corner",
+    "pull_back": lambda logits, D, g, rng: g,
+    "given_D": "gumbel-rao",
+    "tau": 0.5,
+    "num_samples": 1,
+}
 
 
 @pytest.mark.parametrize(
@@ -345,6 +505,15 @@ def test_gr_mc0():
         ),
         ({"evaluates": "corner"}, ["'corner' needs pull_back", "got None", "pass a function"]),
         ({"evaluates": "several"}, ["'several' needs estimate", "got None", "pass a function"]),
+        (MINE | {"num_samples": -2}, ["num_samples must be >= 1", "got -2", "exact_gumbel_rao"]),
+        (MINE | {"num_samples": 0}, ["num_samples must be >= 1", "got 0", "exact_gumbel_rao"]),
+        (MINE | {"tau": -1.0}, ["tau must be positive", "got -1.0", "0.5"]),
+        (MINE | {"tau": math.nan}, ["tau must be positive", "got nan", "0.5"]),
+        (MINE | {"baseline": math.nan}, ["baseline must be finite", "got NaN", "0.0"]),
+        (
+            MINE | {"evaluates": "inside"},
+            ["evaluates 'corner'", "got 'inside'", "leave given_D out"],
+        ),
     ],
 )
 def test_an_estimator_that_cannot_work_is_refused_when_it_is_made(arguments, parts):

@@ -1,5 +1,6 @@
 """The cross-check: it accepts what is right, rejects what is wrong, and says why."""
 
+import asyncio
 import functools
 import json
 import os
@@ -7,8 +8,6 @@ import pty
 import re
 import subprocess
 import sys
-import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,7 +27,6 @@ from rbst.cli import main
 from rbst.crosscheck import cases, check, exact, list_battery, sampling
 from rbst.crosscheck.battery import FALSE_ALARM_RATE
 from rbst.crosscheck.causes import NO_MISTAKE, explain_value
-from rbst.crosscheck.clock import BudgetSpent, Clock
 from rbst.crosscheck.command import load
 from rbst.crosscheck.exact import targets
 from rbst.crosscheck.laws import checkable, get_law
@@ -45,6 +43,7 @@ from rbst.crosscheck.moments import (
     whiten,
 )
 from rbst.crosscheck.report import Report, Row
+from rbst.crosscheck.subject import Unusable
 
 FEW = 5000  # gradients a row: gross mistakes show at once
 
@@ -101,10 +100,7 @@ def assert_passes(report):
 @pytest.mark.parametrize(("implementation", "estimator"), RIGHT, ids=name_of)
 def test_the_right_ones_pass(implementation, estimator):
     for seed in range(2):
-        report = check(implementation, estimator, samples=FEW, seed=seed)
-        assert_passes(report)
-        skipped = [row.property for row in report.rows if row.verdict == "skip"]
-        assert set(skipped) <= {"covariance, n = 10, tau = 0.5"}  # where ten D share few draws
+        assert_passes(check(implementation, estimator, samples=FEW, seed=seed))
 
 
 @functools.lru_cache
@@ -147,7 +143,7 @@ def test_what_has_been_changed_in_place_is_named():
 def test_a_gradient_beyond_its_bound_fails_though_it_is_finite_and_of_zero_sum():
     report = report_on(suspects.missing_temperature, "gr-mc10")
     (row,) = (row for row in report.failures if row.property == "tau = 100, float64")
-    assert (row.found, row.expected) == ("at most 0.632", "at most 0.00844")
+    assert (row.found, row.expected) == ("at most 0.631", "at most 0.00844")
 
 
 IN_BOTH_PRECISIONS = """
@@ -305,18 +301,17 @@ def test_p_values_are_uniform_for_the_right_law(rng):
 
 
 @pytest.mark.parametrize(("count", "mean", "covariance"), [(239, 0, 0), (499, 0, 2), (500, 2, 2)])
-def test_few_gradients_are_not_tested(count, mean, covariance, monkeypatch):
+def test_few_gradients_are_not_tested(count, mean, covariance):
     """500 for a mean, and 40 for each of the six entries of y y' for its covariance."""
     sums = [Sums(gaussian_target(outcome)[0]) for outcome in range(2)]
     for s in sums:
         s.add(np.zeros((count, 3)))
     assert len(often_enough(sums)) == covariance
-    context = SimpleNamespace(subject=SimpleNamespace(draws_D=False))
     if mean:
-        assert len(sampling._usable(context, sums, 2 * count)) == mean
+        assert len(sampling._usable(sums, 2 * count)) == mean
     else:
-        with pytest.raises(BudgetSpent, match="too few"):
-            sampling._usable(context, sums, 2 * count)
+        with pytest.raises(Unusable, match="no D often enough"):
+            sampling._usable(sums, 2 * count)
 
 
 def test_p_values_are_small_for_the_wrong_law(rng):
@@ -539,6 +534,70 @@ def test_an_infinite_figure_is_none_in_json():
     assert "inf" not in report.to_text()
 
 
+class Own(BaseException):
+    pass
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+class Silent(BaseException):
+    def __str__(self):
+        raise SystemExit(0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(Own, asyncio.CancelledError, Unspeakable, Silent, GeneratorExit, SystemExit),
+        *(lambda: pytest.fail.Exception("no"), lambda: RecursionError("deep")),
+    ],
+)
+def test_whatever_is_raised_is_a_report(error):
+    def raises(logits, D, df_dD, *, tau, num_samples, rng):
+        raise error()
+
+    report = check(raises, samples=1000)
+    assert not report.passed
+    assert "test_crosscheck.py" in report.failures[0].cause
+
+
+def refuses(self, *arguments):
+    raise Own
+
+
+class Odd:
+    """Right, whatever else it is."""
+
+    def __call__(self, logits, D, df_dD, *, tau=1.0, **others):
+        return straight_through(logits, D, df_dD, tau=tau)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"__signature__": property(refuses)},
+        {"__signature__": 3},
+        {"__getattr__": refuses},
+        {"__wrapped__": property(lambda self: self)},
+        {"__wrapped__": property(refuses)},
+        {"__qualname__": property(refuses)},
+        {"__code__": property(refuses)},
+    ],
+    ids=lambda members: f"{next(iter(members))}",
+)
+def test_an_odd_callable_is_called_all_the_same(members):
+    qualname = members.get("__qualname__")
+    odd = type("Odd", (Odd,), {k: v for k, v in members.items() if k != "__qualname__"})
+    if qualname:
+        odd.__getattribute__ = lambda self, name: (
+            refuses(self) if name == "__qualname__" else (object.__getattribute__(self, name))
+        )
+    assert_passes(check(odd(), "st"))
+
+
 def test_exceptions_are_rows_with_the_place_they_came_from():
     report = check(suspects.raises, samples=FEW)
     assert not any("\n" in row.found for row in report.rows)
@@ -593,35 +652,16 @@ def test_what_an_implementation_prints_does_not_mix_with_the_report(capsys):
     assert "hello" in captured.err
 
 
-def test_a_budget_bounds_a_slow_implementation():
-    """The budget cuts rows short and skips others: fewer gradients are asked for."""
-    asked = {None: 0, 0.5: 0}
-    for budget in asked:
-
-        def slow(logits, D, df_dD, *, tau, num_samples, rng, budget=budget):
-            asked[budget] += logits.size // logits.shape[-1]
-            if budget is not None:
-                time.sleep(1e-5 * logits.size)
-            return without_shared_noise(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
-
-        report = check(slow, samples=4 * FEW, dtype="float64", budget=budget)
-        assert report.passed
-    assert asked[0.5] < asked[None] / 2
-    assert any(row.verdict == "skip" for row in report.rows)
-
-
-def test_a_row_has_its_share_of_the_time_that_is_left(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    clock, endless = Clock(10.0), Clock(None)
-    now[0] = 4.0
-    clock.begin_row(0.5)  # up to 7
-    endless.begin_row(0.5)
-    assert [clock.row_is_over(seconds) for seconds in (2.9, 3.1)] == [False, True]
-    assert not endless.row_is_over(1e9)
-    now[0] = 10.0
-    with pytest.raises(BudgetSpent):
-        clock.begin_row(0.5)
+@pytest.mark.parametrize("budget", [1e-9, 0.2])
+def test_what_is_not_asked_has_not_passed(budget):
+    """A budget stops the questions; a report without every answer is incomplete, not passed."""
+    report = check(without_shared_noise, budget=budget)
+    assert report.verdict == "incomplete"
+    assert not report.passed
+    assert not report.failures
+    assert report.rows[-1].verdict == "skip"
+    assert "incomplete" in str(report).splitlines()[-1]
+    assert not Report("f", "st", (), 1e-6, 1e-6, 0.0).passed
 
 
 @pytest.mark.parametrize(
@@ -685,6 +725,7 @@ def wrong(logits, D, df_dD, *, tau):
 @pytest.fixture
 def command(tmp_path):
     (tmp_path / "mine.py").write_text(MODULE)
+    (tmp_path / "hostile.py").write_text(HOSTILE)
 
     def run(*words):
         return subprocess.run(
@@ -722,16 +763,112 @@ def test_check_prints_json(command):
 def test_the_command_hands_its_options_on(monkeypatch, capsys):
     handed = []
 
-    def remembered(*arguments, **keywords):
-        handed.append((arguments[1], keywords))
-        return Report("f", "st", (), 1e-6, 1e-6, 0.0)
+    class Remote:
+        def __init__(self, *arguments):
+            handed.append(arguments)
 
-    monkeypatch.setattr("rbst.crosscheck.command.check", remembered)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    options = "--estimator st --dtype float32 --samples 2000 --budget 5 --seed 3"
+        def close(self):
+            handed.append("closed")
+
+    def examined(subject, estimator, **keywords):
+        handed.append((estimator, keywords))
+        return Report("f", "st", (Row("shape", "pass"),), 1e-6, 1e-6, 0.0)
+
+    monkeypatch.setattr("rbst.crosscheck.command.RemoteSubject", Remote)
+    monkeypatch.setattr("rbst.crosscheck.command.examine", examined)
+    options = "--estimator st --dtype float32 --samples 2000 --budget 5 --seed 3 --timeout 7"
     assert main(["check", "rbst:straight_through", *options.split()]) == 0
     wanted = {"dtype": "float32", "samples": 2000, "budget": 5.0, "seed": 3, "progress": True}
-    assert handed == [("st", wanted)]
+    assert handed == [("rbst:straight_through", "st", 7.0), ("st", wanted), "closed"]
+
+
+HOSTILE = """
+import os, sys, time, signal
+
+def right(logits, D, df_dD, *, tau):
+    from rbst import straight_through
+    return straight_through(logits, D, df_dD, tau=tau)
+
+def leaves(logits, D, df_dD, *, tau):
+    os._exit(0)
+
+def leaves_late(logits, D, df_dD, *, tau):
+    if logits.size > 200:
+        os._exit(0)
+    return right(logits, D, df_dD, tau=tau)
+
+def is_killed(logits, D, df_dD, *, tau):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def hangs(logits, D, df_dD, *, tau):
+    while True:
+        time.sleep(1)
+
+def stops(logits, D, df_dD, *, tau):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+class Exits:
+    def __init__(self, how):
+        self.how = how
+
+    def __array__(self, *arguments, **keywords):
+        self.how(0)
+
+def array_that_exits(logits, D, df_dD, *, tau):
+    return Exits(sys.exit)
+
+def array_that_leaves(logits, D, df_dD, *, tau):
+    return Exits(os._exit)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        ("leaves", "ended with exit status 0"),
+        ("leaves_late", "ended with exit status 0"),
+        ("is_killed", "ended with exit status -9"),
+        ("hangs", "no answer in 2 s"),
+        ("stops", "no answer in 2 s"),
+        ("array_that_exits", "SystemExit: 0"),
+        ("array_that_leaves", "ended with exit status 0"),
+    ],
+)
+def test_no_implementation_takes_the_verdict_with_it(command, function, found):
+    result = command(f"hostile:{function}", "--estimator", "st", "--timeout", "2")
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert found in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+def test_a_hang_ends_with_the_budget(command):
+    result = command("hostile:hangs", "--estimator", "st", "--budget", "1")
+    assert result.returncode == 3
+    assert "incomplete" in result.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("seconds", ["1e-9", "0.5"])
+def test_a_budget_that_does_not_suffice_is_no_success(command, seconds):
+    assert command("rbst:gumbel_rao", "--budget", seconds).returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import os; os._exit(0)", "its process ended with exit status 0"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("class Own(BaseException): pass\nraise Own", "Own: no message"),
+        ("while True: pass", "no answer in 3 s"),
+        ("def __getattr__(name): raise SystemExit(0)", "SystemExit: 0"),
+        ("f = 3", "must be callable"),
+    ],
+)
+def test_no_module_takes_the_verdict_with_it(command, tmp_path, source, found):
+    (tmp_path / "odd.py").write_text(source)
+    result = command("odd:f", "--estimator", "st", "--timeout", "3")
+    assert result.returncode == 2
+    assert found in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_check_lists_the_battery(command):

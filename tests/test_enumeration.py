@@ -100,3 +100,65 @@ def test_costs_have_one_entry_an_outcome(f):
         ValueError, match=r"f must map one-hot arrays .* got .*; sum over the last two"
     ):
         exact_gradient(f, np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_cost_without_a_value_where_no_sample_lands_is_no_fault(value, rng):
+    """Logits (-inf, 0, 1): f may be anything where the first category is selected."""
+    logits = np.array([[-np.inf, 0.0, 1.0], [0.5, -np.inf, -np.inf]])
+
+    def f(D):
+        return np.where((D[..., 0, 0] == 1) | (D[..., 1, 0] == 0), value, linear(D))
+
+    assert count_outcomes(logits) == 2
+    assert exact_expectation(f, logits) == exact_expectation(linear, logits)
+    np.testing.assert_array_equal(exact_gradient(f, logits), exact_gradient(linear, logits))
+    for D, probability in enumerate_outcomes(logits):
+        assert (probability > 0).all()
+        assert not D[:, 0, 0].any()
+
+
+def test_an_outcome_too_rare_for_a_float_is_left_out():
+    logits = np.array([[0.0, -800.0, 1.0]])
+    assert exact_expectation(lambda D: np.where(D[..., 0, 1], np.inf, 2.0), logits) == 2.0
+    np.testing.assert_array_equal(exact_gradient(lambda D: 1 / (1 - D[..., 0, 1]), logits), 0)
+
+
+def test_impossible_categories_count_for_nothing_in_the_size_of_a_problem():
+    logits = np.zeros((30, 3))
+    logits[:, 1:] = -np.inf
+    logits[:3, 1] = 0
+    assert count_outcomes(logits) == 8
+    logits[:, 1] = 0
+    with pytest.raises(ValueError, match="30 variables of 3 categories have 1,073,741,824 joint"):
+        count_outcomes(logits)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "came"),
+    [
+        (np.nan, ValueError, "finite, got NaN"),
+        (np.inf, ValueError, "finite, got an infinity"),
+        (1j, TypeError, "real numbers, got complex128"),
+        ("a", TypeError, "real numbers, got <U1"),
+    ],
+)
+def test_costs_are_finite_real_numbers(value, error, came):
+    for exact in (exact_expectation, exact_gradient):
+        with pytest.raises(error, match=f"the value of f must .*{came}.*;"):
+            exact(lambda D: np.full(D.shape[:-2], value), np.zeros((1, 3)))
+        with pytest.raises(TypeError, match="mask"):
+            exact(lambda D: np.ma.masked_less(D[..., 0, 0], 1), np.zeros((1, 3)))
+
+
+def test_lists_of_logits_are_taken():
+    logits = [[0.5, 0.0], [0.25, 1.0]]
+    assert exact_expectation(linear, logits) == exact_expectation(linear, np.array(logits))
+    np.testing.assert_array_equal(
+        exact_gradient(linear, logits), exact_gradient(linear, np.array(logits))
+    )
+
+
+def test_no_variables_are_no_problem_to_enumerate():
+    with pytest.raises(ValueError, match=r"L >= 1 variables .* got \(0, 3\); give"):
+        exact_gradient(linear, np.zeros((0, 3)))

@@ -4,6 +4,7 @@ Properties that all estimators share are parametrised over the registry, so that
 them without being mentioned here.
 """
 
+import pickle
 import sys
 import tracemalloc
 
@@ -173,6 +174,42 @@ def test_reinforce_is_exact_in_the_mean_for_every_baseline(f, baseline):
 def test_straight_through_is_exact_in_the_mean_for_linear_f():
     mean = exact_mean(get_estimator("st"), linear, elementwise_grad(linear), LOGITS_3)
     np.testing.assert_allclose(mean, exact_gradient(linear, LOGITS_3), atol=1e-12)
+
+
+def in_each(polynomial):
+    """The product over three variables of a polynomial in each, so that every pair of them interacts."""
+
+    def f(D):
+        levels = anp.array([0.3, -1.0, 2.0, 0.7])[: D.shape[-1]]
+        factors = polynomial(anp.sum(D * levels, axis=-1))
+        return factors[..., 0] * factors[..., 1] * factors[..., 2]
+
+    return f
+
+
+@pytest.mark.parametrize(("name", "degree"), [("st", 1), ("zgr", 2), ("reinmax", 2)])
+def test_the_degree_in_each_variable_up_to_which_an_estimator_is_exact(name, degree):
+    """For any number of independent variables; one degree more and there is a bias."""
+    polynomials = [None, lambda s: s + 1, lambda s: s**2 - s + 1, lambda s: s**3 + 1]
+    logits = np.random.default_rng(0).normal(size=(3, 4))
+    biases = []
+    for polynomial in polynomials[degree : degree + 2]:
+        f = in_each(polynomial)
+        exact = exact_gradient(f, logits)
+        bias = exact_mean(get_estimator(name), f, elementwise_grad(f), logits) - exact
+        biases.append((bias**2).sum() / (exact**2).sum())
+    assert biases[0] < 1e-27
+    assert biases[1] > 1e-4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_named_estimator_survives_a_pickle(name):
+    """So that it can be handed to another process."""
+    estimator = get_estimator(name, tau=0.7, baseline=0.3)
+    sent = pickle.loads(pickle.dumps(estimator))
+    assert (sent.name, sent.given_D, sent.tau) == (name, estimator.given_D, estimator.tau)
+    one, other = (estimates(e, quadratic, LOGITS_2, 5) for e in (estimator, sent))
+    np.testing.assert_array_equal(one, other)
 
 
 def test_straight_through_has_the_bias_of_its_formula():

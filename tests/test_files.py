@@ -144,11 +144,75 @@ def test_folder_without_write_permission_is_refused(tmp_path):
         _files.new_folder(locked / "run")
 
 
-def test_new_folder_is_created_once(tmp_path):
+def test_new_folder_is_empty_or_refused(tmp_path):
     path = _files.new_folder(tmp_path / "runs" / "vae")
     assert path.is_dir()
+    for left_by_a_kill in (".config-1234.part.json", ".lock"):
+        (path / left_by_a_kill).write_text("")
+        assert _files.new_folder(path) == path
+    (path / "config.json").write_text("{}")
     with pytest.raises(FileExistsError, match="--resume"):
         _files.new_folder(path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_names_the_file_and_a_cure(tmp_path):
+    def fill():
+        with _files.whole_file(tmp_path / "result.json"), open("/dev/full", "w") as file:
+            file.write("x")
+
+    with pytest.raises(OSError, match=r"result\.json: No space left on device; make room"):
+        fill()
+    assert names(tmp_path) == []
+
+
+def test_parts_of_killed_processes_are_removed_and_nothing_else(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".0000010-12ab.part.npz").write_text("")
+    (tmp_path / "run" / "0000010.npz").write_text("")
+    (tmp_path / "a.part.txt").write_text("")
+    _files.remove_parts(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["0000010.npz", "a.part.txt", "run"]
+
+
+HOLD = """
+import sys, time
+from rbst._files import locked
+with locked(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_locked_folder_is_for_one_process_until_that_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(_files, "LOCK_SECONDS", 0.2)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(BlockingIOError, match="written by another process"):
+            _files.locked(tmp_path).__enter__()
+    finally:
+        holder.kill()
+        holder.communicate()
+    monkeypatch.setattr(_files, "LOCK_SECONDS", 5)
+    with _files.locked(tmp_path):
+        assert names(tmp_path) == [".lock"]
+    assert names(tmp_path) == []
+    with pytest.raises(RuntimeError), _files.locked(tmp_path):
+        raise RuntimeError
+    assert names(tmp_path) == []
+
+
+def test_without_a_home_the_cache_is_in_the_temporary_folder(monkeypatch):
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(_files.Path, "home", no_home)
+    assert _files.cache_folder().name == "rbst"
+    assert _files.find_data_file("none.npz") is None or os.environ.get("RBST_DATA_DIR")
 
 
 def test_new_folder_below_a_file_is_refused(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import rbst
 from rbst import RunningMean
 from rbst._files import read_npz, write_npz
 from rbst.experiments.training import (
@@ -170,6 +171,16 @@ def test_a_diverging_run_stops_and_its_checkpoint_stays_finite(tmp_path, where):
     assert np.isfinite(state.parameters).all()
 
 
+def test_an_overflow_that_a_check_inside_a_step_refuses_is_a_divergence(tmp_path):
+    def step(state):
+        if state.iteration == 7:
+            rbst.softmax(state.parameters * np.inf)
+        return noisy_step(state)
+
+    with pytest.raises(Diverged, match=r"iteration 8: .*finite"):
+        run(fresh_state(), tmp_path / "checkpoint.npz", step=step)
+
+
 # Checkpoints that must not be taken for what they are not.
 
 
@@ -234,12 +245,19 @@ def test_without_one_of_its_arrays(checkpoint, missing):
         {"format": 99},
         {"rng": {"bit_generator": "MT19937"}},
         {"baseline": {"nonsense": 1}},
+        [],
     ],
 )
 def test_with_a_part_that_makes_no_sense(checkpoint, change):
     arrays = read_npz(checkpoint)
     rest = json.loads(str(arrays["rest"]))
-    write_npz(checkpoint, arrays | {"rest": np.array(json.dumps(rest | change))})
+    changed = rest | change if isinstance(change, dict) else change
+    write_npz(checkpoint, arrays | {"rest": np.array(json.dumps(changed))})
+    refused(checkpoint, "not a checkpoint of this run")
+
+
+def test_nested_too_deeply(checkpoint):
+    write_npz(checkpoint, read_npz(checkpoint) | {"rest": np.array(50_000 * "[" + 50_000 * "]")})
     refused(checkpoint, "not a checkpoint of this run")
 
 

@@ -56,7 +56,7 @@ def test_stored_inputs_are_made_again_and_outputs_follow_from_them(stored, made)
 
 def test_every_registered_estimator_has_cases(stored):
     assert {case["estimator"] for case in stored} == {
-        entry.name.replace("K", "10") for entry in ESTIMATORS
+        entry.with_samples(10) for entry in ESTIMATORS
     }
 
 

@@ -13,6 +13,7 @@ What you will learn
 - why automatic differentiation of a sample returns zero, and the two repairs ST and ST-GS;
 - what the mean of ST computes: slopes averaged over corners where rises along edges are wanted;
 - how bias and variance trade against the temperature;
+- why rare near ties carry the mean of ST-GS, and so its variance;
 - that the bias can decide where training ends.
 
 What you need
@@ -22,7 +23,7 @@ Tutorials 01 and 03: exact gradients, and S, the Gumbel-Softmax sample whose lar
 of D.
 """
 
-# sphinx_gallery_thumbnail_number = 3
+# sphinx_gallery_thumbnail_number = 4
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -31,11 +32,8 @@ from rbst.categorical import softmax_vjp
 from rbst.plotting import COLOURS
 
 # %%
-# The steps
-# ---------
-#
 # The chain rule returns zero
-# ~~~~~~~~~~~~~~~~~~~~~~~~~~~
+# ---------------------------
 #
 # Three parcels of 1, 2 and 4 kg, a target of 2.5 kg, as before. Write the sample as a function of
 # the logits and of fixed noise, :math:`D = \text{one-hot of } \arg\max_j (\theta_j + G_j)`, and
@@ -74,7 +72,7 @@ assert np.array_equal(moved, D)
 # jump is infinitely steep.
 #
 # Two repairs
-# ~~~~~~~~~~~
+# -----------
 #
 # Take the gradient of the cost at the sample, :math:`g = \nabla f(D)`, and use the derivative of
 # a softmax in place of that of D. With :math:`J(q) = \mathrm{diag}(q) - q q^\top`, of which the
@@ -109,7 +107,7 @@ for name, samples in (("exact", exact[None]), ("ST", st), ("ST-GS", st_gs)):
 
 # %%
 # What the mean of ST computes
-# ~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+# ----------------------------
 #
 # Tutorial 01 found the exact gradient to depend on differences of costs only. Sorted by pairs of
 # corners, i.e. by the *edges* of the simplex, it reads (1.6)
@@ -119,11 +117,13 @@ for name, samples in (("exact", exact[None]), ("ST", st), ("ST-GS", st_gs)):
 # The mean of ST has the same form (5.4), but in place of the rise :math:`f(e_a) - f(e_b)` stands
 # the slope along that edge *averaged over all corners*, :math:`\bar g^\top (e_a - e_b)` with
 # :math:`\bar g = \sum_k \pi_k \nabla f(e_k)`. The mean of the two slopes at the ends of the edge
-# would have been the trapezoidal rule, exact for a quadratic cost.
+# would have been a *trapezoid*: the rise is the area under the slope along the edge, and for a
+# quadratic cost the slope is a straight line. The lower row below shades that area; the rectangle
+# of ST has the same width and another height.
 
 slopes = df(corners)  # row k is the gradient at corner k
 mean_slope = pi @ slopes
-from_edges = np.zeros((3, 3))  # exact, ST, trapezoidal rule
+from_edges = np.zeros((3, 3))  # exact, ST, trapezoid
 print("edge            rise      ST  trapezoid")
 for a in range(3):
     for b in range(a):
@@ -139,26 +139,47 @@ assert np.allclose(
 )
 assert np.allclose(from_edges[2], exact)
 
+# %%
+
+# Figure
 u = np.linspace(0, 1, 100)
-fig, axes = plt.subplots(1, 3, figsize=(8, 2.8), layout="constrained", sharey=True)
-for ax, (b, a) in zip(axes, [(0, 1), (1, 2), (0, 2)], strict=True):
+fig, axes = plt.subplots(2, 3, figsize=(8, 5), layout="constrained", sharey="row")
+for (top, bottom), (b, a) in zip(axes.T, [(0, 1), (1, 2), (0, 2)], strict=True):
     start, edge = corners[b], corners[a] - corners[b]
-    ax.plot(u, f(start + u[:, None] * edge), color="0.7", label="f along the edge")
-    ax.plot([0, 1], [f(corners[b]), f(corners[a])], "o-", color=COLOURS["exact"], label="true rise")
-    ax.plot(u, f(corners[b]) + u * (mean_slope @ edge), color=COLOURS["st"], label="slope of ST")
-    ax.set(xlabel=f"{weights[b]:.0f} kg to {weights[a]:.0f} kg", xticks=[])
-axes[0].set_ylabel("cost")
-axes[0].legend(fontsize="small")
+    along = start + u[:, None] * edge
+    top.plot(u, f(along), color="0.7", label="f along the edge")
+    top.plot(
+        [0, 1], [f(corners[b]), f(corners[a])], "o-", color=COLOURS["exact"], label="true rise"
+    )
+    top.plot(u, f(corners[b]) + u * (mean_slope @ edge), color=COLOURS["st"], label="rise by ST")
+    bottom.fill_between(
+        [0, 1], [slopes[b] @ edge, slopes[a] @ edge], color="0.8", label="trapezoid = true rise"
+    )
+    bottom.plot(u, df(along) @ edge, color=COLOURS["exact"], label="slope of f")
+    bottom.axhline(mean_slope @ edge, color=COLOURS["st"], label="slope of ST")
+    bottom.axhline(0, color="0.5", lw=0.5)
+    bottom.set(xlabel=f"{weights[b]:.0f} kg to {weights[a]:.0f} kg", xticks=[])
+    top.set(xticks=[])
+axes[0, 0].set_ylabel("cost")
+axes[1, 0].set_ylabel("slope along the edge")
+axes[0, 0].legend(fontsize="small")
+axes[1, 0].legend(fontsize="small", loc="upper left")
 fig.suptitle(r"n = 3, exact; ST at $\tau$ = 1")
 
 # %%
 # For a linear cost all slopes are one and the same, and ST is unbiased. ST-GS is not, even then:
-# its mean is the gradient of the *relaxed* cost, as (5.6) explains. ``rbst.diagnose`` computes
-# bias and variance by enumeration and quadrature, without sampling, and so without an error bar.
+# for linear f, :math:`\nabla f(D) = \nabla f(S)`, so that ST-GS is the GS of tutorial 03, whose mean
+# is the gradient of :math:`\mathbb E[f(S)]` and not of :math:`\mathbb E[f(D)]`. ``rbst.diagnose``
+# computes bias and variance by enumeration and quadrature, without sampling, and so without an
+# error bar.
 
 
 def linear_cost(D):
     return (D @ weights).sum(axis=-1)
+
+
+def product_of_weights(D):  # of two picks: linear in each of them
+    return (D @ weights).prod(axis=-1)
 
 
 st_linear = rbst.diagnose(rbst.get_estimator("st"), linear_cost, logits[None, :])
@@ -169,11 +190,80 @@ assert st_linear.method == st_gs_linear.method == "exact"
 assert st_linear.bias_squared < 1e-20 < 1e-4 < st_gs_linear.bias_squared
 
 # %%
+# With several independent variables, ST is unbiased for every f that is linear *in each* of them: the
+# gradient of one variable depends on the others alone, and averaging over those is what the exact
+# gradient does as well. The product of the weights of two picks is an example.
+
+st_product = rbst.diagnose(rbst.get_estimator("st"), product_of_weights, np.tile(logits, (2, 1)))
+print(f"product of two weights, st: |bias|² = {st_product.bias_squared:.1e}")
+assert st_product.bias_squared < 1e-20 * (st_product.gradient**2).sum()
+
+# %%
+# Near ties
+# ---------
+#
+# Entry a of :math:`h = J(S) g / \tau` is :math:`\frac1\tau \sum_b S_a S_b (g_a - g_b)`. A product
+# :math:`S_a S_b` is far from zero only if two entries of S are, that is if the two largest located
+# Gumbels lie within a few :math:`\tau` of each other: a *near tie*. When :math:`\tau` is small, this
+# happens with a probability proportional to :math:`\tau`, and then h is of the size of
+# :math:`1 / \tau`. The mean of h, probability times size, stays of order one. The mean of its
+# square is of the size of :math:`\tau \cdot 1 / \tau^2 = 1 / \tau` and grows without bound. The next
+# tutorials come back to this again and again.
+#
+# **Before you look:** at :math:`\tau = 0.1`, the mean of the third entry for the linear cost is 0.64.
+# Is a typical draw nearer to 0.6, 0.01 or 0.0002?
+
+# %%
+# **Answer.** To 0.0002: half of the draws are below 0.0003. The largest 1 % of them carry an eighth
+# of the mean, at :math:`\tau = 0.01` four fifths. In the figure each bar counts draws in grey, and
+# in orange what they contribute to the mean. Cooling moves the two apart.
+
+sizes, medians, shares = {}, {}, {}
+for tau in (0.5, 0.1, 0.01):
+    S = rbst.softmax(x, tau)
+    h = S[:, 2] * (S @ (weights[2] - weights)) / tau  # all positive: 4 kg is the heaviest
+    sizes[tau], medians[tau] = np.sort(h), np.median(h)
+    shares[tau] = sizes[tau][-N // 100 :].sum() / h.sum()
+    print(
+        f"tau = {tau}: median {medians[tau]:.1g}, mean {h.mean():.2f}, "
+        f"mean square {np.mean(h**2):.2f}, of the mean in the largest 1 %: {shares[tau]:.0%}"
+    )
+    target = (pi * (weights - pi @ weights))[2]  # of the discrete problem
+    assert abs(h.mean() - target) < 0.15 * target
+assert 1e-4 < medians[0.1] < 3e-4
+assert medians[0.01] < 1e-40
+assert 0.1 < shares[0.1] < 0.14
+assert 0.7 < shares[0.01] < 0.9
+assert np.mean(sizes[0.01] ** 2) > 5 * np.mean(sizes[0.1] ** 2)  # ten times, up to the noise
+
+# %%
+
+# Figure
+fig, axes = plt.subplots(1, 3, figsize=(8, 2.8), layout="constrained", sharey=True)
+bins = np.geomspace(1e-6, 1e2, 25)
+for ax, (tau, h) in zip(axes, sizes.items(), strict=True):
+    seen = np.maximum(h, bins[0])  # the first bar holds everything below as well
+    ax.hist(seen, bins, weights=np.full(N, 1 / N), color="0.75", label="share of the draws")
+    ax.hist(
+        seen,
+        bins,
+        weights=h / h.sum(),
+        histtype="step",
+        lw=2,
+        color=COLOURS["st-gs"],
+        label="share of the mean",
+    )
+    ax.axvline(h.mean(), color=COLOURS["exact"], lw=1, label="mean")
+    ax.set(xscale="log", xlabel=r"$h_3$", title=rf"$\tau$ = {tau}")
+axes[0].set_ylabel(f"share, N = {N:,}")
+axes[0].legend(fontsize="small", loc="upper left")
+
+# %%
 # Bias, variance, temperature
-# ~~~~~~~~~~~~~~~~~~~~~~~~~~~
+# ---------------------------
 #
 # The mean squared error is squared bias plus variance (5.7). For the quadratic cost, cooling
-# ST-GS removes its bias, while its variance grows like :math:`1 / \tau` (11.5). ST, which has no
+# ST-GS removes its bias, while near ties make its variance grow like :math:`1 / \tau` (11.5). ST, which has no
 # noise beyond D and is shown at :math:`\tau = 1`, stays where it is. REINFORCE, with the expected
 # cost as its baseline, has no bias, and of all of them the least variance.
 
@@ -196,6 +286,13 @@ flat = {
         rbst.get_estimator("reinforce", baseline=baseline), joint_cost, logits[None, :]
     ),
 }
+assert flat["reinforce"].bias_squared < 1e-20
+assert flat["reinforce"].variance < min(flat["st"].variance, variance.min())
+assert flat["st"].bias_squared > exact @ exact  # for ST the bias is longer than the gradient
+
+# %%
+
+# Figure
 fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
 left.loglog(taus, bias_squared, "o-", color=COLOURS["st-gs"], label="ST-GS")
 right.loglog(taus, variance, "o-", color=COLOURS["st-gs"], label="ST-GS")
@@ -211,12 +308,9 @@ right.set(xlabel=r"temperature $\tau$", title="variance")
 left.legend(fontsize="small")
 right.legend(fontsize="small")
 fig.suptitle("n = 3, L = 1, exact")
-assert flat["reinforce"].bias_squared < 1e-20
-assert flat["reinforce"].variance < min(flat["st"].variance, variance.min())
-assert flat["st"].bias_squared > exact @ exact  # for ST the bias is longer than the gradient
 
 # %%
-# That is so for one variable. Make L picks and add up their costs, as in tutorial 02: the variance
+# That is so for one variable. Make L picks and add up their *costs*, as in tutorial 02: the variance
 # of REINFORCE for each pick grows linearly with L. The gradient g of one pick does not depend on
 # the other picks, and so the variance of ST and ST-GS for each pick stays what it was.
 
@@ -242,53 +336,140 @@ for name, tau in (("st", 1.0), ("st-gs", 0.5)):
 
 # %%
 # Where it fails
-# ~~~~~~~~~~~~~~
+# --------------
 #
 # The gradient of a quadratic cost is linear, so :math:`\bar g = \nabla f(\pi)`: the mean of ST is
 # :math:`J(\pi) \nabla f(\pi)`, the gradient of :math:`f(\pi)`, the cost of a *mixture* of parcels.
-# That problem is solved by any odds with an average weight of 2.5 kg, whereas the true problem is
-# solved by taking the 2 kg parcel every time. We descend with batches of 256 samples.
+# That problem is solved by any odds with an average weight of 2.5 kg, a whole line across the
+# triangle. The true problem is solved by taking the 2 kg parcel every time, at a cost of 0.25. On
+# the line no odds cost less than 0.75, which three quarters of 2 kg and a quarter of 4 kg do.
+#
+# **Before you look:** we descend with batches of 256 samples. Where do ST, and ST-GS at
+# :math:`\tau = 1` and 0.1, come to rest?
 
 assert np.allclose(from_edges[1], softmax_vjp(pi, df(pi)))
+on_the_line = np.array([0, 0.75, 0.25])
+assert on_the_line @ weights == 2.5
+assert on_the_line @ f(corners) == 0.75
+
+# %%
+# **Answer.** ST at the line. Without noise it stops at the first point of it that it meets, at 2.01.
+# The noise of its samples pushes it along the line, ever more slowly, towards the floor of 0.75: it
+# never comes near 0.25. ST-GS settles at 0.6 with :math:`\tau = 1`, between the options as well, and
+# within 0.01 of the optimum with :math:`\tau = 0.1`. More steps help none of them; only a smaller
+# bias does.
 
 
-def descend(name, tau=1.0, steps=400, batch=256):
-    """Expected cost along a descent with one estimator, and the final odds."""
-    rng, theta, expected = np.random.default_rng(2), logits.copy(), []
-    estimator = rbst.get_estimator(name, tau=tau)
+def descend(name, tau=1.0, steps=3000, batch=256):
+    """The odds along a descent with one estimator."""
+    rng, theta, path = np.random.default_rng(2), logits.copy(), []
     for _ in range(steps):
-        batch_logits = np.broadcast_to(theta, (batch, 1, 3))
-        samples = rbst.estimate_gradient(estimator, joint_cost, batch_logits, rng, df_dD=df)
-        theta = theta - 0.5 * samples.mean(axis=0)[0]
-        expected.append(rbst.softmax(theta) @ f(corners))
-    return expected, rbst.softmax(theta)
+        odds = rbst.softmax(theta)
+        path.append(odds)
+        if name == "exact":
+            step = odds * (f(corners) - odds @ f(corners))
+        elif name == "st":  # it depends on D alone: how often each parcel was drawn is enough
+            step = softmax_vjp(odds, rng.multinomial(batch, odds) / batch @ slopes)
+        elif name == "mean of st":
+            step = softmax_vjp(odds, odds @ slopes)
+        else:
+            x = theta - np.log(rng.exponential(size=(batch, 3)))
+            S = rbst.softmax(x, tau)
+            step = softmax_vjp(S, slopes[x.argmax(axis=1)]).mean(axis=0) / tau
+        theta = theta - 0.5 * step
+    return np.array(path)
 
 
-theta, truth = logits, []
-for _ in range(400):
-    theta = theta - 0.5 * rbst.exact_gradient(joint_cost, theta[None, :])[0]
-    truth.append(rbst.softmax(theta) @ f(corners))
+paths = {
+    ("exact", 1.0): descend("exact"),
+    ("mean of st", 1.0): descend("mean of st"),
+    ("st", 1.0): descend("st", steps=20_000),
+    **{("st-gs", tau): descend("st-gs", tau) for tau in (1.0, 0.5, 0.1)},
+}
+rest = {}
+for key, path in paths.items():
+    end = path[-len(path) // 10 :]
+    rest[key] = (end @ f(corners)).mean()
+    odds = end.mean(axis=0)
+    print(
+        f"{key[0]:10} tau = {key[1]}: odds {odds.round(3)}, mean weight {odds @ weights:.2f}, "
+        f"cost {rest[key]:.3f}"
+    )
+    if key[0].endswith("st"):
+        assert abs(odds @ weights - 2.5) < 0.02
+assert abs(rest["mean of st", 1.0] - 2.01) < 0.01
+assert 0.75 < rest["st", 1.0] < 0.95 < (paths["st", 1.0][2000] @ f(corners))
+assert rest["exact", 1.0] < 0.252
+assert rest["st-gs", 0.1] < 0.26
+assert 0.3 < rest["st-gs", 0.5] < 0.45 < rest["st-gs", 1.0] < 0.7
 
-fig, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
-ax.plot(truth, color=COLOURS["exact"], label="exact gradient")
-final = {}
-for name, tau, style in (
-    ("st", 1.0, "-"),
-    ("st-gs", 1.0, "--"),
-    ("st-gs", 0.5, "-"),
-    ("st-gs", 0.1, ":"),
-):
-    expected, final[name, tau] = descend(name, tau)
-    ax.plot(expected, style, color=COLOURS[name], label=rf"{name.upper()}, $\tau$ = {tau}")
-    odds = final[name, tau].round(3)
-    print(f"{name:6} tau = {tau}: odds {odds}, expected cost {expected[-1]:.3f}")
-ax.set(xlabel="step", ylabel="expected cost", title="n = 3, batches of 256")
-ax.legend(fontsize="small")
+# %%
 
-assert abs(final["st", 1.0] @ weights - 2.5) < 0.15
-assert final["st", 1.0].max() < 0.5
-assert final["st-gs", 0.1][1] > 0.99  # nearly always the 2 kg parcel
-assert final["st-gs", 1.0][1] < final["st-gs", 0.5][1] < final["st-gs", 0.1][1]
+# Figure
+fig, (ax, simplex) = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained", width_ratios=(3, 2))
+ax.axhline(0.75, color="0.6", ls=":", lw=1)
+ax.text(2e4, 0.77, "least cost on the line: 0.75", ha="right", color="0.4", fontsize="small")
+triangle = np.array([[0, 0], [0.5, np.sqrt(0.75)], [1, 0]])
+simplex.fill(*triangle.T, facecolor="none", edgecolor="0.7")
+line = np.array([[0.5, 0, 0.5], on_the_line])
+simplex.plot(*(line @ triangle).T, color="0.6", ls=":", lw=3, label="mean weight 2.5 kg")
+for (name, tau), path in paths.items():
+    if name == "mean of st":
+        continue
+    style = {0.5: "--", 0.1: ":"}.get(tau, "-")
+    label = "exact" if name == "exact" else rf"{name.upper()}, $\tau$ = {tau}"
+    every = np.unique(np.geomspace(1, len(path), 400).astype(int)) - 1
+    ax.semilogx(every + 1, path[every] @ f(corners), style, color=COLOURS[name], label=label)
+    if tau == 1:
+        simplex.plot(*(path[every] @ triangle).T, color=COLOURS[name])
+for corner, name in zip(triangle, ["1 kg", "2 kg", "4 kg"], strict=True):
+    simplex.text(*corner, name, ha="center", va="bottom" if corner[1] else "top")
+simplex.set(aspect="equal", xlim=(-0.1, 1.1), ylim=(-0.1, 1.0))
+simplex.set_axis_off()
+simplex.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, -0.15))
+ax.set(xlabel="step", ylabel="expected cost", title="n = 3, batches of 256", ylim=(0.15, 2.6))
+ax.legend(fontsize="small", loc="upper right")
+
+# %%
+# Exercises
+# ---------
+#
+# **Exercise 1.** Two options with equal odds, and a quadratic cost. Is ST biased at
+# :math:`\tau = 1`?
+
+# %%
+# **Answer.** No. There is one edge, and the mean slope over the corners is the mean of the slopes at
+# its two ends, the trapezoid. With other odds it is biased.
+
+two_weights = np.array([1.0, 4.0])
+for odds in (0.5, 0.3):
+    d = rbst.diagnose(
+        rbst.get_estimator("st"),
+        lambda D: ((D @ two_weights).sum(axis=-1) - 2) ** 2,
+        np.log([[odds, 1 - odds]]),
+    )
+    print(f"odds {odds}: |bias|² of ST {d.bias_squared:.1e}")
+    assert (d.bias_squared < 1e-20) == (odds == 0.5)
+
+# %%
+# **Exercise 2.** Cool from :math:`\tau = 0.02` to 0.01. What becomes of the fraction of draws whose
+# largest entry of S is below 0.9, of the mean of h, and of its mean square?
+
+# %%
+# **Answer.** The fraction halves, the mean stays, the mean square doubles: the arithmetic of near
+# ties.
+
+near = [np.mean(rbst.softmax(x, tau).max(axis=1) < 0.9) for tau in (0.02, 0.01)]
+cold = [
+    rbst.diagnose(rbst.get_estimator("st-gs", tau=tau), linear_cost, logits[None, :])
+    for tau in (0.02, 0.01)
+]
+means = [d.gradient + d.bias for d in cold]
+squares = [d.variance + (mean**2).sum() for d, mean in zip(cold, means, strict=True)]
+print(f"near ties {near[0]:.4f}, {near[1]:.4f}; mean square {squares[0]:.2f}, {squares[1]:.2f}")
+assert abs(near[1] / near[0] - 0.5) < 4 * 0.5 * np.sqrt(1 / (near[1] * N))
+assert np.allclose(*means, rtol=0.01)
+assert np.isclose(squares[1] / squares[0], 2, rtol=0.01)
 
 # %%
 # In practice
@@ -299,8 +480,8 @@ assert final["st-gs", 1.0][1] < final["st-gs", 0.5][1] < final["st-gs", 0.1][1]
 # - ST draws no noise beyond D and has no temperature to choose. It is safe where f is nearly
 #   linear over the simplex. Where being between the options is better than being at one of them,
 #   expect it to stay between.
-# - ST-GS is the better approximation when cold, and noisy when cold. The next two tutorials
-#   remove that noise without touching D or f.
+# - ST-GS is the better approximation when cold, and noisy when cold: rare near ties carry it. The
+#   next two tutorials remove that noise without touching D or f.
 #
 # Further reading
 # ---------------

@@ -9,8 +9,7 @@ property of a race between exponential runners.
 What you will learn
 -------------------
 
-- the law of the located Gumbels given their argmax, Eq. 9 of Paulus et al. (2021), derived step
-  by step;
+- the law of the located Gumbels given their argmax, derived step by step;
 - how to check such a law against its definition, by rejection;
 - the ratio form, which is how the package draws relaxed samples given D.
 
@@ -21,7 +20,7 @@ Tutorial 03: the race in which runner j arrives at the time :math:`T_j = E_j / \
 with :math:`E_j` drawn from Exp(1), and :math:`-\log T_j = \theta_j + G_j`.
 """
 
-# sphinx_gallery_thumbnail_number = 3
+# sphinx_gallery_thumbnail_number = 4
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.stats import gumbel_r, ks_2samp, kstest
@@ -30,11 +29,8 @@ import rbst
 from rbst.plotting import COLOURS
 
 # %%
-# The steps
-# ---------
-#
 # The definition: rejection
-# ~~~~~~~~~~~~~~~~~~~~~~~~~
+# -------------------------
 #
 # To draw from a law *given* an event, draw from the law and keep the draws for which the event
 # happened. This is beyond doubt, and slow: of :math:`1 / \pi_i` draws one is kept on average.
@@ -56,28 +52,59 @@ print(f"pi_i = {pi[i]:.4f}: about {1 / pi[i]:.1f} draws for each one kept")
 
 # %%
 # A race that starts afresh
-# ~~~~~~~~~~~~~~~~~~~~~~~~~
+# -------------------------
 #
-# Turn the kept Gumbels back into arrival times. Their joint density is that of independent
-# exponentials with rates :math:`\exp \theta_j`, restricted to :math:`t_j > t_i` and divided by
-# :math:`\pi_i`. Measure the losers' times from the moment of the win,
+# Turn the kept Gumbels back into arrival times. Without a condition their density is the product of
+# the exponential densities :math:`e^{\theta_j} \exp(-t_j e^{\theta_j})`. Given that i has won, it is
+# restricted to :math:`t_j > t_i` and divided by the probability of that,
+# :math:`\pi_i = e^{\theta_i} / Z`. Measure the losers' times from the moment of the win,
 # :math:`t_j = t_i + (t_j - t_i)`. The exponents collect into (6.2)
 #
 # .. math::
 #
-#     \sum_j t_j \exp \theta_j = Z t_i + \sum_{j \ne i} (t_j - t_i) \exp \theta_j , \qquad
-#     Z = \sum_j \exp \theta_j ,
+#     \sum_j t_j e^{\theta_j} = Z t_i + \sum_{j \ne i} (t_j - t_i) e^{\theta_j} , \qquad
+#     Z = \sum_j e^{\theta_j} ,
 #
-# so the density is a *product* (6.3): the winning time is exponential with rate Z, each delay
-# :math:`T_j - T_i` is exponential with runner j's own rate, and all of these are independent. At
-# the moment of the win the others start afresh, as if they had not been running.
+# and :math:`e^{\theta_i}` cancels, so that the density is a *product* (6.3):
 #
+# .. math::
+#
+#     \frac{Z}{e^{\theta_i}} \prod_j e^{\theta_j} \exp(-t_j e^{\theta_j})
+#     = Z e^{-Z t_i} \prod_{j \ne i} e^{\theta_j} \exp \left( -(t_j - t_i) e^{\theta_j} \right) .
+#
+# Each factor is an exponential density: the winning time has rate Z, each delay :math:`T_j - T_i`
+# has runner j's own rate, and all of these are independent. At the moment of the win the clock
+# restarts, and the others run as if they had not been running.
+
+T = np.exp(-rejected)
+lead = T[:, i]
+
+# %%
+
+# Figure
+fig, ax = plt.subplots(figsize=(5, 2.6), layout="constrained")
+one = T[np.abs(T - T.mean(axis=0)).sum(axis=1).argmin()]  # a typical race
+for j in range(n):
+    ax.plot([0, one[i]], [j, j], color="0.75", lw=4)
+    ax.plot([one[i], one[j]], [j, j], color=f"C{j}", lw=4)
+    ax.plot(one[j], j, "o", ms=8, color=f"C{j}")
+ax.axvline(one[i], color=COLOURS["exact"], ls="--")
+ax.text(one[i], n - 0.35, " at the win the clock restarts")
+ax.set(yticks=range(n), yticklabels=[f"runner {j + 1}" for j in range(n)])
+ax.set(xlabel="time T", ylim=(-0.5, n), xlim=(0, None), title=f"a race that runner {i + 1} wins")
+
+# %%
 # The kept draws confirm it. Scaled by their rates, the winning time and the delays should each be
 # Exp(1). The Kolmogorov-Smirnov test compares a sample with a law; we reject below p = 0.001, a
 # false alarm once in 1000 tests. Independence is checked through correlations, whose standard
 # error is :math:`1 / \sqrt N`.
+#
+# **Before you look:** keep only the races that were won late. Are the losers' delays shorter in
+# these?
 
-T = np.exp(-rejected)
+# %%
+# **Answer.** No. They have the same law after an early win and after a late one.
+
 afresh = np.column_stack([T[:, i] * Z, *[(T[:, j] - T[:, i]) * np.exp(logits[j]) for j in (0, 2)]])
 for name, sample in zip(["winning time", "delay of 1", "delay of 3"], afresh.T, strict=True):
     p_value = kstest(sample, "expon").pvalue
@@ -85,9 +112,14 @@ for name, sample in zip(["winning time", "delay of 1", "delay of 3"], afresh.T, 
     assert p_value > 0.001
 correlations = np.corrcoef(afresh.T)[np.triu_indices(3, 1)]
 assert np.all(np.abs(correlations) < 4 / np.sqrt(N))
+late = lead > np.median(lead)
+for column in (1, 2):
+    assert ks_2samp(afresh[late, column], afresh[~late, column]).pvalue > 0.001
 
+# %%
+
+# Figure
 fig, axes = plt.subplots(1, 3, figsize=(8, 2.6), layout="constrained", sharey=True)
-late = T[:, i] > np.median(T[:, i])
 u = np.linspace(0, 5, 100)
 for ax, column, title in zip(
     axes, range(3), ["winning time × Z", "delay 1 × rate 1", "delay 3 × rate 3"], strict=True
@@ -111,10 +143,10 @@ for ax, column, title in zip(
 axes[0].set_ylabel(f"density, N = {N}")
 
 # %%
-# Eq. 9
-# ~~~~~
+# The race run forwards
+# ---------------------
 #
-# Run it forwards. With independent :math:`E_1, \ldots, E_n` from Exp(1), the times given the
+# With independent :math:`E_1, \ldots, E_n` from Exp(1), the times given the
 # winner are (6.4)
 #
 # .. math::
@@ -122,7 +154,8 @@ axes[0].set_ylabel(f"density, N = {N}")
 #     T_i = \frac{E_i}{Z} , \qquad
 #     T_j = \frac{E_i}{Z} + \frac{E_j}{\exp \theta_j} \quad (j \ne i) ,
 #
-# and :math:`x = -\log T` is Eq. 9. No draw is rejected. In code, literally:
+# and :math:`x = -\log T` are the located Gumbels given D, (6.5). Paulus et al. (2021) print this as
+# their Eq. 9; here it is called the *conditional race*. No draw is rejected. In code, literally:
 
 
 def located_gumbels_given_winner(logits, i, E):
@@ -151,12 +184,15 @@ for j, k in ((0, 1), (0, 2), (1, 2)):
     a, b = x[:, j] * x[:, k], rejected[:, j] * rejected[:, k]
     assert abs(a.mean() - b.mean()) < 4 * np.sqrt((a.var() + b.var()) / N)
 
+# %%
+
+# Figure
 grid = np.linspace(-3, 5, 200)
 fig, axes = plt.subplots(1, 3, figsize=(8, 2.6), layout="constrained", sharey=True)
 for j, ax in enumerate(axes):
     ax.plot(grid, gumbel_r.pdf(grid - logits[j]), color="0.6", ls="--", label="not given D")
     ax.hist(
-        x[:, j], bins=60, range=(-3, 5), density=True, color=COLOURS["gr"], alpha=0.5, label="Eq. 9"
+        x[:, j], bins=60, range=(-3, 5), density=True, color=COLOURS["gr"], alpha=0.5, label="race"
     )
     ax.hist(
         rejected[:, j],
@@ -185,18 +221,20 @@ for j in range(n):
 
 # %%
 # The ratio form
-# ~~~~~~~~~~~~~~
+# --------------
 #
 # A softmax sees only the differences :math:`x_j - x_i`, which are logarithms of ratios of times. In
-# these, Z and the exponentials of the logits combine into probabilities (6.6):
+# these, multiplied above and below by :math:`e^{\theta_j}`, Z and the exponentials of the logits
+# combine into probabilities (6.6):
 #
 # .. math::
 #
-#     r_j = \exp(x_j - x_i) = \frac{T_i}{T_j} = \frac{\pi_j E_i}{\pi_j E_i + E_j} , \qquad
-#     S_j \propto r_j^{1/\tau} , \quad r_i = 1 .
+#     r_j = \exp(x_j - x_i) = \frac{T_i}{T_j}
+#     = \frac{E_i / Z}{E_i / Z + E_j / e^{\theta_j}} = \frac{\pi_j E_i}{\pi_j E_i + E_j} .
 #
-# Each ratio lies between 0 and 1. Once :math:`\pi` is known there is no logarithm to take, no
-# exponential, and nothing that can overflow.
+# With :math:`r_i = 1`, S is :math:`w_j = r_j^{1/\tau}` divided by their sum C (6.7). Each ratio lies
+# between 0 and 1, and so does its power: once :math:`\pi` is known, nothing is left that can
+# overflow.
 
 
 def relaxed_sample_given_winner(logits, i, E, tau):
@@ -211,6 +249,9 @@ tau = 0.5
 S = relaxed_sample_given_winner(logits, i, E, tau)
 assert np.allclose(S, rbst.softmax(x, tau), rtol=1e-9, atol=1e-12)
 
+# %%
+
+# Figure
 triangle = np.array([[0, 0], [0.5, np.sqrt(0.75)], [1, 0]])
 fig, axes = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
 some = 1500
@@ -228,10 +269,10 @@ fig.suptitle(rf"$\tau$ = {tau}, {some:,} draws on the left and for each D on the
 
 # %%
 # Where it fails
-# ~~~~~~~~~~~~~~
+# --------------
 #
 # Rejection is the oracle, but only for categories that do occur: it gives up, with a message,
-# where Eq. 9 needs one draw per sample whatever the probability.
+# where the conditional race needs one draw per sample whatever the probability.
 
 rare = np.array([0.0, -30.0, 0.0])
 try:
@@ -241,6 +282,42 @@ except ValueError as error:
 else:
     raise AssertionError("rejection cannot find an event this rare")
 assert rbst.conditional_gumbels(rare, winner, E[:5]).argmax(axis=1).tolist() == [i] * 5
+
+# %%
+# Exercises
+# ---------
+#
+# **Exercise 1.** What is the law of the winner's :math:`x_i`, and does it depend on who won?
+
+# %%
+# **Answer.** By (6.4) :math:`x_i = \log Z - \log E_i`: a Gumbel shifted by :math:`\log Z`, whoever won.
+# The largest of all located Gumbels therefore has this law without any condition.
+
+largest = rbst.sample_gumbels(many_logits, rng).max(axis=1)
+assert kstest(largest - np.log(Z), "gumbel_r").pvalue > 0.001
+assert kstest(x[:, i] - np.log(Z), "gumbel_r").pvalue > 0.001
+
+# %%
+# **Exercise 2.** How likely is it that the winner leads runner j by more than z,
+# :math:`x_i - x_j > z`? How likely is a near tie, with a lead below a small z?
+
+# %%
+# **Answer.** The lead is :math:`-\log r_j`, above z if :math:`E_j > \pi_j t (e^z - 1)` with
+# :math:`t = E_i`. Given t that has the probability :math:`e^{-\pi_j t (e^z - 1)}`; its mean over t is
+# (11.1)
+#
+# .. math::
+#
+#     \int_0^\infty e^{-t} e^{-\pi_j t (e^z - 1)} \, dt = \frac{1}{1 + \pi_j (e^z - 1)} .
+#
+# For small z this is about :math:`1 - \pi_j z`: a near tie has the probability :math:`\pi_j z`. The
+# density of the lead at zero is :math:`\pi_j`, which tutorial 08 will need.
+
+for z in (0.05, 0.5, 2.0):
+    frequency = np.mean(x[:, i] - x[:, 2] > z)
+    expected = 1 / (1 + pi[2] * (np.exp(z) - 1))
+    print(f"lead over runner 3 above {z}: {frequency:.4f}, expected {expected:.4f}")
+    assert abs(frequency - expected) < 4 * np.sqrt(expected * (1 - expected) / N)
 
 # %%
 # In practice
@@ -257,7 +334,7 @@ assert rbst.conditional_gumbels(rare, winner, E[:5]).argmax(axis=1).tolist() == 
 #
 # - ``docs/derivation.md``, equations (6.1) to (6.7).
 # - Maddison, Tarlow and Minka, "A* Sampling", NeurIPS 2014, for Gumbels sampled from the top
-#   down; Paulus, Maddison and Krause, ICLR 2021, Eq. 9.
+#   down; Paulus, Maddison and Krause, ICLR 2021, section 3.
 # - Next: tutorial 06 averages over this noise.
 
 plt.show()

@@ -18,14 +18,13 @@ import numpy as np
 from rbst.crosscheck import contract, sampling
 from rbst.crosscheck.calls import Context
 from rbst.crosscheck.causes import AVERAGED, NO_MISTAKE, explain_mean
-from rbst.crosscheck.clock import BudgetSpent, Clock
+from rbst.crosscheck.clock import Clock
 from rbst.crosscheck.laws import get_law
 from rbst.crosscheck.report import SOUGHT, Report, Row
-from rbst.crosscheck.subject import Subject, Unusable
+from rbst.crosscheck.subject import BudgetSpent, Gone, Subject, Unusable
 from rbst.crosscheck.table import DTYPES, Item, items_of
 
 FALSE_ALARM_RATE = 1e-6
-SHARE_OF_BUDGET = 1 / 6
 
 
 def check(
@@ -62,8 +61,8 @@ def check(
         Gradients drawn for a row that tests mean and covariance, at least 1000. By default as many as have
         about a million relaxed samples, no fewer than 2**15.
     budget
-        Seconds. Rows come in the order of their importance, a statistical one may take a sixth of what is
-        left, and those that remain are skipped.
+        Seconds. Rows come in the order of their importance; those that are not reached in time are skipped,
+        and a report with a skipped row has not passed.
     seed
         Of the noise handed to the implementation; the cases are fixed.
     progress
@@ -71,7 +70,8 @@ def check(
 
     Returns a :class:`Report`. A right implementation fails any row with probability at most
     ``FALSE_ALARM_RATE``; what each test would have caught stands in its row. An implementation that
-    raises, returns NaN or the wrong shape fails the rows concerned. Raises ``ValueError`` or ``TypeError``
+    raises, returns NaN or the wrong shape fails the rows concerned. It runs in this process and can end it;
+    ``rbst check`` runs it in one of its own. Raises ``ValueError`` or ``TypeError``
     only for arguments that are not as above.
 
     Examples
@@ -85,23 +85,36 @@ def check(
     >>> print(check(forgetful, "st").failures[0].cause)
     off by 1/tau: the factor of the Jacobian is missing
     """
-    law = get_law(estimator)
-    subject = Subject(implementation, law, draws_D)
+    settings = {"dtype": dtype, "samples": samples, "budget": budget, "seed": seed}
+    return examine(
+        Subject(implementation, get_law(estimator), draws_D),
+        estimator,
+        **settings,
+        progress=progress,
+    )
+
+
+def examine(
+    subject: Any,
+    estimator: str,
+    *,
+    dtype: str | None,
+    samples: int | None,
+    budget: float | None,
+    seed: int,
+    progress: bool,
+) -> Report:
+    """The same for a :class:`Subject`, or for something that answers like one from another process."""
     dtypes, samples, clock = _dtypes(dtype), _samples(samples), Clock(_budget(budget))
-    context = Context(subject, law, dtypes, samples, seed, clock)
+    context = Context(subject, get_law(estimator), dtypes, samples, seed, clock)
     items = items_of(context)
     context.level = FALSE_ALARM_RATE / max(1, sum(item.tests for item in items))
-    found: list[Row] = []
     with _bar(len(items), progress) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for number, item in enumerate(items):
-            bar.set_description(item.name)
-            context.rng = np.random.default_rng([seed, number])
-            found += _run(item, context)
-            bar.update()
+        found = _ask_all(items, context, bar)
         rows = _explained(found, context)
-    seconds = clock.elapsed()
-    return Report(subject.name, estimator, rows, FALSE_ALARM_RATE, context.level, seconds)
+    seconds, name = clock.elapsed(), subject.profile.name
+    return Report(name, estimator, rows, FALSE_ALARM_RATE, context.level, seconds)
 
 
 def list_battery(estimator: str = "gr-mc10") -> list[tuple[str, str]]:
@@ -155,13 +168,29 @@ def _bar(total: int, progress: bool) -> Iterator[Any]:
 # --- One row -----------------------------------------------------------------------------------------
 
 
+def _ask_all(items: list[Item], context: Context, bar: Any) -> list[Row]:
+    """The rows of every item; where there are no more answers, those that remain are not asked."""
+    found: list[Row] = []
+    reason = ""
+    for number, item in enumerate(items):
+        bar.set_description(item.name)
+        context.row, context.calls = number, 0
+        try:
+            found += [Row(item.name, "skip", reason)] if reason else _run(item, context)
+        except BudgetSpent as spent:
+            reason = str(spent)
+            found.append(Row(item.name, "skip", reason))
+        except Gone as gone:
+            reason = "not asked"
+            found.append(Row(item.name, "fail", gone.found, gone.expected, cause=gone.cause))
+        bar.update()
+    return found
+
+
 def _run(item: Item, context: Context) -> list[Row]:
     """The rows of an item; an answer that cannot be compared is a row too."""
     try:
-        context.clock.begin_row(SHARE_OF_BUDGET if item.tests else 1.0)
         return item.ask(context, item.name, *item.arguments)
-    except BudgetSpent as reason:
-        return [Row(item.name, "skip", str(reason))]
     except Unusable as error:
         return [Row(item.name, "fail", error.found, error.expected, cause=error.cause)]
 
@@ -170,8 +199,8 @@ def _explained(found: list[Row], context: Context) -> tuple[Row, ...]:
     """The rows with the cause of a wrong mean, which is sought once, over the cases that failed."""
     if not any(row.cause == SOUGHT for row in found):
         return tuple(found)
-    context.rng = np.random.default_rng([context.seed, 2**20])
-    cause = explain_mean(context.law, context.observations, context.rng)
+    rng = np.random.default_rng([context.seed, 2**20])
+    cause = explain_mean(context.law, context.observations, rng)
     if cause == NO_MISTAKE:
         cause = _explained_by_the_batch(found, context)
     return tuple(replace(row, cause=cause) if row.cause == SOUGHT else row for row in found)
@@ -184,5 +213,5 @@ def _explained_by_the_batch(found: list[Row], context: Context) -> str:
             return row.cause
     try:
         return AVERAGED if contract.shrinks_with_the_batch(context) else NO_MISTAKE
-    except Unusable:
+    except (Unusable, Gone, BudgetSpent):
         return NO_MISTAKE

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,7 @@ from rbst.crosscheck.cases import Case
 from rbst.crosscheck.causes import Observation
 from rbst.crosscheck.clock import Clock
 from rbst.crosscheck.laws import Law
-from rbst.crosscheck.subject import Question, Subject, Unusable, first_line
+from rbst.crosscheck.subject import Answer, Profile, Question, Subject, Unusable, signal
 
 INFINITE = 1e60  # whatever is larger counts as infinite
 
@@ -32,8 +30,23 @@ class Context:
     seed: int
     clock: Clock
     level: float = 0.0
-    rng: Any = None
+    row: int = 0
+    calls: int = 0
     observations: list[Observation] = field(default_factory=list)
+
+    @property
+    def profile(self) -> Profile:
+        """How the subject wants to be called."""
+        return self.subject.profile
+
+    def signal(self, D: Array, case: Case) -> Array:
+        """The gradient of f at D, or its cost."""
+        return signal(D, case.slopes, self.law)
+
+    def next_seed(self) -> tuple[int, int, int]:
+        """A seed for each call of a row."""
+        self.calls += 1
+        return self.seed, self.row, self.calls
 
     def draws(self, share: float, fewest: int = 0) -> int:
         """Gradients for a row: about 2**20 relaxed samples, since the variance of a mean falls as 1 / K."""
@@ -55,51 +68,21 @@ def ask(
     D: Array,
     case: Case,
     *,
-    rng: Any = None,
     num_samples: int | None = None,
-    exponentials: Array | None = None,
-) -> tuple[Array, Array]:
+    **others: Any,
+) -> Answer:
     """D and the gradient of one call, of the right shape and finite; raises :class:`Unusable` if not.
 
-    What the implementation prints goes to standard error, where it does not mix with a report.
+    ``others`` are further fields of a :class:`Question`.
     """
-    question = Question(
-        logits,
-        D,
-        case.slopes,
-        case.tau,
-        context.rng if rng is None else rng,
-        num_samples or context.law.num_samples,
-        exponentials,
-    )
-    shape, asked = logits.shape, logits.copy()
-    with contextlib.redirect_stdout(sys.stderr), np.errstate(all="ignore"):
-        answer = context.subject.ask(question)
-    came, h = _numbers("D", answer[0], "fiub", shape), _numbers("gradient", answer[1], "f", shape)
-    if context.subject.draws_D:
-        _check_drawn(came, asked)
-    _check_finite(h, asked, exponentials)
-    return came.astype(asked.dtype), h
-
-
-def _numbers(name: str, answer: Any, kinds: str, shape: tuple[int, ...]) -> Array:
-    """An answer as an array of one of these kinds of numbers and of this shape.
-
-    It is copied: the next call may well return the same memory.
-    """
-    try:
-        array = np.array(answer)
-    except Exception as error:
-        cause = f"the {name} cannot be read as an array"
-        raise Unusable(first_line(error)[:72], "an array", cause) from error
-    if array.dtype.kind not in kinds:
-        raise Unusable(
-            f"{name} of dtype {array.dtype}", "float", f"the {name} is not an array of floats"
-        )
-    if array.shape != shape:
-        cause = "leading axes are not treated as a batch of independent variables"
-        raise Unusable(f"{name} of shape {array.shape}", f"{shape}", cause)
-    return array
+    K = num_samples or context.law.num_samples
+    seed = others.pop("seed", None) or context.next_seed()
+    question = Question(logits, D, case.slopes, case.tau, seed, K, **others)
+    answer = context.subject.ask(question, context.clock.left())
+    if context.profile.draws_D:
+        _check_drawn(answer.D, logits)
+    _check_finite(answer.gradient, logits, question.exponentials)
+    return replace(answer, D=answer.D.astype(logits.dtype))
 
 
 def _check_drawn(D: Array, logits: Array) -> None:

@@ -1,18 +1,48 @@
-"""``rbst check``: hold an implementation against the exact answers and print the report."""
+"""``rbst check``: hold an implementation against the exact answers and print the report.
+
+The implementation is imported and called in a process of its own, which is asked one question at a time.
+It judges nothing: whatever it does, even if it ends its process or never answers, the verdict is made here.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import importlib
+import io
 import itertools
+import json
+import math
+import multiprocessing
 import os
+import signal
 import sys
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from multiprocessing.connection import Connection
 from typing import Any
 
-from rbst.crosscheck.battery import check, list_battery
-from rbst.crosscheck.subject import first_line
+import numpy as np
+
+from rbst._array import Array
+from rbst.crosscheck.battery import examine, list_battery
+from rbst.crosscheck.laws import get_law
+from rbst.crosscheck.subject import (
+    Answer,
+    BudgetSpent,
+    Gone,
+    Profile,
+    Question,
+    Subject,
+    Unusable,
+    describe,
+    numbers,
+)
+
+STATUS = {"passed": 0, "failed": 1, "incomplete": 3}
+TIMEOUT = 300.0
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("float32", "float64"), help="ask in one precision only")
     parser.add_argument("--samples", type=int, help="gradients drawn for each statistical row")
     parser.add_argument(
-        "--budget", type=float, metavar="SECONDS", help="stop asking after this time"
+        "--budget", type=float, metavar="SECONDS", help="stop asking after this time: incomplete"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="wait no longer for one answer: failed",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -37,24 +74,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the report; the exit status is 0 if no row failed, else 1."""
+    """Print the report; the exit status is 0 if it passed, 1 if it failed, 3 if it is incomplete."""
     if arguments.list:
         print_battery(arguments.estimator)
         return 0
     if arguments.implementation is None:
         raise ValueError("wanted an implementation as MODULE:FUNCTION, got none; or give --list")
-    report = check(
-        load(arguments.implementation),
-        arguments.estimator,
-        dtype=arguments.dtype,
-        samples=arguments.samples,
-        budget=arguments.budget,
-        seed=arguments.seed,
-        progress=True,
-    )
+    if not arguments.timeout > 0:
+        raise ValueError(f"timeout must be a positive number of seconds, got {arguments.timeout}")
+    get_law(arguments.estimator)
+    with contextlib.closing(
+        RemoteSubject(arguments.implementation, arguments.estimator, arguments.timeout)
+    ) as subject:
+        report = examine(
+            subject,
+            arguments.estimator,
+            dtype=arguments.dtype,
+            samples=arguments.samples,
+            budget=arguments.budget,
+            seed=arguments.seed,
+            progress=True,
+        )
     in_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     print(report.to_json() if arguments.json else report.to_text(colour=in_colour))
-    return 0 if report.passed else 1
+    return STATUS[report.verdict]
 
 
 def print_battery(estimator: str) -> None:
@@ -63,6 +106,140 @@ def print_battery(estimator: str) -> None:
         print(question)
         for name, _ in rows:
             print(f"    {name}")
+
+
+# --- The process that judges ---------------------------------------------------------------------------
+
+
+class RemoteSubject:
+    """An implementation in a process of its own, that is asked like a :class:`Subject`."""
+
+    def __init__(self, name: str, estimator: str, timeout: float) -> None:
+        self.timeout = timeout
+        processes = multiprocessing.get_context("spawn")
+        self.connection, theirs = processes.Pipe()
+        self.process = processes.Process(target=serve, args=(theirs, name, estimator), daemon=True)
+        with _one_thread():
+            self.process.start()
+        theirs.close()
+        try:
+            found, _ = self._receive(timeout)
+        except Gone as gone:
+            self.close()
+            raise ValueError(f"cannot import {name!r}: {gone.found}; {gone.cause}") from None
+        if "error" in found:
+            self.close()
+            raise ValueError(found["error"])
+        self.profile = Profile(**found | {"accepts": tuple(found["accepts"])})
+
+    def ask(self, question: Question, seconds: float = math.inf) -> Answer:
+        """Its answer, within these seconds and the time-out."""
+        header = {k: v for k, v in vars(question).items() if not isinstance(v, np.ndarray)}
+        arrays = {k: v for k, v in vars(question).items() if isinstance(v, np.ndarray)}
+        with contextlib.suppress(OSError):  # a process that is no more is noticed below
+            send(self.connection, header, arrays)
+        try:
+            header, arrays = self._receive(min(self.timeout, seconds))
+        except TimedOut:
+            if seconds < self.timeout:
+                raise BudgetSpent("not asked: the budget is spent") from None
+            raise
+        if "unusable" in header:
+            raise Unusable(*header["unusable"])
+        shape = question.logits.shape
+        D, h = (numbers(k, arrays.get(k), "fiub", shape) for k in ("D", "gradient"))
+        return Answer(D, h, tuple(header["changed"]))
+
+    def _receive(self, seconds: float) -> tuple[dict[str, Any], dict[str, Array]]:
+        """The answer to the last question."""
+        try:
+            if self.connection.poll(seconds):
+                return receive(self.connection)
+        except (EOFError, OSError):
+            self.process.join(5)
+            found = f"its process ended with exit status {self.process.exitcode}"
+            cause = "the code leaves or crashes the process that it runs in, as os._exit does"
+            raise Gone(found, "an answer", cause) from None
+        except (ValueError, KeyError, zipfile.BadZipFile):
+            cause = "the code writes to a pipe that is not its own"
+            raise Gone("something that is no answer", "an answer", cause) from None
+        raise TimedOut(
+            f"no answer in {seconds:.3g} s", "an answer", "it hangs, or --timeout is short"
+        )
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+class TimedOut(Gone):
+    """There was no answer in time."""
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """A process that starts now has BLAS on one thread: for small arrays more of them only wait."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def send(connection: Connection, header: dict[str, Any], arrays: dict[str, Array]) -> None:
+    """One message: JSON and arrays, as an uncompressed archive of NumPy."""
+    message = io.BytesIO()
+    np.savez(message, header=np.array(json.dumps(header)), **arrays)
+    connection.send_bytes(message.getbuffer())
+
+
+def receive(connection: Connection) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The next message; nothing in it is executed."""
+    with np.load(io.BytesIO(connection.recv_bytes()), allow_pickle=False) as archive:
+        arrays = dict(archive)
+    header = json.loads(str(arrays.pop("header")))
+    if not isinstance(header, dict):
+        raise ValueError("a message without a header")
+    return header, arrays
+
+
+# --- The process that is asked -------------------------------------------------------------------------
+
+
+def serve(connection: Connection, name: str, estimator: str) -> None:
+    """Import the implementation and answer questions until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that judges
+    with contextlib.suppress(OSError):
+        os.dup2(2, 1)  # whatever prints, prints to standard error
+    sys.stdout = sys.stderr
+    try:
+        subject = Subject(load(name), get_law(estimator))
+    except (ValueError, TypeError) as error:
+        return send(connection, {"error": str(error)}, {})
+    send(connection, asdict(subject.profile), {})
+    with contextlib.suppress(EOFError):
+        while True:
+            _answer_one(connection, subject)
+
+
+def _answer_one(connection: Connection, subject: Subject) -> None:
+    header, arrays = receive(connection)
+    question = Question(**header, **arrays)
+    try:
+        answer = subject.ask(question)
+        header, arrays = {"changed": answer.changed}, {"D": answer.D, "gradient": answer.gradient}
+    except Unusable as error:
+        header, arrays = {"unusable": (error.found, error.expected, error.cause)}, {}
+    except KeyboardInterrupt as error:  # its own: interrupts do not come here
+        header, arrays = {"unusable": (describe(error), "a gradient", "it interrupts itself")}, {}
+    send(connection, header, arrays)
 
 
 def load(name: str) -> Callable[..., Any]:
@@ -75,11 +252,14 @@ def load(name: str) -> Callable[..., Any]:
         )
     found = _import(module_name)
     for part in function_name.split("."):
-        if not hasattr(found, part):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
             raise ValueError(
                 f"{module_name!r} has no {function_name!r}; check the name after the colon"
-            )
-        found = getattr(found, part)
+            ) from None
+        except BaseException as error:
+            raise ValueError(f"{part!r} of {name!r} cannot be had: {describe(error)}") from None
     return found
 
 
@@ -89,9 +269,8 @@ def _import(name: str) -> Any:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         cure = "the module itself raises this"
         if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
             cure = "run rbst check in the folder of the module"
-        found = f"{type(error).__name__}: {first_line(error)}"
-        raise ValueError(f"cannot import {name!r} ({found}); {cure}") from error
+        raise ValueError(f"cannot import {name!r} ({describe(error)}); {cure}") from None

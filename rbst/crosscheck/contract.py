@@ -26,7 +26,7 @@ def shape(context: Context, name: str) -> list[Row]:
 
 def dtype(context: Context, name: str, wanted: str) -> list[Row]:
     """The gradient has the dtype of the logits."""
-    _, h = ask(context, *rows_of(cases.MAIN, (6,), wanted), cases.MAIN)
+    h = ask(context, *rows_of(cases.MAIN, (6,), wanted), cases.MAIN).gradient
     found = str(h.dtype)
     cause = f"something inside is {found} whatever comes in"
     return [judge(name, found == wanted, found, wanted, cause)]
@@ -34,28 +34,16 @@ def dtype(context: Context, name: str, wanted: str) -> list[Row]:
 
 def input_left_alone(context: Context, name: str) -> list[Row]:
     """The arrays of the caller are what they were."""
-    logits, D = rows_of(cases.MAIN, (6,), context.dtypes[0])
-    before = logits.copy(), D.copy()
-    ask(context, logits, D, cases.MAIN)
-    pairs = [("logits", logits, before[0]), ("D", D, before[1])]
-    if (handed := context.subject.handed) is not None:
-        pairs.append(("df_dD", handed, context.subject.signal(before[1], cases.MAIN.slopes)))
-    changed = [label for label, now, then in pairs if not np.array_equal(now, then)]
-    found = f"changed: {', '.join(changed)}" if changed else "unchanged"
+    answer = ask(context, *rows_of(cases.MAIN, (6,), context.dtypes[0]), cases.MAIN)
+    changed = ", ".join(answer.changed)
+    found = f"changed: {changed}" if changed else "unchanged"
     cause = "an operation in place on the arrays of the caller; copy them first"
     return [judge(name, not changed, found, "unchanged", cause)]
 
 
 def _gradients_from(context: Context, seeds: tuple[int, int]) -> list[Array]:
-    return [
-        ask(
-            context,
-            *rows_of(cases.MAIN, (6,), context.dtypes[0]),
-            cases.MAIN,
-            rng=np.random.default_rng(seed),
-        )[1]
-        for seed in seeds
-    ]
+    rows = rows_of(cases.MAIN, (6,), context.dtypes[0])
+    return [ask(context, *rows, cases.MAIN, seed=(context.seed, s)).gradient for s in seeds]
 
 
 def same_seed(context: Context, name: str) -> list[Row]:
@@ -64,7 +52,7 @@ def same_seed(context: Context, name: str) -> list[Row]:
     if context.law.takes_cost:
         return [Row(name, "pass", "a state of its own", "equal, or a baseline that moves")]
     cause = "something is drawn from elsewhere, such as a global generator"
-    if "rng" not in context.subject.accepts:
+    if "rng" not in context.profile.accepts:
         cause = "it takes no rng, and draws from elsewhere"
     difference = float(abs(first - second).max())
     found = f"differ by {difference:.3g}" if difference else "equal"
@@ -97,7 +85,7 @@ def _score_factor(context: Context, cost: float) -> float:
     r"""The c of a gradient :math:`c (D - \pi)`, for a cost of the first of three rows."""
     case = Case(cases.MAIN.logits, 1.0, cases.MAIN.outcomes, np.diag([cost, 0, 0]))
     logits, D = rows_of(case, (3,), context.dtypes[0])
-    h = ask(context, logits.copy(), D.copy(), case)[1][0]
+    h = ask(context, logits, D, case).gradient[0]
     score = (D - softmax(logits))[0]
     factor = float((h @ score) / (score @ score))
     if abs(h - factor * score).max() > 1e-4 * abs(h).max():
@@ -109,7 +97,7 @@ def _score_factor(context: Context, cost: float) -> float:
 def zero_sum(context: Context, name: str) -> list[Row]:
     """The entries of a gradient for logits sum to zero."""
     dtype = context.dtypes[0]
-    _, h = ask(context, *rows_of(cases.MAIN, (30,), dtype), cases.MAIN)
+    h = ask(context, *rows_of(cases.MAIN, (30,), dtype), cases.MAIN).gradient
     excess = float(abs(h.sum(axis=-1)).max() / max(abs(h).max(), 1e-300))
     fine = excess < (1e-4 if dtype == "float32" else 1e-9)
     return [judge(name, fine, f"{excess:.1g} of the largest", "0", SOUGHT)]
@@ -120,6 +108,6 @@ def shrinks_with_the_batch(context: Context) -> bool:
     few, many = 2**6, 2**10
     sizes = []
     for rows in (few, many):
-        _, h = ask(context, *rows_of(cases.MAIN, (rows,), context.dtypes[0]), cases.MAIN)
+        h = ask(context, *rows_of(cases.MAIN, (rows,), context.dtypes[0]), cases.MAIN).gradient
         sizes.append(float(np.sqrt((h**2).mean())))
     return few / many / 2 < sizes[1] / max(sizes[0], 1e-300) < few / many * 2

@@ -99,7 +99,7 @@ def checkable() -> list[str]:
     """The names of the estimators whose law given D is known."""
     names = []
     for entry in ESTIMATORS:
-        built = get_estimator(entry.name.replace("K", "10"))
+        built = get_estimator(entry.with_samples(10))
         if built.given_D != "random" and built.evaluates in ("corner", "cost-only"):
             names.append(entry.name)
     return [*names, "reinmax-rao-mcK", "reinmax-cv-mcK"]
@@ -141,9 +141,10 @@ def smoothed(logits: Array, D: Array) -> Array:
 
 
 def _reinmax_rao(h: Array, logits: Array, df_dD: Array) -> Array:
-    r"""Rao-Blackwellised ReinMax, Wang & Bui (2026): :math:`2 h_D - \tfrac12 J(\pi) g`.
+    r"""Rao-Blackwellised ReinMax: :math:`2 h_D - \tfrac12 J(\pi) g`.
 
-    h is the Gumbel-Rao gradient at :math:`\theta_D`, or its mean.
+    h is the Gumbel-Rao gradient at :math:`\theta_D`, or its mean. Wang & Bui (2026), "Beyond ReinMax:
+    Low-variance gradient estimators for discrete latent variables", arXiv 2603.08257.
     """
     return 2 * h - softmax_vjp(softmax(logits), df_dD) / 2
 

@@ -147,6 +147,11 @@ class Sums:
         self.pair_squares += float((inner**2).sum())
 
     @property
+    def needed(self) -> int:
+        """How many gradients a test of the covariance needs."""
+        return DRAWS_PER_ENTRY * len(self.diagonal)
+
+    @property
     def deviation(self) -> Array:
         """Sample mean less exact mean."""
         return self.total / self.count
@@ -223,7 +228,7 @@ def covariance_test(sums: list[Sums]) -> float:
 
 def often_enough(sums: list[Sums]) -> list[Sums]:
     """Those with enough gradients for the central limit theorem to hold for every entry of y y'."""
-    return [s for s in sums if s.count >= DRAWS_PER_ENTRY * len(s.diagonal)]
+    return [s for s in sums if s.count >= s.needed]
 
 
 def _pooled(statistics: list[tuple[float, int]]) -> float:

@@ -20,7 +20,7 @@ class Row:
     property
         What was asked.
     verdict
-        ``"pass"``, ``"fail"``, or ``"skip"`` where the budget did not allow an answer.
+        ``"pass"``, ``"fail"``, or ``"skip"`` for what was not asked, which is never a success.
     found, expected
         The figure and the exact value.
     p_value
@@ -91,9 +91,17 @@ class Report:
     seconds: float
 
     @property
+    def verdict(self) -> Literal["passed", "failed", "incomplete"]:
+        """``"passed"`` if every row was asked and passed; ``"incomplete"`` if some were not asked."""
+        if self.failures:
+            return "failed"
+        asked = self.rows and all(row.verdict == "pass" for row in self.rows)
+        return "passed" if asked else "incomplete"
+
+    @property
     def passed(self) -> bool:
-        """Whether no row failed."""
-        return all(row.verdict != "fail" for row in self.rows)
+        """Whether every row was asked and passed."""
+        return self.verdict == "passed"
 
     @property
     def failures(self) -> tuple[Row, ...]:
@@ -102,7 +110,9 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values."""
-        return {"schema": "rbst-check/1", "passed": self.passed, **asdict(self)}
+        return {"schema": "rbst-check/1", "passed": self.passed, "verdict": self.verdict} | asdict(
+            self
+        )
 
     def to_json(self) -> str:
         """The report as JSON with sorted keys; figures that are not finite are null."""
@@ -130,7 +140,9 @@ class Report:
         counts = {kind: sum(r.verdict == kind for r in self.rows) for kind in COLOURS}
         text = f"{counts['pass']} passed, {counts['fail']} failed"
         if counts["skip"]:
-            text += f", {counts['skip']} skipped"
+            text += f", {counts['skip']} not asked"
+        if self.verdict == "incomplete":
+            text += ": incomplete"
         return (
             f"{text} in {self.seconds:.1f} s; a right implementation fails any row with "
             f"probability at most {self.false_alarm_rate:.0e}"

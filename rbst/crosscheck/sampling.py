@@ -13,7 +13,6 @@ from rbst.crosscheck import cases
 from rbst.crosscheck.calls import Context, ask, rows_of
 from rbst.crosscheck.cases import Case
 from rbst.crosscheck.causes import Observation, explain_covariance
-from rbst.crosscheck.clock import BudgetSpent
 from rbst.crosscheck.exact import targets
 from rbst.crosscheck.moments import (
     Sums,
@@ -33,6 +32,7 @@ FEWEST_DRAWS = 500  # given each D, for the central limit theorem to hold
 FIRST_CALL, GROWTH = 2**6, 4  # rows; each call has so many times the rows of the one before
 LARGEST_CALL = 2**20  # in numbers drawn: n K for each row
 INDEPENDENT = "rows of a batch independent"
+WRONG_D = "D is not drawn from softmax(logits): logits divided by tau, or Gumbels of the wrong law?"
 RAREST = 1e-4  # the smallest probability of a D that is waited for
 
 
@@ -72,12 +72,14 @@ def batch(context: Context, name: str, dtype: str) -> list[Row]:
         shape = (size, *cases.BATCH.shape)
         index = (np.arange(size)[:, None] + first) % n
         D = one_hot(index, n, dtype).reshape(shape)
-        D, h = ask(context, np.broadcast_to(cases.BATCH, shape).astype(dtype), D, cases.MAIN)
-        index, h = D.argmax(axis=-1).reshape(size, -1), h.reshape(size, -1, n)
+        logits = np.broadcast_to(cases.BATCH, shape).astype(dtype)
+        answer = ask(context, logits, D, cases.MAIN)
+        index = answer.D.argmax(axis=-1).reshape(size, -1)
+        h = answer.gradient.reshape(size, -1, n)
         for variable, all_sums in enumerate(by_variable):
             _add(all_sums, h[:, variable], index[:, variable])
         drawn += size
-    sums = _usable(context, [s for all_sums in by_variable for s in all_sums], drawn)
+    sums = _usable([s for all_sums in by_variable for s in all_sums], drawn)
     row = _mean_row(context, name, sums)
     if row.verdict == "fail":
         for case, all_sums in zip(cases.BATCH_CASES, by_variable, strict=True):
@@ -92,18 +94,14 @@ def law_of_D(context: Context, name: str, case: Case, dtype: str) -> list[Row]:
     """
     counts = np.zeros(case.n)
     for size in _calls(context, case.n, context.draws(1 / 4)):
-        D, _ = ask(context, *rows_of(case, (size,), dtype), case)
-        counts += D.sum(axis=0)
+        counts += ask(context, *rows_of(case, (size,), dtype), case).D.sum(axis=0)
     total = int(counts.sum())
     expected = total * softmax(case.logits)
     ratio = 2 * (counts * np.log(np.maximum(counts, 1) / expected)).sum()
     p_value = chi_square_p_value(float(ratio), case.n - 1)
     worst = int((abs(counts - expected) / np.sqrt(expected)).argmax())
     figures = [f"{c[worst] / total:.4f}" for c in (counts, expected)]
-    cause = (
-        "D is not drawn from softmax(logits): logits divided by tau, or Gumbels of the wrong law?"
-    )
-    return [judge(name, p_value >= context.level, *figures, cause, p_value, draws=total)]
+    return [judge(name, p_value >= context.level, *figures, WRONG_D, p_value, draws=total)]
 
 
 # --- Gradients, summed up for each D -----------------------------------------------------------------
@@ -121,27 +119,27 @@ def collect(
 ) -> list[Sums]:
     """Gradients of a case, summed up for each D."""
     all_sums = _empty_sums(context, case, num_samples, covariance_tested)
-    draws, drawn = max(draws, len(all_sums) * FEWEST_DRAWS), 0
+    fewest = max(FEWEST_DRAWS, covariance_tested * max(s.needed for s in all_sums))
+    draws, drawn = max(draws, len(all_sums) * fewest), 0
     for size in _calls(context, case.n, draws):
-        D, h = ask(context, *rows_of(case, (size,), dtype, shift), case, num_samples=num_samples)
+        rows = rows_of(case, (size,), dtype, shift)
+        answer = ask(context, *rows, case, num_samples=num_samples)
+        D, h = answer.D, answer.gradient
         if h[:, np.isneginf(case.logits)].any():
             cause = "impossible categories are not left out"
             raise Unusable("a gradient on a logit of -inf", "0", cause)
         _add(all_sums, h, D.argmax(axis=-1))
         drawn += size
-    return _usable(context, all_sums, drawn)
+    return _usable(all_sums, drawn)
 
 
 def _calls(context: Context, entries: int, draws: int) -> Iterator[int]:
-    """The rows of each call: a rule that depends on nothing but the case, cut short by the clock."""
+    """The rows of each call: a rule that depends on nothing but the case."""
     largest = max(FIRST_CALL, LARGEST_CALL // (entries * max(context.law.num_samples or 1, 8)))
-    drawn, size, seconds = 0, FIRST_CALL, 0.0
-    while drawn < draws and not (drawn and context.clock.row_is_over(seconds)):
-        begun = context.clock.elapsed()
+    drawn, size = 0, FIRST_CALL
+    while drawn < draws:
         yield size
-        larger = min(GROWTH * size, largest)
-        seconds = (context.clock.elapsed() - begun) * larger / size
-        drawn, size = drawn + size, larger
+        drawn, size = drawn + size, min(GROWTH * size, largest)
 
 
 def _empty_sums(
@@ -152,7 +150,7 @@ def _empty_sums(
 ) -> list[Sums]:
     """One for each D that is asked for, or that will come often enough by itself."""
     outcomes = case.outcomes
-    if context.subject.draws_D:
+    if context.profile.draws_D:
         outcomes = tuple(np.flatnonzero(softmax(case.logits) > RAREST))
     exact = targets(context.law, case, outcomes, num_samples, covariance_tested=covariance_tested)
     return [Sums(target) for target in exact]
@@ -163,11 +161,11 @@ def _add(all_sums: list[Sums], h: Array, index: Array) -> None:
         sums.add(h[index == sums.target.outcome])
 
 
-def _usable(context: Context, all_sums: list[Sums], drawn: int) -> list[Sums]:
-    """Those D that came often enough; where D is given none may be missing, or the budget was too small."""
+def _usable(all_sums: list[Sums], drawn: int) -> list[Sums]:
+    """Those D that came often enough."""
     usable = [s for s in all_sums if s.count >= FEWEST_DRAWS]
-    if not usable or (len(usable) < len(all_sums) and not context.subject.draws_D):
-        raise BudgetSpent(f"{drawn} draws within the budget are too few")
+    if not usable:
+        raise Unusable(f"no D often enough in {drawn} draws", "softmax(logits)", WRONG_D)
     return usable
 
 
@@ -223,7 +221,7 @@ def _covariance_row(
     """The joint test; what is shown is the total variance that is off by the most standard errors."""
     sums = often_enough(sums)
     if not sums:
-        return Row(name, "skip", "too few draws for a covariance")
+        return Row(name, "fail", "no D often enough", "softmax(logits)", cause=WRONG_D)
     p_value = covariance_test(sums)
     found, error, exact = max((s.variance() for s in sums), key=lambda v: abs(v[0] - v[2]) / v[1])
     figures, fine = (

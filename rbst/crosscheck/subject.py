@@ -1,8 +1,16 @@
-"""The implementation under examination, called in whichever of the three ways it wants to be called."""
+"""The implementation under examination: how it wants to be called, and what comes back.
+
+A :class:`Question` and an :class:`Answer` are arrays and numbers and nothing else, so that the code under
+examination can run in a process of its own (:mod:`rbst.crosscheck.command`), where it cannot take the
+verdict with it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import math
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,21 +32,58 @@ class Question:
     D: Array
     slopes: Array
     tau: float
-    rng: np.random.Generator
+    seed: tuple[int, ...]
     num_samples: int | None = None
     exponentials: Array | None = None
+    with_zeros: bool = False
 
 
-class Unusable(Exception):
-    """An answer that cannot be compared at all: what came, what was wanted, and why."""
+@dataclass(frozen=True)
+class Answer:
+    """D, its gradient, and the names of the arguments that are no longer what they were."""
+
+    D: Array
+    gradient: Array
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a subject is called, and how it wants to be called."""
+
+    name: str
+    draws_D: bool
+    accepts: tuple[str, ...]
+    shares_noise: bool
+
+    @property
+    def needs_exponentials(self) -> bool:
+        """Whether its noise must be handed to it."""
+        return self.shares_noise and "rng" not in self.accepts
+
+
+class Fault(Exception):
+    """What was given, what was wanted, and why."""
 
     def __init__(self, found: str, expected: str, cause: str = "") -> None:
         super().__init__(found)
         self.found, self.expected, self.cause = found, expected, cause
 
 
+class Unusable(Fault):
+    """An answer that cannot be compared at all."""
+
+
+class Gone(Fault):
+    """There will be no more answers."""
+
+
+class BudgetSpent(Exception):
+    """There is no time left for another call."""
+
+
 class Subject:
-    """A callable, what it accepts, and whether it draws D itself."""
+    """A callable, asked in this process."""
 
     def __init__(
         self, implementation: Callable[..., Any], law: Law, draws_D: bool | None = None
@@ -49,82 +94,78 @@ class Subject:
                 "(logits, D, df_dD, *, tau, num_samples, rng) -> gradient"
             )
         self.implementation, self.law = implementation, law
-        self.handed: Array | None = None  # the signal of the last call
         parameters = _parameters(implementation)
-        self.draws_D = _second_is_df_dD(parameters) if draws_D is None else draws_D
-        if self.draws_D and law.takes_cost:
+        draws_D = _second_is_df_dD(parameters) if draws_D is None else draws_D
+        if draws_D and law.takes_cost:
             raise ValueError(
                 f"an implementation of {law.estimator!r} must be given D, got one that draws it; wrap it as "
                 "(logits, D, cost) -> gradient"
             )
         anything = not parameters or any(p.kind == p.VAR_KEYWORD for p in parameters.values())
-        self.accepts = {name for name in KEYWORDS if anything or name in parameters}
-        self.shares_noise = (
-            "exponentials" in parameters and law.with_noise is not None and not self.draws_D
-        )
-        self.needs_exponentials = self.shares_noise and "rng" not in self.accepts
+        shares_noise = "exponentials" in parameters and law.with_noise is not None and not draws_D
+        accepts = tuple(name for name in KEYWORDS if anything or name in parameters)
+        self.profile = Profile(_name_of(implementation), draws_D, accepts, shares_noise)
 
-    @property
-    def name(self) -> str:
-        """What the implementation calls itself."""
-        function = self.implementation
-        return getattr(function, "__qualname__", None) or type(function).__name__
+    def ask(self, question: Question, seconds: float = math.inf) -> Answer:
+        """Call the implementation. Whatever it raises becomes :class:`Unusable`.
 
-    def ask(self, question: Question) -> tuple[Any, Any]:
-        """Call the implementation; returns D and its gradient, both as they came.
-
-        Whatever it raises becomes :class:`Unusable`, an attempt to leave the program included.
+        What it prints goes to standard error, where it does not mix with a report. In this process no
+        time limit can be enforced; an interrupt is the user's.
         """
         try:
-            if not self.draws_D:
-                return question.D.copy(), self._gradient(question)
-            answer = self._draw(question)
-        except (Exception, SystemExit) as error:
-            found = f"{type(error).__name__}: {first_line(error)}"[:72]
-            raise Unusable(found, "a gradient", self._place_of(error)) from error
+            with contextlib.redirect_stdout(sys.stderr), np.errstate(all="ignore"):
+                return self._answer(question)
+        except (Unusable, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise Unusable(describe(error), "a gradient", self._place_of(error)) from None
+
+    def _answer(self, q: Question) -> Answer:
+        arguments = {"logits": q.logits.copy(), "D": q.D.copy(), "df_dD": self._signal(q, q.D)}
+        before = {name: array.copy() for name, array in arguments.items()}
+        if self.profile.draws_D:
+            D, h = self._draw(q, arguments["logits"])
+        else:
+            D, h = q.D, self.implementation(*arguments.values(), **self._keywords(q))
+        changed = [k for k, array in arguments.items() if not np.array_equal(array, before[k])]
+        shape = q.logits.shape
+        return Answer(
+            numbers("D", D, "fiub", shape), numbers("gradient", h, "f", shape), (*changed,)
+        )
+
+    def _draw(self, q: Question, logits: Array) -> tuple[Any, Any]:
+        """D and its gradient, where the implementation draws D."""
+        answer = self.implementation(logits, lambda D: self._signal(q, D), **self._keywords(q))
         if isinstance(answer, tuple) and len(answer) == 2:
             return answer
         cause = "an implementation that draws D must return (D, gradient)"
         raise Unusable(type(answer).__name__, "a tuple of two", cause)
 
-    def _gradient(self, q: Question) -> Any:
-        """What comes back where D is given."""
-        self.handed = self.signal(q.D, q.slopes)
-        return self.implementation(q.logits, q.D, self.handed, **self._keywords(q))
-
-    def _draw(self, q: Question) -> Any:
-        """What comes back where the implementation draws D."""
-
-        def df_dD(D: Any) -> Array:
-            return self.signal(D, q.slopes)
-
-        return self.implementation(q.logits, df_dD, **self._keywords(q))
-
     def _keywords(self, q: Question) -> dict[str, Any]:
         """Of tau, num_samples, rng and exponentials those that are accepted and known."""
-        E = q.exponentials
-        if E is None and self.needs_exponentials:
-            E = q.rng.standard_exponential((q.num_samples, *q.logits.shape)).astype(q.logits.dtype)
+        rng, E = _generator(q), q.exponentials
+        if E is None and self.profile.needs_exponentials:
+            E = rng.standard_exponential((q.num_samples, *q.logits.shape)).astype(q.logits.dtype)
         if E is not None:
-            keywords = {"tau": q.tau, "exponentials": E}
+            keywords = {"tau": q.tau, "exponentials": E.copy()}
         else:
-            keywords = {"tau": q.tau, "num_samples": q.num_samples, "rng": q.rng}
+            keywords = {"tau": q.tau, "num_samples": q.num_samples, "rng": rng}
         return {
             name: value
             for name, value in keywords.items()
-            if name in self.accepts and value is not None
+            if name in self.profile.accepts and value is not None
         }
 
-    def signal(self, D: Any, slopes: Array) -> Array:
-        """The gradient of f at D, row k of the slopes for ``D = e_k``; for a cost, its diagonal."""
-        D = np.asarray(D)
-        table = np.diagonal(slopes) if self.law.takes_cost else slopes
-        return D @ table.astype(D.dtype)
+    def _signal(self, q: Question, D: Any) -> Array:
+        return signal(np.asarray(D), q.slopes, self.law)
 
     def _place_of(self, error: BaseException) -> str:
         """The line of the implementation's file that raised, or else the last line of all."""
         frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if frame.filename == _file_of(self.implementation)]
+        file = _file_of(self.implementation)
+        own = [frame for frame in frames if frame.filename == file]
+        if not frames:
+            return "raised without a traceback"
         if not own and frames[-1].filename == __file__:
             return (
                 "it cannot be called by these names; see rbst.crosscheck.check for the signatures"
@@ -133,15 +174,82 @@ class Subject:
         return f"raised in {frame.name}, line {frame.lineno} of {frame.filename}"
 
 
-def first_line(error: BaseException) -> str:
-    """What an exception says, in one line."""
-    return (str(error).strip() or "no message").splitlines()[0]
+def signal(D: Array, slopes: Array, law: Law) -> Array:
+    """The gradient of f at D, row k of the slopes for ``D = e_k``; for a cost, its diagonal."""
+    table = np.diagonal(slopes) if law.takes_cost else slopes
+    return D @ table.astype(D.dtype)
+
+
+def numbers(name: str, answer: Any, kinds: str, shape: tuple[int, ...]) -> Array:
+    """An answer as an array of one of these kinds of numbers and of this shape.
+
+    It is copied: the next call may well return the same memory.
+    """
+    try:
+        array = np.array(answer)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        cause = f"the {name} cannot be read as an array"
+        raise Unusable(describe(error), "an array", cause) from None
+    if array.dtype.kind not in kinds:
+        cause = f"the {name} is not an array of floats"
+        raise Unusable(f"{name} of dtype {array.dtype}", "float", cause)
+    if array.shape != shape:
+        cause = "leading axes are not treated as a batch of independent variables"
+        raise Unusable(f"{name} of shape {array.shape}", f"{shape}", cause)
+    return array
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one short line, even one that cannot be read."""
+    try:
+        message = (str(error).strip() or "no message").splitlines()[0]
+    except BaseException:
+        message = "its message cannot be read"
+    return f"{type(error).__name__}: {message}"[:72]
+
+
+# --- The generator -----------------------------------------------------------------------------------
+
+
+def _generator(q: Question) -> np.random.Generator:
+    if q.with_zeros:
+        return ZerosNowAndThen(np.random.PCG64(q.seed))
+    return np.random.default_rng(q.seed)
+
+
+class ZerosNowAndThen(np.random.Generator):
+    """A generator every seventh of whose exponentials and uniforms is as small as they can be: 0."""
+
+    def standard_exponential(self, *args: Any, **kwargs: Any) -> Any:
+        return _planted(super().standard_exponential(*args, **kwargs))
+
+    def exponential(self, *args: Any, **kwargs: Any) -> Any:
+        return _planted(super().exponential(*args, **kwargs))
+
+    def random(self, *args: Any, **kwargs: Any) -> Any:
+        return _planted(super().random(*args, **kwargs))
+
+    def uniform(self, low: Any = 0.0, *args: Any, **kwargs: Any) -> Any:
+        return _planted(super().uniform(low, *args, **kwargs), low)
+
+
+def _planted(draws: Any, smallest: Any = 0.0) -> Any:
+    if isinstance(draws, np.ndarray) and np.ndim(smallest) == 0:
+        draws.reshape(-1)[::7] = smallest
+    return draws
+
+
+# --- What a callable says of itself: it may refuse, or lie ---------------------------------------------
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     try:
         return dict(inspect.signature(function).parameters)
-    except (TypeError, ValueError):  # a builtin that does not say
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # a builtin that does not say, or an object that misbehaves
         return {}
 
 
@@ -149,11 +257,25 @@ def _second_is_df_dD(parameters: dict[str, inspect.Parameter]) -> bool:
     positional = [
         p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
-    return len(positional) > 1 and positional[1].name.startswith("df_dD")
+    return len(positional) > 1 and positional[1].name.startswith("df_d")
+
+
+def _name_of(function: Any) -> str:
+    try:
+        return str(function.__qualname__)
+    except BaseException:
+        return type(function).__name__
 
 
 def _file_of(function: Any) -> str:
     """The file in which a function, or an object that is called like one, is written."""
-    function = inspect.unwrap(function)
-    code = getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
-    return code.co_filename if code else ""
+    for place in (
+        inspect.unwrap,
+        lambda function: function,
+        lambda function: type(function).__call__,
+    ):
+        try:
+            return str(place(function).__code__.co_filename)
+        except BaseException:
+            continue
+    return ""

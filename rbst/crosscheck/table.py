@@ -30,12 +30,12 @@ class Item:
 def items_of(context: Context) -> list[Item]:
     """What a battery asks, in the order of importance: where time runs out, the last rows are skipped."""
     items = _contract(context)
-    if context.subject.shares_noise:
+    if context.profile.shares_noise:
         items += _shared_noise(context)
     items += _extremes(context)
     items += _laws(context) if context.law.random else _values(context)
     items += _invariances(context)
-    if context.subject.draws_D:
+    if context.profile.draws_D:
         arguments = (cases.MAIN, context.dtypes[0])
         items.append(
             Item("D ~ softmax(logits)", "the frequencies of D", sampling.law_of_D, arguments, 1)
@@ -107,7 +107,7 @@ def _laws(context: Context) -> list[Item]:
     asked = [(label, (main, dtype, None, True), independent, 3)]
     asked += [(label, (case, dtype), both, 2) for label, case in others]
     asked += [(f"{label}, {other}", (main, other), both, 2) for other in other_dtypes]
-    if (context.law.num_samples or 1) > 1 and "num_samples" in context.subject.accepts:
+    if (context.law.num_samples or 1) > 1 and "num_samples" in context.profile.accepts:
         asked.append((f"{label}, K = 1", (main, dtype, 1), both, 2))
     items = [
         Item(f"mean and covariance, {label}", question, sampling.law, (label, *arguments), tests)
@@ -136,7 +136,7 @@ def _invariances(context: Context) -> list[Item]:
         arguments = (steep, context.dtypes[0], 1 / 8)
         items.append(Item(label, constant.format("df_dD"), sampling.mean_only, arguments, 1))
     for label, case in (cases.UNLIKELY, cases.MASKED, cases.MASKED_LOW):
-        if context.subject.draws_D and case is cases.UNLIKELY[1]:
+        if context.profile.draws_D and case is cases.UNLIKELY[1]:
             continue  # such a D never comes
         question = "the mean given each D; impossible categories get 0"
         arguments = (case, context.dtypes[0], 1 / 8)
@@ -150,7 +150,7 @@ def _extremes(context: Context) -> list[Item]:
         for label, case in cases.EXTREMES:
             question = "finite, within bounds, of zero sum"
             items.append(Item(f"{label}, {dtype}", question, edges.extreme, (case, dtype)))
-    if context.law.random and not context.subject.needs_exponentials:
+    if context.law.random and not context.profile.needs_exponentials:
         for dtype in context.dtypes:
             question = "the gradient is finite where the generator returns 0"
             items.append(Item(f"draws of exactly 0, {dtype}", question, edges.zeros, (dtype,)))

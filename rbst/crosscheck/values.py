@@ -24,12 +24,13 @@ def shared_noise(
 ) -> list[Row]:
     """The implementation is handed the exponentials; float64 is the judge of float32."""
     logits, D = rows_of(case, (ROWS_OF_A_CALL,), dtype, shift)
-    E = context.rng.standard_exponential((context.law.num_samples, *logits.shape)).astype(dtype)
+    rng = np.random.default_rng(context.next_seed())
+    E = rng.standard_exponential((context.law.num_samples, *logits.shape)).astype(dtype)
     if zero:
         rows = np.arange(ROWS_OF_A_CALL)
         E[0, rows, rows % case.n] = 0
-    _, h = ask(context, logits.copy(), D.copy(), case, exponentials=E.copy())
-    df_dD = context.subject.signal(D, case.slopes)
+    h = ask(context, logits, D, case, exponentials=E).gradient
+    df_dD = context.signal(D, case)
     exact = context.law.with_noise(*_double(logits - shift, D, df_dD), case.tau, E)
     return [_compare(context, name, h, h, exact, (logits, D, df_dD, case.tau, E))]
 
@@ -37,8 +38,9 @@ def shared_noise(
 def value(context: Context, name: str, case: Case, dtype: str, shift: int = 0) -> list[Row]:
     """A gradient that D determines; float64 is the judge of float32."""
     logits, D = rows_of(case, (ROWS_OF_A_CALL,), dtype, shift)
-    D, h = ask(context, logits.copy(), D.copy(), case)
-    signal = context.subject.signal(D, case.slopes)
+    answer = ask(context, logits, D, case)
+    D, h = answer.D, answer.gradient
+    signal = context.signal(D, case)
     exact = context.law.mean(*_double(logits - shift, D, signal), case.tau)
     plain = _without_baseline(h, logits, D, signal) if context.law.takes_cost else h
     return [_compare(context, name, h, plain, exact, (logits, D, signal, case.tau, None))]

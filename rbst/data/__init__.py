@@ -4,11 +4,12 @@ Image data come as `BinaryImages`, ListOps as `ListOps`. Nothing here knows of e
 """
 
 from rbst.data.digits import BinaryImages, load_digits
-from rbst.data.listops import ListOps, generated_splits, published_splits
+from rbst.data.listops import Example, ListOps, generated_splits, published_splits
 from rbst.data.mnist import load_mnist
 
 __all__ = [
     "BinaryImages",
+    "Example",
     "ListOps",
     "generated_splits",
     "load_digits",

@@ -53,7 +53,7 @@ def gumbel_rao(
     does not grow with K. Returns the shape and dtype of ``logits``. Raises ``ValueError`` or
     ``TypeError`` for bad input, or unless exactly one source of noise is given.
 
-    Paulus et al. (2021), Eq. 10; the ratios of Eq. 9 as in :func:`rbst.gumbel.relaxed_weights`.
+    Paulus et al. (2021), Eq. 10; the ratios of Eq. 9 as in ``rbst.gumbel.relaxed_weights``.
 
     Examples
     --------

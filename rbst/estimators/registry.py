@@ -12,10 +12,12 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
+from inspect import signature
 from typing import Any, Literal
 
 from rbst._array import Array
-from rbst._checks import check_num_samples, check_tau
+from rbst._checks import check_array, check_finite, check_num_samples, check_tau
 from rbst.categorical import sample_categorical
 from rbst.estimators.gumbel_rao import exact_gumbel_rao, gumbel_rao
 from rbst.estimators.relaxed import foust, gumbel_softmax, sample_contraction, sample_gumbel_softmax
@@ -57,6 +59,8 @@ class Estimator:
         The first two are diagnosed exactly.
     tau, num_samples, baseline
         The temperature, the number of samples K and the baseline, of an estimator that has them.
+    categories
+        The number of categories that it is made for: 2 for a Boolean one, None for any.
 
     Examples
     --------
@@ -76,6 +80,7 @@ class Estimator:
     tau: float | None = None
     num_samples: float | None = None
     baseline: float | Array | None = None
+    categories: int | None = None
 
     def __post_init__(self) -> None:
         kinds = ("corner", "inside", "cost-only", "several")
@@ -94,186 +99,187 @@ class Estimator:
             raise ValueError(
                 f"given_D must be one of {', '.join(laws)}, got {self.given_D!r}; leave it out if unsure"
             )
-        if self.given_D == "gumbel-rao" and (self.tau is None or self.num_samples is None):
+        if self.tau is not None:
+            check_tau(self.tau)
+        if self.num_samples is not None and self.num_samples != math.inf:
+            check_num_samples(self.num_samples)
+        if self.baseline is not None:
+            check_finite("baseline", check_array("baseline", self.baseline), "0.0 is the default")
+        if self.given_D == "gumbel-rao":
+            self._check_gumbel_rao()
+
+    def _check_gumbel_rao(self) -> None:
+        if self.tau is None or self.num_samples is None:
             raise ValueError(
                 "an estimator that is 'gumbel-rao' given D needs tau and num_samples, got "
                 f"{self.tau} and {self.num_samples}; pass both, num_samples=math.inf for the limit"
             )
+        if self.evaluates != "corner":
+            raise ValueError(
+                f"an estimator that is 'gumbel-rao' given D evaluates 'corner', got {self.evaluates!r}; "
+                "leave given_D out"
+            )
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Parameters of :func:`get_estimator`; each estimator reads the ones it has."""
+# Where f is evaluated, and what the pull-back is told of it: pairs (point, sample).
 
-    tau: float
-    baseline: float | Array
-    importance_weights: bool
-    rtol: float
+
+def _sample_relaxed(logits: Array, rng: Any, *, tau: float) -> tuple[Array, Array]:
+    S = sample_gumbel_softmax(logits, tau=tau, rng=rng)
+    return S, S
+
+
+def _sample_contracted(logits: Array, rng: Any) -> tuple[Array, Array]:
+    D = sample_categorical(logits, rng)
+    return sample_contraction(D, rng), D
+
+
+# The table.
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table of estimators: its name, how to build it, and what to know before choosing it."""
+    """A row of the table of estimators: its function, and what to know before choosing it.
+
+    Attributes
+    ----------
+    name
+        What :func:`get_estimator` calls it; a K at its end stands for a number of samples.
+    function
+        ``(logits, sample, signal, ...) -> gradient``, or ``(f, logits, ...)`` where ``evaluates`` is
+        ``"several"``. Parameters after these are given by name: those of :func:`get_estimator`, the
+        ``num_samples`` of a name with a K, and ``rng`` for a function that draws.
+    equation, bias, source
+        For the table that ``rbst estimators`` prints; the bias is ``"none"`` for an unbiased estimator.
+    evaluates, sample, given_D, num_samples, categories
+        As in :class:`Estimator`. Without ``given_D`` a function of D that does not draw is ``"fixed"`` and
+        any other ``"random"``.
+    evaluations
+        How often f and its derivative are evaluated; to be given where ``evaluates`` does not say it.
+    """
 
     name: str
-    build: Callable[[str, Settings], Estimator]
+    function: Callable[..., Array]
     equation: str
     bias: str
-    evaluations: str
     source: str
+    evaluates: Literal["corner", "inside", "cost-only", "several"] = "corner"
+    sample: Callable[..., tuple[Array, Array]] = _sample_corner
+    given_D: Literal["fixed", "gumbel-rao", "random", ""] = ""
+    num_samples: float | None = None
+    categories: int | None = None
+    evaluations: str = ""
+
+    def __post_init__(self) -> None:
+        fixed = self.evaluates in ("corner", "cost-only") and "rng" not in parameters(self.function)
+        derived = {
+            "given_D": "fixed" if fixed else "random",
+            "evaluations": EVALUATIONS[self.evaluates],
+        }
+        for name, value in derived.items():
+            if not getattr(self, name):
+                object.__setattr__(self, name, value)
+
+    def with_samples(self, num_samples: int) -> str:
+        """The name, with a number for its K if it has one: ``gr-mc10``."""
+        return f"{self.name[:-1]}{num_samples}" if self.name.endswith("K") else self.name
 
 
-def _straight_through(name: str, settings: Settings) -> Estimator:
-    def pull_back(logits: Array, D: Array, df_dD: Array, rng: Any) -> Array:
-        return straight_through(logits, D, df_dD, tau=settings.tau)
-
-    return Estimator(name, "corner", pull_back, given_D="fixed", tau=settings.tau)
-
-
-def _st_gumbel_softmax(name: str, settings: Settings) -> Estimator:
-    def pull_back(logits: Array, D: Array, df_dD: Array, rng: Any) -> Array:
-        return st_gumbel_softmax(logits, D, df_dD, tau=settings.tau, rng=rng)
-
-    return Estimator(
-        name, "corner", pull_back, given_D="gumbel-rao", tau=settings.tau, num_samples=1
-    )
+EVALUATIONS = {
+    "corner": "f and df/dD once, at D",
+    "inside": "f and df/dS once, at S inside the simplex",
+    "cost-only": "f once, at D; no derivative",
+    "several": "f at several points",
+}
 
 
-def _gumbel_rao(name: str, settings: Settings) -> Estimator:
-    num_samples = check_num_samples(int(name.removeprefix("gr-mc")))
+@cache
+def parameters(function: Callable[..., Any]) -> frozenset[str]:
+    """The names of the parameters of a function.
 
-    def pull_back(logits: Array, D: Array, df_dD: Array, rng: Any) -> Array:
-        return gumbel_rao(logits, D, df_dD, tau=settings.tau, num_samples=num_samples, rng=rng)
-
-    return Estimator(
-        name, "corner", pull_back, given_D="gumbel-rao", tau=settings.tau, num_samples=num_samples
-    )
-
-
-def _exact_gumbel_rao(name: str, settings: Settings) -> Estimator:
-    def pull_back(logits: Array, D: Array, df_dD: Array, rng: Any) -> Array:
-        return exact_gumbel_rao(logits, D, df_dD, tau=settings.tau, rtol=settings.rtol)
-
-    return Estimator(
-        name, "corner", pull_back, given_D="gumbel-rao", tau=settings.tau, num_samples=math.inf
-    )
-
-
-def _zgr(name: str, settings: Settings) -> Estimator:
-    def pull_back(logits: Array, D: Array, df_dD: Array, rng: Any) -> Array:
-        return zgr(logits, D, df_dD)
-
-    return Estimator(name, "corner", pull_back, given_D="fixed")
-
-
-def _reinmax(name: str, settings: Settings) -> Estimator:
-    def pull_back(logits: Array, D: Array, df_dD: Array, rng: Any) -> Array:
-        return reinmax(logits, D, df_dD, tau=settings.tau)
-
-    return Estimator(name, "corner", pull_back, given_D="fixed", tau=settings.tau)
-
-
-def _gumbel_softmax(name: str, settings: Settings) -> Estimator:
-    def sample(logits: Array, rng: Any) -> tuple[Array, Array]:
-        S = sample_gumbel_softmax(logits, tau=settings.tau, rng=rng)
-        return S, S
-
-    def pull_back(logits: Array, S: Array, df_dS: Array, rng: Any) -> Array:
-        return gumbel_softmax(logits, S, df_dS, tau=settings.tau)
-
-    return Estimator(name, "inside", pull_back, sample, tau=settings.tau)
-
-
-def _foust(name: str, settings: Settings) -> Estimator:
-    def sample(logits: Array, rng: Any) -> tuple[Array, Array]:
-        D = sample_categorical(logits, rng)
-        return sample_contraction(D, rng), D
-
-    def pull_back(logits: Array, D: Array, df_dD: Array, rng: Any) -> Array:
-        return foust(logits, D, df_dD, importance_weights=settings.importance_weights)
-
-    return Estimator(name, "inside", pull_back, sample)
-
-
-def _score_function(name: str, settings: Settings) -> Estimator:
-    def pull_back(logits: Array, D: Array, cost: Array, rng: Any) -> Array:
-        return score_function(logits, D, cost, baseline=settings.baseline)
-
-    return Estimator(name, "cost-only", pull_back, given_D="fixed", baseline=settings.baseline)
+    Examples
+    --------
+    >>> sorted(parameters(st_gumbel_softmax) - {"logits", "D", "df_dD"})
+    ['rng', 'tau']
+    """
+    return frozenset(signature(function).parameters)
 
 
 ESTIMATORS = (
     Entry(
         "st",
-        _straight_through,
+        straight_through,
         "J(softmax_tau(theta))' g / tau",
-        "none for linear f at tau = 1; biased otherwise",
-        "f and df/dD once, at D",
-        "Bengio et al. 2013; Paulus et al. 2021, Eq. 5",
+        "none for f linear in each of any number of variables at tau = 1; biased otherwise",
+        "Bengio et al. 2013; slope-annealed: Chung et al. 2017; Paulus et al. 2021, Eq. 5",
     ),
     Entry(
         "st-gs",
-        _st_gumbel_softmax,
+        st_gumbel_softmax,
         "J(S)' g / tau, S = softmax_tau(theta + G) coupled with D",
         "biased",
-        "f and df/dD once, at D",
         "Jang et al. 2017; Paulus et al. 2021, Eq. 6",
+        given_D="gumbel-rao",
+        num_samples=1,
     ),
     Entry(
         "gr-mcK",
-        _gumbel_rao,
+        gumbel_rao,
         "mean over k of J(S^k)' g / tau, S^k given D",
         "that of st-gs, for every K",
-        "f and df/dD once, at D",
         "Paulus et al. 2021, Eq. 10",
+        given_D="gumbel-rao",
     ),
     Entry(
         "gr",
-        _exact_gumbel_rao,
+        exact_gumbel_rao,
         "E[J(S)' g / tau given D], by quadrature",
         "that of st-gs",
-        "f and df/dD once, at D",
         "Paulus et al. 2021, Eq. 7",
+        given_D="gumbel-rao",
+        num_samples=math.inf,
     ),
     Entry(
         "zgr",
-        _zgr,
+        zgr,
         "[pi * (g - g_k) + (g_k - pi' g) D] / 2, the limit of gr as tau falls to 0",
-        "none for quadratic f of one variable; biased otherwise",
-        "f and df/dD once, at D",
+        "none for f quadratic in each of any number of variables; biased otherwise",
         "Shekhovtsov 2023",
     ),
     Entry(
         "reinmax",
-        _reinmax,
+        reinmax,
         "2 J((softmax_tau(theta) + D) / 2) g - J(pi) g / 2; at tau = 1 that of zgr",
-        "none for quadratic f of one variable at tau = 1; biased otherwise",
-        "f and df/dD once, at D",
+        "none for f quadratic in each of any number of variables at tau = 1; biased otherwise",
         "Liu et al. 2023",
     ),
     Entry(
         "gs",
-        _gumbel_softmax,
+        gumbel_softmax,
         "J(S)' df/dS / tau, S = softmax_tau(theta + G)",
         "none for E f(S); biased for E f(D)",
-        "f and df/dS once, at S inside the simplex",
         "Maddison et al. 2017; Jang et al. 2017; Paulus et al. 2021, Eq. 4",
+        evaluates="inside",
+        sample=_sample_relaxed,
     ),
     Entry(
         "foust",
-        _foust,
+        foust,
         "(1 - pi_k) (g_1 - g_2) / 2 (1, -1), g at u D + (1 - u) (1/2, 1/2)",
         "none for one Boolean variable; biased for several",
-        "f and df/dD once, at a contracted point",
         "Pervez et al. 2020 (reconstructed)",
+        evaluates="inside",
+        sample=_sample_contracted,
+        categories=2,
+        evaluations="f and df/dD once, at a contracted point",
     ),
     Entry(
         "reinforce",
-        _score_function,
+        score_function,
         "(f(D) - b) (D - pi)",
         "none",
-        "f once, at D; no derivative",
         "Williams 1992; Paulus et al. 2021, Eq. 2",
+        evaluates="cost-only",
     ),
 )
 """Every estimator that :func:`get_estimator` knows."""
@@ -313,18 +319,81 @@ def get_estimator(
     Traceback (most recent call last):
     ValueError: unknown estimator 'gr-mc', did you mean 'gr-mcK' with a number K >= 1, such as 'gr-mc10'? Known: st, st-gs, gr-mcK, gr, zgr, reinmax, gs, foust, reinforce
     """
-    settings = Settings(check_tau(tau), baseline, importance_weights, check_rtol(rtol))
-    pattern = re.sub(r"^gr-mc\d+$", "gr-mcK", name) if isinstance(name, str) else name
-    for entry in ESTIMATORS:
-        if entry.name == pattern and name != "gr-mcK":
-            return entry.build(name, settings)
+    entry, num_samples = _find(name)
+    given = {
+        "tau": check_tau(tau),
+        "baseline": baseline,
+        "importance_weights": importance_weights,
+        "rtol": check_rtol(rtol),
+        "num_samples": num_samples,
+    }
+    taken = {key: given[key] for key in given.keys() & parameters(entry.function)}
+    sampled = {key: given[key] for key in given.keys() & parameters(entry.sample)}
+    call = _estimate if entry.evaluates == "several" else _pull_back
+    call = partial(call, entry.function, "rng" in parameters(entry.function), taken)
+    return Estimator(
+        name,
+        entry.evaluates,
+        None if entry.evaluates == "several" else call,
+        partial(entry.sample, **sampled) if sampled else entry.sample,
+        call if entry.evaluates == "several" else None,
+        entry.given_D,
+        taken.get("tau"),
+        taken.get("num_samples", entry.num_samples),
+        taken.get("baseline"),
+        entry.categories,
+    )
+
+
+def _pull_back(
+    function: Callable[..., Array],
+    draws: bool,
+    taken: dict[str, Any],
+    logits: Array,
+    sample: Array,
+    signal: Array,
+    rng: Any,
+) -> Array:
+    return function(logits, sample, signal, **taken, **({"rng": rng} if draws else {}))
+
+
+def _estimate(
+    function: Callable[..., Array],
+    draws: bool,
+    taken: dict[str, Any],
+    f: Callable[[Array], Array],
+    logits: Array,
+    rng: Any,
+) -> Array:
+    return function(f, logits, **taken, **({"rng": rng} if draws else {}))
+
+
+def _find(name: str) -> tuple[Entry, int | None]:
+    """The row of this name, and the number that stands for its K."""
+    for entry in ESTIMATORS if isinstance(name, str) else ():
+        if not entry.name.endswith("K"):
+            if entry.name == name:
+                return entry, None
+        # One spelling for each K, so that no estimator has two names; int() takes no more digits than this.
+        elif match := re.fullmatch(re.escape(entry.name[:-1]) + "(0|[1-9][0-9]{0,99})", name):
+            return entry, check_num_samples(int(match[1]))
     raise ValueError(_unknown(name))
+
+
+def named_entry(estimator: Estimator) -> Entry | None:
+    """The row of the table that an estimator was built from, None for one of your own."""
+    call = estimator.estimate or estimator.pull_back
+    if isinstance(call, partial) and call.func in (_pull_back, _estimate):
+        return next((entry for entry in ESTIMATORS if entry.function is call.args[0]), None)
+    return None
 
 
 def _unknown(name: object) -> str:
     known = [entry.name for entry in ESTIMATORS]
-    nearest = difflib.get_close_matches(str(name), known, n=1)
+    shown = str(name)[:80]
+    nearest = difflib.get_close_matches(shown, known, n=1)
     hint = f", did you mean '{nearest[0]}'" if nearest else ""
-    if nearest == ["gr-mcK"]:
-        hint += " with a number K >= 1, such as 'gr-mc10'"
-    return f"unknown estimator {name!r}{hint}{'?' if hint else '.'} Known: {', '.join(known)}"
+    if nearest and nearest[0].endswith("K"):
+        hint += f" with a number K >= 1, such as '{nearest[0][:-1]}10'"
+    shown = repr(shown if isinstance(name, str) else name)
+    return f"unknown estimator {shown}{hint}{'?' if hint else '.'} Known: {', '.join(known)}"

@@ -94,7 +94,7 @@ def foust(logits: Array, D: Array, df_dD: Array, *, importance_weights: bool = T
         g = \frac{\partial f}{\partial D} \text{ at } u D + (1 - u) (\tfrac12, \tfrac12), \quad D = e_k, \; u \sim U(0, 1)
 
     where :math:`\pi` are the probabilities of ``logits``, shape ``(..., 2)``, D is the one-hot ``D`` and
-    :math:`g` is ``df_dD``, taken at the point of :func:`sample_contraction`, not at D.
+    :math:`g` is ``df_dD``, taken at the point of ``sample_contraction``, not at D.
 
     For one variable it is exactly unbiased: with x = 1 or -1 for the two outcomes and :math:`\tilde f(x)`
     the cost at :math:`((1 + x)/2, (1 - x)/2)`, :math:`\int_0^1 \tilde f'(u x) \, du` telescopes, so that

@@ -6,11 +6,13 @@ the gradient for any baseline b that does not depend on D (Paulus et al., Eq. 2;
 
 from __future__ import annotations
 
+import math
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
 from rbst._array import Array, namespace
-from rbst._checks import check_logits, check_one_hot
+from rbst._checks import NotFinite, check_array, check_finite, check_logits, check_one_hot
 from rbst.categorical import softmax
 
 
@@ -39,20 +41,27 @@ def score_function(logits: Array, D: Array, cost: Array, *, baseline: float | Ar
     """
     logits = check_logits(logits)
     D = check_one_hot(D, logits)
-    advantage = check_cost(namespace(logits).asarray(cost) - baseline, logits)
-    return advantage[..., None] * (D - softmax(logits))
+    advantage = check_cost("cost", cost, logits) - check_baseline(baseline, logits)
+    return advantage.astype(logits.dtype, copy=False)[..., None] * (D - softmax(logits))
 
 
-def check_cost(cost: Any, logits: Array) -> Array:
-    """Costs of the dtype of ``logits`` that broadcast to ``logits.shape[:-1]``."""
-    xp = namespace(logits)
-    cost = xp.asarray(cost, dtype=logits.dtype)
+def check_baseline(baseline: float | Array, logits: Array) -> float | Array:
+    """A finite baseline: a number, or an array that broadcasts as the cost does."""
+    if isinstance(baseline, numbers.Real) and math.isfinite(baseline):
+        return baseline
+    return check_cost("baseline", baseline, logits)
+
+
+def check_cost(name: str, values: Any, logits: Array) -> Array:
+    """Finite costs that broadcast to ``logits.shape[:-1]``."""
+    values = check_array(name, values, logits)
+    check_finite(name, values, "look at f where it is evaluated, or for a step that diverged")
     try:
-        return xp.broadcast_to(cost, logits.shape[:-1])
+        return namespace(logits).broadcast_to(values, logits.shape[:-1])
     except ValueError:
         raise ValueError(
-            f"cost must broadcast to logits.shape[:-1] = {logits.shape[:-1]}, got {cost.shape}; pass a "
-            "cost that all variables share as cost[..., None]"
+            f"{name} must broadcast to logits.shape[:-1] = {logits.shape[:-1]}, got {values.shape}; pass "
+            f"a {name} that all variables share as {name}[..., None]"
         ) from None
 
 
@@ -64,8 +73,8 @@ class RunningMean:
 
     where :math:`\lambda` is ``decay`` and :math:`\bar f` the mean of the costs of one step. The first
     update sets it to the first mean. Read ``value`` *before* the update with the current costs:
-    otherwise b depends on D, a part :math:`1 - \lambda` of the cost cancels against itself, and the
-    gradient shrinks. Before the first update there is no past, and ``value`` is 0.
+    otherwise b depends on D, a part :math:`(1 - \lambda) / B` of the cost of each of the B examples of the
+    step cancels against itself, and the gradient shrinks. Before the first update there is no past, and ``value`` is 0.
 
     Examples
     --------
@@ -84,12 +93,21 @@ class RunningMean:
     updates: int = 0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.decay, numbers.Real):
+            raise TypeError(
+                f"decay must be a number in [0, 1), got {type(self.decay).__name__}; pass a float"
+            )
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay must lie in [0, 1), got {self.decay}; 0.99 is the default")
 
     def update(self, costs: Any) -> None:
-        """Move towards the mean of ``costs``, a number or an array."""
-        mean = float(costs.mean()) if hasattr(costs, "mean") else float(costs)
+        """Move towards the mean of ``costs``, a number, a list or an array; refuse one that is not finite."""
+        costs = check_array("costs", costs)
+        if costs.size == 0:
+            raise ValueError("costs must hold at least one cost, got none; leave the update out")
+        mean = float(costs.mean())
+        if not math.isfinite(mean):
+            raise NotFinite(f"costs must have a finite mean, got {mean}; an earlier step diverged")
         self.value = (
             mean if self.updates == 0 else self.decay * self.value + (1 - self.decay) * mean
         )

@@ -9,6 +9,7 @@ temperature and against the number of samples K.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -45,16 +46,23 @@ class Config:
         for option in ("n", "variables"):
             if getattr(self, option) < 1:
                 raise ValueError(f"--{option} must be at least 1, got {getattr(self, option)}")
+        if not 0 <= self.scale < math.inf:
+            raise ValueError(
+                f"--scale must be finite and at least 0, got {self.scale}; 1 is the default"
+            )
         if self.draws < 2:
             raise ValueError(f"--draws must be at least 2, got {self.draws}")
         if self.seed < 0:
             raise ValueError(f"--seed must be at least 0, got {self.seed}")
+        for option in ("taus", "num_samples"):  # given twice, a value is one
+            object.__setattr__(self, option, tuple(dict.fromkeys(getattr(self, option))))
         for tau in self.taus:
             check_tau(tau)
         for K in self.num_samples:
             check_num_samples(K)
         count_outcomes(self.logits)
         get_problem(self.problem, self.logits)
+        get_estimator("reinforce", baseline=self.baseline)
 
     @property
     def logits(self) -> Array:
@@ -146,9 +154,7 @@ def _config_from(arguments: argparse.Namespace) -> Config:
 def _candidates(config: Config) -> Iterator[tuple[str, float]]:
     """Every name of the registry, with each K and each temperature that it has."""
     for entry in ESTIMATORS:
-        several_K = entry.name.endswith("mcK")
-        for K in config.num_samples if several_K else (None,):
-            name = f"{entry.name[:-1]}{K}" if several_K else entry.name
+        for name in dict.fromkeys(map(entry.with_samples, config.num_samples)):
             has_tau = get_estimator(name, tau=config.taus[0]).tau is not None
             for tau in config.taus if has_tau else config.taus[:1]:
                 yield name, tau

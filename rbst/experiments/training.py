@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from rbst._array import Array, namespace, new_generator, to_host
+from rbst._checks import NotFinite
 from rbst._files import read_npz, write_npz
 from rbst.estimators.score_function import RunningMean
 
@@ -191,7 +192,14 @@ def train(
     """
     while state.iteration < iterations:
         start = time.perf_counter()
-        figures = step(state)
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is looked for
+                figures = step(state)
+        except NotFinite as error:
+            state.iteration += 1
+            raise Diverged(
+                f"the training diverged at iteration {state.iteration}: {error}"
+            ) from error
         state.seconds += time.perf_counter() - start
         state.iteration += 1
         progress.update()
@@ -208,7 +216,9 @@ def train(
 def _check_finite(state: TrainingState, figures: dict[str, float]) -> None:
     # A sum is not finite if a term is not, and costs less than a look at each of them.
     if not (all(map(math.isfinite, figures.values())) and math.isfinite(state.parameters.sum())):
-        raise Diverged(f"the training diverged at iteration {state.iteration}")
+        raise Diverged(
+            f"the training diverged at iteration {state.iteration}: the objective or a parameter is not finite"
+        )
 
 
 def _record(state: TrainingState, measured: dict[str, float]) -> None:
@@ -259,7 +269,7 @@ def load_state(path: Path, state: TrainingState) -> None:
         rng.bit_generator.state = rest["rng"]
         baseline = RunningMean(**rest["baseline"])
         counts = {name: rest[name] for name in ("iteration", "seconds", "sums", "curves")}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is not a checkpoint of this run ({error}); delete it to start this run anew"
         ) from error

@@ -1,41 +1,48 @@
 r"""A latent-tree LSTM: it draws a binary tree over a sequence, one merge after the other, and reads the root.
 
-A node is a pair (h, c). At each step every pair of neighbours has a candidate parent, its score decides how
-likely the pair is to be merged, one pair is drawn, and its parent takes the place of the two:
+The Gumbel Tree-LSTM of Choi, Yoo and Lee (2018). A node is a pair (h, c) of vectors of length d; a leaf is an affine
+map of its token's embedding. At each step every pair of neighbours has a candidate parent (their section
+"Tree-LSTM", here :class:`Cell`),
 
 .. math::
 
     (i, f_l, f_r, o) &= \sigma(\cdot), \quad g = \tanh(\cdot) \quad \text{of } W [h_l; h_r] + b, \\
-    c &= f_l c_l + f_r c_r + i g, \qquad h = o \tanh c, \\
-    \text{logit}_j &= \langle q, \tilde h_j \rangle / \sqrt d \qquad \text{for the candidate } j.
+    c &= f_l c_l + f_r c_r + i g, \qquad h = o \tanh c.
 
-The drawn one-hot D enters the next row of nodes linearly, which is what a straight-through estimator
-differentiates: node j stays where it is if D lies to its right, takes the value of node j + 1 if D lies to
-its left, and that of candidate j if D is j,
+A query vector q scores the candidates, and one pair is drawn (their "Parent selection"),
+
+.. math:: D \sim \mathrm{softmax}(\text{logits}), \qquad
+    \text{logit}_j = \langle q, \tilde h_j \rangle / \sqrt d \quad \text{for the candidate } j.
+
+Its parent replaces the two. The one-hot D enters the next row of nodes linearly, which is what a straight-through
+estimator differentiates: node j stays where it is if D lies to its right, takes the value of node j + 1 if D
+lies to its left, and that of candidate j if D is j,
 
 .. math:: n'_j = n_j \sum_{k > j} D_k + n_{j+1} \sum_{k < j} D_k + \tilde n_j D_j.
 
-Simplified from Choi, Yoo and Lee (2018); Paulus et al. (2021), section 5.3.
+A perceptron reads the class off the root. Theirs differs in that its leaves may come from an LSTM over the tokens
+and its scores are not divided by :math:`\sqrt d`. Paulus et al. (2021), section 5.3.
 
-A merge changes two candidates, so only two are computed, and one merge is three nodes of the autograd graph:
-its logits, its draw, and the next row. Padding takes part in nothing: pairs with it have logit -inf *before*
-the softmax, and a finished sequence has one category left, so that its draw is certain.
+A merge changes two candidates, so only two are computed: the rows of nodes and all derivatives are in
+``rbst/models/forest.py``. Padding is never looked at: pairs with it have logit -inf *before* the softmax, and a
+finished sequence has one category left, so that its draw is certain.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from autograd.extend import SparseObject, defvjp, defvjp_argnums, primitive, vspace
+from autograd.extend import defvjp, primitive
 
 from rbst._array import Array, getval, namespace
 from rbst.autodiff import log_probability, stochastic_node
 from rbst.categorical import one_hot
 from rbst.estimators.registry import Estimator
+from rbst.models.forest import Forest, first_row, next_row, pair_logits
 from rbst.models.mlp import Layout, affine, glorot, mlp, mlp_shapes
 
 
@@ -158,14 +165,9 @@ class TreeLSTM:
         decision. The last merge of the longest sequence has one pair left and is none.
         """
         parameters = self.layout.views(flat)
-        xp, d = namespace(getval(flat)), self.hidden
-        forget_bias = xp.zeros(5 * d, dtype=flat.dtype)
-        forget_bias[d : 3 * d] = self.forget_bias
-        b = parameters["cell.b"] + forget_bias
-        cell = parameters["cell.W"], b, parameters["query"]
-        table = affine(parameters["embedding"], parameters["leaf.W"], parameters["leaf.b"])
-        forest = Forest(sequences.lengths, *map(getval, cell))
-        row = first_row(look_up(table, sequences.tokens), *cell, forest)
+        cell = parameters["cell.W"], self.cell_bias(parameters), parameters["query"]
+        forest = Forest(Cell(*map(getval, cell)), sequences.lengths)
+        row = first_row(leaves(parameters, sequences.tokens), *cell, forest)
         draws = []
         for t in range(sequences.tokens.shape[1] - 1):
             pairs = row.shape[1] - 1
@@ -174,9 +176,16 @@ class TreeLSTM:
                 D = choose(logits, t)
                 draws.append((logits, getval(D)))
             else:
-                D = xp.ones((len(sequences), 1), dtype=flat.dtype)
+                D = namespace(getval(flat)).ones((len(sequences), 1), dtype=flat.dtype)
             row = next_row(row, D, forest, t)
-        return mlp(parameters, "classifier", row[:, 0, :d]), draws
+        return mlp(parameters, "classifier", row[:, 0, : self.hidden]), draws
+
+    def cell_bias(self, parameters: Mapping[str, Array]) -> Array:
+        """The bias b of the cell, with the constant that is added to both forget gates."""
+        b, d = parameters["cell.b"], self.hidden
+        forget_bias = namespace(getval(b)).zeros(5 * d, dtype=b.dtype)
+        forget_bias[d : 3 * d] = self.forget_bias
+        return b + forget_bias
 
     def terms(
         self, flat: Array, sequences: Sequences, choose: Choose
@@ -249,69 +258,84 @@ def left_branching(logits: Array, t: int) -> Array:
     return one_hot(first, logits.shape[-1], logits.dtype)
 
 
-# ----------------------------------------------------------------------------- one cell
+# ----------------------------------------------------------------------------- the cell
 
 
-def compose(children: Array, W: Array, b: Array) -> tuple[Array, Array]:
-    r"""Parents of M pairs of nodes; returns the gates ``(M, 5 d)`` and the parents [h, c] ``(M, 2 d)``.
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A candidate parent of two nodes, and its derivatives.
 
-    ``children`` holds :math:`[h_l, h_r, c_l, c_r]`, shape ``(M, 4 d)``.
+    Attributes
+    ----------
+    W, b
+        The affine map of :math:`[h_l; h_r]` to the arguments of :math:`(i, f_l, f_r, o, g)`, shapes ``(2 d, 5 d)`` and
+        ``(5 d,)``.
+    q
+        The query that scores a candidate, shape ``(d, 1)``.
     """
-    xp, d = namespace(children), children.shape[1] // 4
-    gates = children[:, : 2 * d] @ W
-    gates += b
-    # sigma(x) = (1 + tanh(x / 2)) / 2: one function for the five of them.
-    gates[:, : 4 * d] *= 0.5
-    xp.tanh(gates, out=gates)
-    gates[:, : 4 * d] += 1
-    gates[:, : 4 * d] *= 0.5
-    i, f_l, f_r, o, g = _in_five(gates)
-    parents = xp.empty((len(gates), 2 * d), dtype=gates.dtype)
-    h, c = parents[:, :d], parents[:, d:]
-    xp.multiply(i, g, out=c)
-    c += f_l * children[:, 2 * d : 3 * d]
-    c += f_r * children[:, 3 * d :]
-    xp.tanh(c, out=h)
-    h *= o
-    return gates, parents
 
+    W: Array
+    b: Array
+    q: Array
 
-def compose_slopes(children: Array, gates: Array, parents: Array) -> tuple[Array, Array]:
-    r"""Derivatives of M parents by their own gates: what every pullback of :func:`compose` multiplies by.
+    def compose(self, children: Array) -> tuple[Array, Array]:
+        r"""Parents of M pairs of nodes; returns the gates ``(M, 5 d)`` and the parents [h, c] ``(M, 2 d)``.
 
-    Returns :math:`\partial c / \partial z` of the arguments z of :math:`i, f_l, f_r, g`, and in the fourth place
-    :math:`\partial h / \partial z` of that of :math:`o`, shape ``(M, 5, d)``; and :math:`\partial h / \partial c`,
-    shape ``(M, d)``.
-    """
-    xp = namespace(gates)
-    M, d = len(gates), gates.shape[1] // 5
-    i, _, _, o, g = _in_five(gates)
-    tanh_c = xp.tanh(parents[:, d:])
-    # sigma' = sigma (1 - sigma), tanh' = 1 - tanh^2
-    slopes = gates * gates
-    xp.subtract(gates[:, : 4 * d], slopes[:, : 4 * d], out=slopes[:, : 4 * d])
-    xp.subtract(1, slopes[:, 4 * d :], out=slopes[:, 4 * d :])
-    factors = g, children[:, 2 * d : 3 * d], children[:, 3 * d :], tanh_c, i
-    for slope, factor in zip(_in_five(slopes), factors, strict=True):
-        slope *= factor
-    return slopes.reshape(M, 5, d), o * (1 - tanh_c * tanh_c)
+        ``children`` holds :math:`[h_l, h_r, c_l, c_r]`, shape ``(M, 4 d)``.
+        """
+        xp, d = namespace(children), children.shape[1] // 4
+        gates = children[:, : 2 * d] @ self.W
+        gates += self.b
+        # sigma(x) = (1 + tanh(x / 2)) / 2: one function for the five of them.
+        gates[:, : 4 * d] *= 0.5
+        xp.tanh(gates, out=gates)
+        gates[:, : 4 * d] += 1
+        gates[:, : 4 * d] *= 0.5
+        i, f_l, f_r, o, g = _in_five(gates)
+        parents = xp.empty((len(gates), 2 * d), dtype=gates.dtype)
+        h, c = parents[:, :d], parents[:, d:]
+        xp.multiply(i, g, out=c)
+        c += f_l * children[:, 2 * d : 3 * d]
+        c += f_r * children[:, 3 * d :]
+        xp.tanh(c, out=h)
+        h *= o
+        return gates, parents
 
+    def slopes(self, children: Array, gates: Array, parents: Array) -> tuple[Array, Array]:
+        r"""Derivatives of M parents by their own gates: what every pullback of :meth:`compose` multiplies by.
 
-def compose_vjp(
-    d_h: Array, d_c: Array, slopes: Array, h_by_c: Array, gates: Array, W: Array
-) -> tuple[Array, Array]:
-    """Gradients with respect to the affine map ``(M, 5 d)`` and to the children ``(M, 4 d)``."""
-    xp = namespace(W)
-    M, d = h_by_c.shape
-    d_c = d_c + d_h * h_by_c
-    d_affine = slopes * d_c[:, None]
-    xp.multiply(slopes[:, 3], d_h, out=d_affine[:, 3])
-    d_affine = d_affine.reshape(M, 5 * d)
-    d_children = xp.empty((M, 4 * d), dtype=W.dtype)
-    xp.matmul(d_affine, W.T, out=d_children[:, : 2 * d])
-    xp.multiply(d_c, gates[:, d : 2 * d], out=d_children[:, 2 * d : 3 * d])
-    xp.multiply(d_c, gates[:, 2 * d : 3 * d], out=d_children[:, 3 * d :])
-    return d_affine, d_children
+        Returns :math:`\partial c / \partial z` of the arguments z of :math:`i, f_l, f_r, g`, and in the fourth place
+        :math:`\partial h / \partial z` of that of :math:`o`, shape ``(M, 5, d)``; and :math:`\partial h / \partial c`,
+        shape ``(M, d)``.
+        """
+        xp = namespace(gates)
+        M, d = len(gates), gates.shape[1] // 5
+        i, _, _, o, g = _in_five(gates)
+        tanh_c = xp.tanh(parents[:, d:])
+        # sigma' = sigma (1 - sigma), tanh' = 1 - tanh^2
+        slopes = gates * gates
+        xp.subtract(gates[:, : 4 * d], slopes[:, : 4 * d], out=slopes[:, : 4 * d])
+        xp.subtract(1, slopes[:, 4 * d :], out=slopes[:, 4 * d :])
+        factors = g, children[:, 2 * d : 3 * d], children[:, 3 * d :], tanh_c, i
+        for slope, factor in zip(_in_five(slopes), factors, strict=True):
+            slope *= factor
+        return slopes.reshape(M, 5, d), o * (1 - tanh_c * tanh_c)
+
+    def pull_back(
+        self, d_h: Array, d_c: Array, slopes: Array, h_by_c: Array, gates: Array
+    ) -> tuple[Array, Array]:
+        """Gradients with respect to the affine map ``(M, 5 d)`` and to the children ``(M, 4 d)``."""
+        xp = namespace(gates)
+        M, d = h_by_c.shape
+        d_c = d_c + d_h * h_by_c
+        d_affine = slopes * d_c[:, None]
+        xp.multiply(slopes[:, 3], d_h, out=d_affine[:, 3])
+        d_affine = d_affine.reshape(M, 5 * d)
+        d_children = xp.empty((M, 4 * d), dtype=gates.dtype)
+        xp.matmul(d_affine, self.W.T, out=d_children[:, : 2 * d])
+        xp.multiply(d_c, gates[:, d : 2 * d], out=d_children[:, 2 * d : 3 * d])
+        xp.multiply(d_c, gates[:, 2 * d : 3 * d], out=d_children[:, 3 * d :])
+        return d_affine, d_children
 
 
 def _in_five(gates: Array) -> Array:
@@ -320,265 +344,13 @@ def _in_five(gates: Array) -> Array:
     return gates.reshape(M, 5, width // 5).swapaxes(0, 1)
 
 
-def swap_sides(pairs: Array) -> Array:
-    """Reorder ``(M, 4 d)`` between [h_l, c_l, h_r, c_r] and [h_l, h_r, c_l, c_r]; its own inverse."""
-    M, width = pairs.shape
-    return pairs.reshape(M, 2, 2, width // 4).swapaxes(1, 2).reshape(M, width)
+# ----------------------------------------------------------------------------- leaves
 
 
-# ----------------------------------------------------------------------------- rows of nodes
-#
-# A row is one array (B, nodes, 2 d + 1): h, c and the score of the pair of this node and the next. The
-# score is part of the row so that the gradient of a candidate that lives through several merges is collected
-# on it and goes through the cell once, where the candidate was made.
-
-
-@dataclass
-class Pairs:
-    """Some pairs of a row, those of the nodes j and j + 1 of a ``sequence``, and their candidates' numbers."""
-
-    sequence: Array
-    j: Array
-    number: Array
-
-
-class Forest:
-    """The candidates of a batch, numbered as they are made, and the parameters W, b, q that make them.
-
-    ``numbers[t]`` tells which candidate stands at each pair of the row after t merges, shape ``(B, pairs)``;
-    ``made[t]`` are the pairs whose candidates were made in that row, ``merged[t]`` those that the merge
-    number t took. The arrays have room for all candidates that the lengths allow.
-
-    On the way back ``d_scores`` collects the gradients of the scores, and ``d_affine`` those of the affine
-    maps of the candidates that were taken. ``first_row``, which a backward pass reaches last, makes
-    the gradients of W, b and q of them: one matrix product instead of one a merge.
-    """
-
-    def __init__(self, lengths: Array, W: Array, b: Array, q: Array):
-        xp = namespace(W)
-        self.lengths, self.W, self.b, self.q = lengths, W, b, q[:, 0] / math.sqrt(len(q))
-        self.hidden, self.count = len(q), 0
-        most = int((lengths - 1).sum() + 2 * xp.maximum(lengths - 2, 0).sum())
-        self.children = xp.empty((most, 4 * self.hidden), dtype=W.dtype)
-        self.gates = xp.empty((most, 5 * self.hidden), dtype=W.dtype)
-        self.parents = xp.empty((most, 2 * self.hidden), dtype=W.dtype)
-        self.d_scores = xp.zeros(most, dtype=W.dtype)
-        self.d_affine: list[tuple[Array, Array]] = []
-        self.numbers: list[Array] = []
-        self.made: list[Pairs] = []
-        self.merged: list[Pairs] = []
-
-    def make(self, row: Array, numbers: Array, sequence: Array, j: Array) -> None:
-        """Compute the candidates of some pairs of a row; write their scores and numbers into it."""
-        xp = namespace(row)
-        new = slice(self.count, self.count + len(j))
-        self.count = new.stop
-        children = row[sequence[:, None], j[:, None] + xp.arange(2), :-1]
-        self.children[new] = swap_sides(children.reshape(-1, 4 * self.hidden))
-        self.gates[new], self.parents[new] = compose(self.children[new], self.W, self.b)
-        row[sequence, j, -1] = self.parents[new, : self.hidden] @ self.q
-        number = xp.arange(new.start, new.stop)
-        numbers[sequence, j] = number
-        self.numbers.append(numbers)
-        self.made.append(Pairs(sequence, j, number))
-
-    def make_vjp(self, t: int, d_row: Array) -> None:
-        """Pull the scores of the candidates made in row t back to their children, all within ``d_row``."""
-        made = self.made[t]
-        d_scores = d_row[made.sequence, made.j, -1]
-        self.d_scores[made.number] = d_scores
-        d_row[made.sequence, made.j, -1] = 0
-        d_children = d_scores[:, None, None] * self.score_by_children[made.number]
-        d_row[made.sequence, made.j, :-1] += d_children[:, 0]
-        d_row[made.sequence, made.j + 1, :-1] += d_children[:, 1]
-
-    def parents_vjp(self, taken: Pairs, d_parents: Array) -> Array:
-        """Pull the gradients of candidates that were taken back to their children, ``(A, 2, 2 d)``."""
-        number, d = taken.number, self.hidden
-        slopes, h_by_c = self._slopes
-        d_affine, d_children = compose_vjp(
-            d_parents[:, :d],
-            d_parents[:, d:],
-            slopes[number],
-            h_by_c[number],
-            self.gates[number],
-            self.W,
-        )
-        self.d_affine.append((number, d_affine))
-        return swap_sides(d_children).reshape(-1, 2, 2 * d)
-
-    # The backward pass asks for these first when all candidates have been made: each is one go.
-
-    @cached_property
-    def _slopes(self) -> tuple[Array, Array]:
-        made = slice(0, self.count)
-        return compose_slopes(self.children[made], self.gates[made], self.parents[made])
-
-    @cached_property
-    def _sensitivity(self) -> tuple[Array, Array]:
-        return compose_vjp(self.q, 0, *self._slopes, self.gates[: self.count], self.W)
-
-    @cached_property
-    def score_by_children(self) -> Array:
-        """Derivative of each candidate's score by its children, ``(M, 2, 2 d)``."""
-        return swap_sides(self._sensitivity[1]).reshape(-1, 2, 2 * self.hidden)
-
-    def collect(self) -> tuple[Array, Array, Array]:
-        """Gradients of W, b and q, of what has been collected; the next backward pass starts anew."""
-        d, d_scores = self.hidden, self.d_scores[: self.count]
-        d_affine = d_scores[:, None] * self._sensitivity[0]
-        for number, of_taken in self.d_affine:
-            d_affine[number] += of_taken
-        d_q = d_scores @ self.parents[: self.count, :d] / math.sqrt(d)
-        d_W = self.children[: self.count, : 2 * d].T @ d_affine
-        self.d_affine.clear()
-        self.d_scores[...] = 0
-        return d_W, d_affine.sum(axis=0), d_q[:, None]
-
-
-@primitive
-def first_row(leaves: Array, W: Array, b: Array, q: Array, forest: Forest) -> Array:
-    """The leaves ``(B, L, 2 d)`` as a row, with the scores of all their pairs; W, b and q are the forest's."""
-    xp = namespace(leaves)
-    B, L, width = leaves.shape
-    row = xp.zeros((B, L, width + 1), dtype=leaves.dtype)
-    row[..., :width] = leaves
-    sequence, j = xp.nonzero(xp.arange(L - 1) < forest.lengths[:, None] - 1)
-    forest.make(row, xp.zeros((B, L - 1), dtype=int), sequence, j)
-    return row
-
-
-def _first_row_vjps(argnums: Sequence[int], row: Array, arguments: tuple, _: dict) -> Any:
-    forest = arguments[-1]
-
-    def pull_back(d_row: Array) -> tuple:
-        d_row = d_row.copy()
-        forest.make_vjp(0, d_row)
-        gradients = d_row[..., :-1], *forest.collect()
-        return tuple(gradients[argnum] for argnum in argnums)
-
-    return pull_back
-
-
-defvjp_argnums(first_row, _first_row_vjps)
-
-
-@primitive
-def pair_logits(row: Array, num_pairs: Array) -> Array:
-    """Scores of neighbouring pairs ``(B, pairs)``, -inf beyond the first ``num_pairs`` of a sequence.
-
-    A finished sequence has no pair left; its one category is the first, with logit 0.
-    """
-    logits = namespace(row).where(_is_pair(row, num_pairs), row[:, :-1, -1], -math.inf)
-    logits[num_pairs <= 0, 0] = 0
-    return logits
-
-
-def _is_pair(row: Array, num_pairs: Array) -> Array:
-    return namespace(row).arange(row.shape[1] - 1) < num_pairs[:, None]
-
-
-def _pair_logits_vjp(logits: Array, row: Array, num_pairs: Array) -> Any:
-    def pull_back(d_logits: Array) -> SparseObject:
-        def add_to(d_row: Array) -> Array:
-            d_row[:, :-1, -1] += namespace(row).where(_is_pair(row, num_pairs), d_logits, 0)
-            return d_row
-
-        return SparseObject(vspace(row), add_to)
-
-    return pull_back
-
-
-defvjp(pair_logits, _pair_logits_vjp, None)
-
-
-@primitive
-def next_row(row: Array, D: Array, forest: Forest, t: int) -> Array:
-    """The row after the merge number t, of the pairs ``D``; a finished sequence copies."""
-    xp = namespace(row)
-    B, n, _ = row.shape
-    sequence = xp.nonzero(forest.lengths - 1 > t)[0]
-    k = D[sequence].argmax(axis=-1)
-    taken = Pairs(sequence, k, forest.numbers[t][sequence, k])
-    forest.merged.append(taken)
-    place = xp.arange(n - 1)
-    comes_from = place + (place > _last_kept(taken, B, n)[:, None])
-    everyone = xp.arange(B)[:, None]
-    new_row = row[everyone, comes_from]
-    new_row[sequence, k, :-1] = forest.parents[taken.number]
-    has_left, has_right = k > 0, k < forest.lengths[sequence] - 2 - t
-    forest.make(
-        new_row,
-        forest.numbers[t][everyone, comes_from[:, : n - 2]],
-        xp.concatenate([sequence[has_left], sequence[has_right]]),
-        xp.concatenate([k[has_left] - 1, k[has_right]]),
-    )
-    return new_row
-
-
-def _last_kept(taken: Pairs, B: int, n: int) -> Array:
-    """The last node of each of B sequences before the gap that a merge closes, of n nodes; ``(B,)``."""
-    last_kept = namespace(taken.j).full(
-        B, n - 1
-    )  # a finished sequence loses a node of padding at the end
-    last_kept[taken.sequence] = taken.j
-    return last_kept
-
-
-def _next_row_vjps(argnums: Sequence[int], new_row: Array, arguments: tuple, _: dict) -> Any:
-    row, _, forest, t = arguments
-
-    def pull_back(d_new: Array) -> tuple:
-        d_D = decision_vjp(d_new, row, forest, t) if 1 in argnums else None
-        d_new = d_new.copy()
-        forest.make_vjp(t + 1, d_new)
-        gradients = row_vjp(d_new, row, forest, t), d_D
-        return tuple(gradients[argnum] for argnum in argnums)
-
-    return pull_back
-
-
-defvjp_argnums(next_row, _next_row_vjps)
-
-
-def row_vjp(d_new: Array, row: Array, forest: Forest, t: int) -> Array:
-    """Gradient with respect to the row before the merge number t: that of the place where each node went."""
-    xp = namespace(row)
-    B, n, _ = row.shape
-    taken = forest.merged[t]
-    last_kept = _last_kept(taken, B, n)
-    place = xp.arange(n)
-    went_to = xp.minimum(place - (place > last_kept[:, None]), n - 2)
-    d_row = d_new[xp.arange(B)[:, None], went_to]
-    d_row[xp.arange(B), last_kept] = 0  # the padding that a finished sequence loses
-    d_row[taken.sequence[:, None], taken.j[:, None] + xp.arange(2), :-1] = forest.parents_vjp(
-        taken, d_new[taken.sequence, taken.j, :-1]
-    )
-    return d_row
-
-
-def decision_vjp(d_new: Array, row: Array, forest: Forest, t: int) -> Array:
-    r"""Gradient with respect to the D of the merge number t, ``(B, pairs)``.
-
-    With :math:`G_j` the whole gradient of the new node j, of the merges and the scores it takes part in,
-
-    .. math:: \frac{\partial f}{\partial D_k}
-        = \sum_{j < k} \langle G_j, n_j \rangle + \langle G_k, \tilde n_k \rangle + \sum_{j > k} \langle G_j, n_{j+1} \rangle .
-    """
-    xp = namespace(row)
-    nodes, G = row[..., :-1], d_new[..., :-1].copy()
-    by_children = forest.score_by_children[forest.numbers[t + 1]]
-    d_scores = d_new[:, :-1, -1, None]
-    G[:, :-1] += d_scores * by_children[:, :, 0]
-    G[:, 1:] += d_scores * by_children[:, :, 1]
-    stays = xp.einsum("bjd,bjd->bj", G, nodes[:, :-1])
-    shifts = xp.einsum("bjd,bjd->bj", G, nodes[:, 1:])
-    merges = xp.einsum("bjd,bjd->bj", G, forest.parents[forest.numbers[t]])
-    return (
-        merges
-        + (xp.cumsum(stays, axis=1) - stays)
-        + (xp.cumsum(shifts[:, ::-1], axis=1)[:, ::-1] - shifts)
-    )
+def leaves(parameters: Mapping[str, Array], tokens: Array) -> Array:
+    """The leaves [h, c] of tokens ``(B, L)``, shape ``(B, L, 2 d)``: an affine map of their embeddings."""
+    table = affine(parameters["embedding"], parameters["leaf.W"], parameters["leaf.b"])
+    return look_up(table, tokens)
 
 
 @primitive
