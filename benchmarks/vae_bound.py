@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks._measure import Setting, find, least_milliseconds
 from benchmarks.vae_step import HIDDEN, binary_images, vae
-from rbst.experiments.tables import markdown_table
+from rbst._tables import markdown_table
 from rbst.experiments.vae_run import IMAGES_PER_BLOCK
 
 TEST_IMAGES, SAMPLES = 10_000, 5000

@@ -26,7 +26,7 @@ from rbst.estimators import (
 from rbst.gumbel import conditional_gumbels, rejection_gumbels, sample_gumbels
 from rbst.rao_blackwell import conditional_covariance, conditional_mean, conditional_moments
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "BestTemperature",
