@@ -26,6 +26,7 @@ __all__ = [
     "DEVICES",
     "Array",
     "Indices",
+    "add_product",
     "block_size",
     "by_category",
     "device_namespace",
@@ -128,6 +129,26 @@ def by_category(rows: Array) -> Array:
     """Rows ``(v, n)`` as ``(n, v)``, the longer axis contiguous: sums and products then run along it."""
     v, n = rows.shape
     return rows.T if n > v else namespace(rows).ascontiguousarray(rows.T)
+
+
+def add_product(total: Array, a: Array, b: Array) -> None:
+    """``total += a @ b`` for matrices, without an array for the product where BLAS can add it.
+
+    Examples
+    --------
+    >>> total = np.ones((1, 1))
+    >>> add_product(total, np.array([[1.0, 2.0]]), np.array([[3.0], [4.0]]))
+    >>> total
+    array([[12.]])
+    """
+    from scipy.linalg import blas
+
+    gemm = {"f": blas.sgemm, "d": blas.dgemm}.get(total.dtype.char)
+    if namespace(total) is np and total.flags.c_contiguous and gemm:
+        # BLAS stores columns: what it takes for c is the transpose, which it overwrites.
+        gemm(1.0, b.T, a.T, beta=1.0, c=total.T, overwrite_c=True)
+    else:
+        total += a @ b
 
 
 def block_size(xp: Any) -> int:

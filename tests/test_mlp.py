@@ -1,12 +1,15 @@
 """The layers: every hand-written derivative against finite differences, precision, initialisation."""
 
+from dataclasses import replace
+
 import autograd.numpy as anp
 import numpy as np
 import pytest
 from autograd import grad
 from autograd.test_util import check_grads
 
-from rbst.models.mlp import Layout, affine, glorot, mlp, mlp_shapes, tanh_layer
+from rbst._array import add_product
+from rbst.models.mlp import Layout, affine, dense, glorot, mlp, mlp_shapes
 
 
 def test_views_share_memory_with_the_flat_vector_and_cover_it():
@@ -18,14 +21,41 @@ def test_views_share_memory_with_the_flat_vector_and_cover_it():
     np.testing.assert_array_equal(flat, 1)
 
 
-@pytest.mark.parametrize("layer", [affine, tanh_layer])
-@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 3, 4), (2, 7, 1)])
-def test_layers_against_finite_differences(layer, shape):
+SHAPES = [(1, 1, 1), (5, 3, 4), (2, 7, 1)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_affine_map_against_finite_differences(shape):
     examples, inputs, outputs = shape
     rng = np.random.default_rng(0)
     x, W, b = (rng.normal(size=s) for s in [(examples, inputs), (inputs, outputs), (outputs,)])
     for argnum in range(3):
-        check_grads(layer, argnum, modes=["rev"], order=1)(x, W, b)
+        check_grads(affine, argnum, modes=["rev"], order=1)(x, W, b)
+
+
+@pytest.mark.parametrize("squash", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_layers_against_finite_differences(shape, squash):
+    examples, *sizes = shape
+    rng = np.random.default_rng(0)
+    layout = Layout({"before": (2,)} | mlp_shapes("net", sizes) | {"behind": (3,)})
+    layer = replace(layout.layers["net"][0], squash=squash)
+    x, flat = rng.normal(size=(examples, sizes[0])), rng.normal(size=layout.size)
+    for argnum in range(2):
+        check_grads(dense, argnum, modes=["rev"], order=1)(x, flat, layer)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    ("total", "factors"), [("f4", "f4"), ("f8", "f8"), ("f8", "f4"), ("f4", "f8"), ("f2", "f2")]
+)
+def test_a_product_is_added_whatever_the_precision_and_the_memory_order(total, factors, order):
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(-9, 9, size=s).astype(factors) for s in [(3, 5), (5, 4)])
+    sums = np.asarray(rng.integers(-9, 9, size=(3, 4)), dtype=total, order=order)
+    wanted = sums + a @ b
+    add_product(sums, a[::-1], np.asfortranarray(b))
+    np.testing.assert_array_equal(sums, wanted + (a[::-1] - a) @ b)
 
 
 def plain_mlp(parameters, x, layers):
@@ -48,7 +78,7 @@ def test_gradient_of_the_flat_vector_is_that_of_plain_autograd(sizes):
     def plain(parameters):
         return anp.sum((plain_mlp(parameters, x, len(sizes) - 1) - target) ** 2)
 
-    expected = grad(plain)(layout.views(flat))
+    expected = grad(plain)(dict(layout.views(flat)))
     for name, view in layout.views(grad(ours)(flat)).items():
         np.testing.assert_allclose(view, expected[name], rtol=1e-10, err_msg=name)
 
@@ -80,9 +110,11 @@ def test_float32_stays_float32_and_agrees_with_float64():
 
 
 def test_tanh_of_huge_inputs_has_gradient_zero_not_nan():
-    W, b = np.eye(2, dtype=np.float32), np.zeros(2, dtype=np.float32)
+    layer, _ = Layout(mlp_shapes("net", [2, 2, 0])).layers["net"]
+    flat = np.array([1, 0, 0, 1, 0, 0], dtype=np.float32)
     x = np.array([[1e4, -1e30]], dtype=np.float32)
-    np.testing.assert_array_equal(grad(lambda x: anp.sum(tanh_layer(x, W, b)))(x), 0)
+    gradient = grad(lambda x: anp.sum(dense(x, flat, layer)))(x)
+    np.testing.assert_array_equal(gradient, 0)
 
 
 def test_glorot_bounds_spread_and_equal_start_of_both_dtypes():

@@ -135,7 +135,9 @@ def test_bits_are_a_fixed_layer_in_front_of_the_decoder():
     views = coded.layout.views(rng.normal(size=coded.layout.size))
     matrix = np.kron(np.eye(3), bits(8))
     assert matrix.shape == (24, 9)
-    same = views | {"decoder.W0": matrix @ views["decoder.W0"]}
+    same = plain.layout.views(np.empty(plain.layout.size))
+    for name, view in views.items():
+        same[name][...] = matrix @ view if name == "decoder.W0" else view
     S = rng.dirichlet(np.ones(8), size=(2, 3))  # a relaxed code is mixed in the same way
     np.testing.assert_allclose(coded.decode(views, S), plain.decode(same, S), rtol=1e-12)
     assert len({tuple(row) for row in bits(8)}) == 8

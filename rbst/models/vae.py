@@ -287,7 +287,6 @@ def sigmoid(x: Array) -> Array:
     return (namespace(x).tanh(x / 2) + 1) / 2
 
 
-@primitive
 def kl_from_uniform(logits: Array) -> Array:
     r"""Divergence of categorical variables from uniform ones, :math:`\sum_l \sum_k \pi_{lk} \log(n \pi_{lk})`.
 
@@ -299,19 +298,7 @@ def kl_from_uniform(logits: Array) -> Array:
     >>> kl_from_uniform(np.array([[[0.0, 0.0], [50.0, 0.0]]]))  # 0 + log 2
     array([0.69314718])
     """
-    pi, surprise = _probabilities(logits)
-    return (pi * surprise).sum(axis=(-1, -2))
-
-
-def _kl_vjp(kl: Array, logits: Array) -> Any:
-    def pull_back(g: Array) -> Array:
-        pi, surprise = _probabilities(logits)
-        return g[:, None, None] * pi * (surprise - row_sum(pi * surprise))
-
-    return pull_back
-
-
-defvjp(kl_from_uniform, _kl_vjp)
+    return _expected_surprise(logits, *_probabilities(getval(logits)))
 
 
 def _probabilities(logits: Array) -> tuple[Array, Array]:
@@ -320,3 +307,15 @@ def _probabilities(logits: Array) -> tuple[Array, Array]:
     log_pi = log_softmax(logits)
     surprise = xp.where(logits == -math.inf, 0, log_pi + math.log(logits.shape[-1]))
     return xp.exp(log_pi), surprise
+
+
+@primitive
+def _expected_surprise(logits: Array, pi: Array, surprise: Array) -> Array:
+    return (pi * surprise).sum(axis=(-1, -2))
+
+
+def _expected_surprise_vjp(kl: Array, logits: Array, pi: Array, surprise: Array) -> Any:
+    return lambda g: g[:, None, None] * pi * (surprise - row_sum(pi * surprise))
+
+
+defvjp(_expected_surprise, _expected_surprise_vjp, None, None)
