@@ -49,6 +49,22 @@ def test_there_are_tutorials():
     assert TUTORIALS
 
 
+@EACH_TUTORIAL
+def test_each_page_asks_before_it_tells(path):
+    text = path.read_text(encoding="utf-8")
+    assert "**Before you" in text, "no prediction to make"
+    assert re.findall(r"\*\*Exercise (\d)\.\*\*", text) == ["1", "2"]
+    for answer in text.split("# **Exercise")[1:]:
+        assert re.match(r".*?\n\n# %%\n# \*\*Answer\.\*\*.*?\n\n.*?assert ", answer, re.DOTALL)
+
+
+@EACH_TUTORIAL
+def test_code_that_draws_is_marked_as_such(path):
+    cells = path.read_text(encoding="utf-8").split("\n# %%\n")
+    unmarked = [c for c in cells if "plt.subplots(" in c and not c.startswith("\n# Figure\n")]
+    assert not unmarked, f"begin the cell with '# Figure', which folds it: {unmarked[0][:200]}"
+
+
 @pytest.mark.tutorial
 @EACH_TUTORIAL
 def test_tutorial_runs_alone(path, tmp_path):

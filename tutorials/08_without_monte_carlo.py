@@ -4,22 +4,22 @@ r"""
 
 The mean of ST-GS given D is an integral over as many dimensions as there are categories. It
 factorises into two dimensions, for any number of categories. This page derives the factorisation
-from nothing, ends with an exact estimator of under forty lines, and holds it against the
+from nothing, builds an exact estimator of under forty lines on it, and holds it against the
 package's own.
 
 What you will learn
 -------------------
 
 - how to turn the power of a sum into a product, and a product into independent means;
-- why the trapezoidal rule is all the integration that is needed;
-- where sampling fails and the exact estimator does not;
-- its two limits, cold (ZGR) and hot.
+- why a sum over equally spaced nodes is all the integration that is needed, and when it is not;
+- the two limits of the estimator, cold (ZGR) and hot;
+- where sampling fails and the exact estimator does not.
 
 What you need
 -------------
 
 Tutorial 06: :math:`\text{GR} = \mathbb E [ h \mid D ]` with :math:`h = J(S) g / \tau`. From
-tutorial 05, the ratio form of S given that category i has won. Integration by parts.
+tutorial 05, the ratio form of S given that category i has won; from tutorial 04, near ties.
 """
 
 # sphinx_gallery_thumbnail_number = 2
@@ -32,15 +32,12 @@ from rbst.categorical import softmax_vjp
 from rbst.plotting import COLOURS
 
 # %%
-# The steps
-# ---------
-#
 # What is needed
-# ~~~~~~~~~~~~~~
+# --------------
 #
 # Row a of :math:`h = J(S) g / \tau` is :math:`h_a = \frac1\tau \sum_b S_a S_b (g_a - g_b)` (9.1).
 # The only random things in it are products of two entries of S, so GR needs the moments
-# :math:`\mathbb E [ S_a S_b \mid D ]` for a and b that differ. With the weights of tutorial 05,
+# :math:`\mathbb E [ S_a S_b \mid D ]` for a and b that differ. In the ratio form of tutorial 05,
 #
 # .. math::
 #
@@ -60,7 +57,7 @@ N = 200_000
 E = rng.exponential(size=(N, n))
 
 
-def weights(t, E):
+def terms(t, E):
     w = (pi * t / (pi * t + E)) ** (1 / tau)
     w[:, i] = 1
     return w
@@ -70,28 +67,34 @@ def standard_errors(samples, value):
     return abs(samples.mean() - value) / (samples.std() / np.sqrt(len(samples)))
 
 
-w = weights(E[:, [i]], E)
+w = terms(E[:, [i]], E)
 C = w.sum(axis=1)
 S = w / C[:, None]
 
 # %%
 # The power of a sum becomes a product
-# ~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~~
+# ------------------------------------
 #
-# The obstacle is the denominator, which ties all weights together. For a positive C (9.2),
+# The obstacle is the denominator, which ties all terms together. For a positive C, replace s by s / C
+# in the integral (9.2):
 #
 # .. math::
 #
-#     \frac{1}{C^2} = \int_0^\infty s \, e^{-sC} \, ds , \qquad
+#     \int_0^\infty s \, e^{-sC} \, ds = \frac{1}{C^2} \int_0^\infty s \, e^{-s} \, ds
+#     = \frac{1}{C^2} , \qquad
 #     e^{-sC} = e^{-s} \prod_{j \ne i} e^{-s w_j} .
 #
-# And the weights depend on each other only through the winner's t. *Given t* they are
-# independent, so the mean of the product is a product of means. With :math:`a = \pi_j t` for
-# category j, each is one of
+# The :math:`e^{-s}` in front is the winner's, whose term is 1. And the terms depend on each other only
+# through the winner's t. *Given t* they are independent, so the mean of the product is a product of
+# means. With one draw E of Exp(1) and :math:`w = (\mu / (\mu + E))^{1/\tau}` let
 #
-# .. math:: \phi(a, s) = \mathbb E [ e^{-sw} ] , \qquad \psi(a, s) = \mathbb E [ w e^{-sw} ] ,
+# .. math::
 #
-# and :math:`\phi_i = \psi_i = 1`. Averaging over t, which is Exp(1), leaves two dimensions (9.4):
+#     \phi(\mu, s) = \mathbb E [ e^{-sw} ] , \qquad \psi(\mu, s) = \mathbb E [ w e^{-sw} ] .
+#
+# Category j has :math:`\mu = \pi_j t`. Write :math:`\phi_j = \phi(\pi_j t, s)` and
+# :math:`\psi_j = \psi(\pi_j t, s)`, and :math:`\phi_i = \psi_i = 1`, since the winner's
+# :math:`e^{-s}` is written separately. Averaging over t, which is Exp(1), leaves two dimensions (9.4):
 #
 # .. math::
 #
@@ -103,17 +106,17 @@ S = w / C[:, None]
 assert np.isclose(quad(lambda s: s * np.exp(-s * C[0]), 0, np.inf)[0], C[0] ** -2, rtol=1e-8)
 
 
-def mean_over_E(function, a):
+def mean_over_E(function, mu, tau=tau):
     """E[function(w)] for one category, by adaptive integration over its exponential."""
 
     def integrand(e):
-        return np.exp(-e) * function((a / (a + e)) ** (1 / tau))
+        return np.exp(-e) * function((mu / (mu + e)) ** (1 / tau))
 
     return quad(integrand, 0, np.inf, epsabs=1e-13, limit=500)[0]
 
 
 t, s = 0.7, 1.3
-w_given_t = weights(t, E)
+w_given_t = terms(t, E)
 product = w_given_t[:, 0] * w_given_t[:, 2] * np.exp(-s * (w_given_t.sum(axis=1) - 1))
 psi_0, psi_2 = (mean_over_E(lambda w: w * np.exp(-s * w), pi[j] * t) for j in (0, 2))
 phi_3 = mean_over_E(lambda w: np.exp(-s * w), pi[3] * t)
@@ -123,116 +126,153 @@ assert standard_errors(product, of_means) < 4
 
 # %%
 # Smooth bumps
-# ~~~~~~~~~~~~
+# ------------
 #
 # The means :math:`\phi` and :math:`\psi` are needed at every node of t and s. In
-# :math:`v = \log(E / a)` the weight is :math:`w(v) = (1 + e^v)^{-1/\tau}` whatever a is, and the
-# law of v is :math:`F(a, v) = 1 - \exp(-a e^v)` whatever :math:`\tau` is. Integration by parts
-# moves the derivative from F to the weight (the package sums over the density itself, in
-# :math:`z = v + \log \pi_j`, (9.6)):
+# :math:`y = \log(E / t)` the term of category j is :math:`(\pi_j / (\pi_j + e^y))^{1/\tau}` whatever t
+# is, and the law of y, :math:`P(\log(E / t) > y) = P(E > t e^y) = \exp(-t e^y)`, is the same for every
+# category (9.5). Minus the derivative of that is the density, so for any function :math:`\alpha` (9.6)
 #
 # .. math::
 #
-#     \phi &= 1 - \int F \, s \lvert w' \rvert e^{-sw} \, dv , \\
-#     \psi &= \int F \, \lvert w' \rvert (1 - s w) e^{-sw} \, dv , \qquad
-#     \lvert w' \rvert = \frac{w}{\tau} \frac{e^v}{1 + e^v} .
+#     \mathbb E [ \alpha(w) ] = \int \alpha(w) \, t e^y \exp(-t e^y) \, dy .
 #
-# The integrands vanish smoothly at both ends. For such functions the plain trapezoidal rule, a
-# sum over equally spaced nodes times the step :math:`\eta`, has an error of about
-# :math:`e^{-\pi^2 / \eta}` (9.9): halving the step squares the error.
+# With :math:`\alpha = 1 - e^{-sw}` this is :math:`1 - \phi`, and with :math:`\alpha = w e^{-sw}` it is
+# :math:`\psi`. The integrands vanish smoothly at both ends, and a plain sum over equally spaced nodes,
+# times their distance :math:`\eta`, is very accurate.
+#
+# **Before you look:** if the error is :math:`10^{-4}` at some distance of the nodes, what is it at half
+# of it: a half, a quarter, or less?
+
+# %%
+# **Answer.** Far less: it is about the square, :math:`10^{-8}`. The error is about
+# :math:`e^{-\pi^2 / \eta}` (9.9), with the number :math:`\pi`, and here is why. Nodes at the distance
+# :math:`\eta` cannot tell the frequency :math:`2 \pi / \eta` from zero, so the error is what the
+# integrand contains of that frequency. A function that can be continued to complex y, as far as the
+# distance d from the real line, contains of the frequency :math:`\omega` at most
+# :math:`e^{-d \omega}` times its size at that distance: shift the path of the Fourier integral. Here
+# :math:`d = \pi / 2`, because :math:`\exp(-t e^y)` decays as long as the real part of :math:`e^y` is
+# positive, and :math:`e^{-d \omega} = e^{-\pi^2 / \eta}`.
 
 
-def kernels(v, s, tau):
-    """s|w'|exp(-sw) and |w'|(1 - sw)exp(-sw), for nodes v (rows) and s (columns)."""
-    w = ((1 + np.exp(v)) ** (-1 / tau))[:, None]
-    slope = w / tau * (np.exp(v) / (1 + np.exp(v)))[:, None]
-    return s * slope * np.exp(-s * w), slope * (1 - s * w) * np.exp(-s * w)
+def density(t, y):
+    """The density of y = log(E / t), for nodes t in rows and y in columns."""
+    return np.exp(np.log(t)[:, None] + y - t[:, None] * np.exp(y))
 
 
-a = 5.0
-by_quad = mean_over_E(lambda w: np.exp(-s * w), a), mean_over_E(lambda w: w * np.exp(-s * w), a)
-steps, errors = np.array([0.3, 0.4, 0.5, 0.7, 1.0, 1.4]), []
-for step in steps:
-    v = np.arange(-45, 45, step)
-    F = -np.expm1(-a * np.exp(v))
-    phi_kernel, psi_kernel = kernels(v, np.array([s]), tau)
-    phi, psi = 1 - step * F @ phi_kernel[:, 0], step * F @ psi_kernel[:, 0]
-    errors.append(max(abs(phi - by_quad[0]), abs(psi - by_quad[1])))
-errors, predicted = np.array(errors), np.exp(-(np.pi**2) / steps)
+def kernels(pi_j, y, s, tau):
+    """1 - exp(-sw), w exp(-sw) and w² exp(-sw), for nodes y in rows and s in columns."""
+    w = ((pi_j / (pi_j + np.exp(y))) ** (1 / tau))[:, None]
+    decay = np.exp(-s * w)
+    return 1 - decay, w * decay, w**2 * decay
+
+
+def error_of_sums(pi_j, t, s, tau, step):
+    """The larger error of 1 - phi and psi as sums over equally spaced nodes."""
+    y = np.arange(-45, 50, step)
+    sums = [step * density(t, y) @ kernel for kernel in kernels(pi_j, y, s, tau)[:2]]
+    truth = (
+        mean_over_E(lambda w: 1 - np.exp(-s[0] * w), pi_j * t[0], tau),
+        mean_over_E(lambda w: w * np.exp(-s[0] * w), pi_j * t[0], tau),
+    )
+    return max(abs(a.item() - b) for a, b in zip(sums, truth, strict=True))
+
+
+t, s = np.array([10.0]), np.array([1.3])
+steps = np.array([0.3, 0.4, 0.5, 0.7, 1.0, 1.4])
+errors = np.array([error_of_sums(0.5, t, s, tau, step) for step in steps])
+predicted = np.exp(-(np.pi**2) / steps)
 for step, error, guess in zip(steps, errors, predicted, strict=True):
-    print(f"step {step}: error {error:.1e}, exp(-pi² / step) {guess:.1e}")
+    print(f"distance {step}: error {error:.1e}, exp(-pi² / distance) {guess:.1e}")
 assert errors[0] < 1e-12
 assert np.all(np.abs(np.log10(errors[1:] / predicted[1:])) < 1)  # within a factor of ten
 
+# %%
+
+# Figure
 fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-v = np.linspace(-8, 6, 300)
-for a, style in ((0.01, ":"), (0.3, "-"), (10.0, "--")):
-    left.plot(
-        v,
-        -np.expm1(-a * np.exp(v)) * kernels(v, np.array([s]), tau)[1][:, 0],
-        style,
-        color=COLOURS["gr"],
-        label=f"a = {a}",
-    )
-left.set(xlabel="v", ylabel=r"integrand of $\psi$", title=rf"s = {s}, $\tau$ = {tau}")
+y = np.linspace(-9, 5, 300)
+for time, style in ((0.1, ":"), (1.0, "-"), (10.0, "--")):
+    integrand = density(np.array([time]), y)[0] * kernels(0.5, y, s, tau)[1][:, 0]
+    left.plot(y, integrand, style, color=COLOURS["gr"], label=f"t = {time}")
+left.set(xlabel="y", ylabel=r"integrand of $\psi$")
+left.set_title(rf"$\pi_j$ = 0.5, s = {s[0]}, $\tau$ = {tau}")
 left.legend()
 right.semilogy(1 / steps, errors, "o", color=COLOURS["gr"], label="error, larger of φ and ψ")
 right.semilogy(1 / steps, predicted, color=COLOURS["exact"], label=r"$e^{-\pi^2 / \eta}$")
-right.set(xlabel=r"1 / step, $1 / \eta$", title="trapezoidal rule, a = 5")
+right.set(xlabel=r"1 / distance, $1 / \eta$", title="sums over equally spaced nodes, t = 10")
 right.legend()
 
 # %%
+# "Its size at that distance" is not always about one. At the imaginary part :math:`\pi / 2` the term w
+# is complex, its real part is negative in places, and there :math:`e^{-sw}` is large if s is. The lower
+# the temperature, the further w turns. So at s = 20 the rule of thumb fails; twice the integral of
+# the integrand's modulus along that line, which the rule of thumb takes for one, still bounds the error.
+
+s = np.array([20.0])
+for low in (0.5, 0.05):
+    error, guess = error_of_sums(0.5, t, s, low, 0.5), np.exp(-(np.pi**2) / 0.5)
+    line = np.arange(-20, 20, 0.001) + 0.5j * np.pi
+    sizes = [np.abs(density(t, line)[0] * k[:, 0]).sum() for k in kernels(0.5, line, s, low)[:2]]
+    bound = 2 * 0.001 * max(sizes) * guess
+    print(f"tau = {low}, s = 20: error {error:.0e}, exp(-pi² / 0.5) {guess:.0e}, bound {bound:.0e}")
+    assert 30 * guess < error < bound
+
+# %%
 # An exact estimator
-# ~~~~~~~~~~~~~~~~~~
+# ------------------
 #
-# Put :math:`l_j = \psi_j / \phi_j` and collect everything else at a node of (t, s) in one weight
-# :math:`\mathcal W`, the quadrature weights times :math:`e^{-t} s e^{-s} \prod_j \phi_j`. A
-# moment is then the sum of :math:`\mathcal W l_a l_b`, and GR is (9.10)
+# Put :math:`l_j = \psi_j / \phi_j` and collect everything else at a node of (t, s) in one factor
+# :math:`\mathcal W`, the area that belongs to the node times
+# :math:`e^{-t} s e^{-s} \prod_j \phi_j`. A moment is then the sum of :math:`\mathcal W l_a l_b`, and
+# with (9.1) GR is (9.10)
 #
 # .. math::
 #
 #     \mathbb E [ h_a \mid D ] = \frac1\tau \sum_{\text{grid}} \mathcal W \, l_a
 #     \left( g_a \sum_b l_b - \sum_b l_b g_b \right) .
 #
-# The two inner sums are shared by all a, so the cost is proportional to n, not to n². Three
+# The two inner sums are shared by all a, so the cost is proportional to n, not to n². Four
 # details make it exact to rounding:
 #
-# - t and s are positive; :math:`t = e^y` and :math:`s = \exp(u - e^{-u})` spread them over the
-#   real line, and the derivatives of these maps join the weights;
+# - t and s are positive; :math:`t = e^{t'}` and :math:`s = \exp(u - e^{-u})` spread them over the
+#   real line, where t' and u are equally spaced, and the derivatives of these maps join the area;
+# - large s, where the rule of thumb fails, hardly count, for the sake of the :math:`e^{-s}`; and a
+#   distance of 0.25 leaves room, since :math:`e^{-\pi^2 / 0.25} = 7 \cdot 10^{-18}`;
 # - as w lies in (0, 1), :math:`e^{-s} \le \phi \le 1` and :math:`0 \le \psi \le \phi`; enforcing
 #   it absorbs rounding;
 # - g is replaced by :math:`g - g_i`, which changes nothing (only differences count) but keeps
-#   large terms from cancelling.
+#   large numbers from cancelling.
 
 
-def exact_gumbel_rao(logits, i, g, tau, step=0.25):
-    """E[h | D = e_i] for one variable: equation (9.10) on a fixed, generous grid."""
+def means_on_grid(logits, i, tau, step=0.25):
+    """Nodes s, areas times exp(-t - s), and phi, psi, chi (n, t, s) of every category."""
     pi, n = rbst.softmax(logits), len(logits)
-
-    # The grid: v for the one-dimensional means, t and s for what remains.
-    v = np.arange(-45, 45 * max(1, tau), step)
+    y = np.arange(-45, 50, step)
     t = np.exp(np.arange(-45, 4.5, step))
     u = np.arange(-4.2, 4.2, step / 3)
     s = np.exp(u - np.exp(-u))
     dt, ds = step * t, step / 3 * s * (1 + np.exp(-u))
 
-    # phi and psi at every node (t, s), for every category but the winner, whose are 1.
-    phi_kernel, psi_kernel = kernels(v, s, tau)
-    phi, psi = np.ones((2, n, len(t), len(s)))
+    means = np.ones((3, n, len(t), len(s)))  # the winner's are 1
     for j in range(n):
         if j != i:
-            F = -np.expm1(-pi[j] * np.outer(t, np.exp(v)))
-            phi[j] = np.clip(1 - step * F @ phi_kernel, np.exp(-s), 1)
-            psi[j] = np.clip(step * F @ psi_kernel, 0, phi[j])
+            lost, psi, chi = (step * density(t, y) @ kernel for kernel in kernels(pi[j], y, s, tau))
+            means[0, j] = np.clip(1 - lost, np.exp(-s), 1)
+            means[1, j] = np.clip(psi, 0, means[0, j])
+            means[2, j] = np.clip(chi, 0, means[1, j])
+    return s, np.outer(dt * np.exp(-t), ds * np.exp(-s)), means
 
-    # The contraction.
-    W = np.outer(dt * np.exp(-t), ds * s * np.exp(-s)) * phi.prod(axis=0)
-    ratio, g = psi / phi, g - g[i]  # the l of the equation
+
+def gr_on_grid(logits, i, g, tau):
+    """E[h | D = e_i] for one variable: equation (9.10) on a fixed, generous grid."""
+    s, area, (phi, psi, _) = means_on_grid(logits, i, tau)
+    W, ratio, g = area * s * phi.prod(axis=0), psi / phi, g - g[i]  # ratio is l
     total, weighted = ratio.sum(axis=0), np.tensordot(g, ratio, 1)
-    return np.array([(W * ratio[a] * (g[a] * total - weighted)).sum() for a in range(n)]) / tau
+    return np.array([(W * ratio[a] * (g[a] * total - weighted)).sum() for a in range(len(g))]) / tau
 
 
-gr = exact_gumbel_rao(logits, i, g, tau)
+gr = gr_on_grid(logits, i, g, tau)
 h = softmax_vjp(S, g) / tau
 print("exact  ", gr.round(5))
 print("sampled", h.mean(axis=0).round(5), "±", (h.std(axis=0) / np.sqrt(N)).round(5))
@@ -250,7 +290,11 @@ for rtol in (1e-3, 1e-6, 1e-10):
     assert difference < rtol
 
 # %%
-# An independent answer exists for two categories: one integral over a logistic variable (11.7).
+# An independent answer exists for two categories. The lead :math:`x_1 - x_2` is
+# :math:`\delta = \theta_1 - \theta_2` plus a logistic variable; given that the first wins it is
+# positive, with the density :math:`\sigma'(z - \delta) / \pi_1`, where :math:`\sigma` is the logistic
+# function; and :math:`S_1 S_2 = \sigma'(z / \tau)`, as :math:`S_1 = \sigma(z / \tau)`. With
+# :math:`z = \tau \zeta` this is one integral (11.7):
 
 delta = 0.8
 
@@ -259,30 +303,88 @@ def logistic_density(z):
     return 1 / (4 * np.cosh(z / 2) ** 2)
 
 
-def product_of_densities(z):
-    return logistic_density(z) * logistic_density(tau * z - delta)
+def product_of_densities(zeta):
+    return logistic_density(zeta) * logistic_density(tau * zeta - delta)
 
 
 kappa = quad(product_of_densities, 0, 60, epsabs=1e-14)[0] * (1 + np.exp(-delta))
-two = exact_gumbel_rao(np.array([delta, 0.0]), 0, np.array([1.0, 0.0]), tau)
+two = gr_on_grid(np.array([delta, 0.0]), 0, np.array([1.0, 0.0]), tau)
 assert np.allclose(two, [kappa, -kappa], rtol=1e-10)
 
 # %%
+# Second moments
+# --------------
+#
+# The variance given D, and so :math:`V_1` of tutorial 06, needs
+# :math:`\mathbb E [ \lVert h \rVert^2 \mid D ]`. The square of row a is a sum over b and c of
+#
+# .. math:: S_a^2 S_b S_c = \frac{w_a^2 w_b w_c}{C^4} , \qquad
+#     \frac{1}{C^4} = \int_0^\infty \frac{s^3}{6} \, e^{-sC} \, ds ,
+#
+# so the same grid serves, with :math:`s^3 / 6` for s and one more mean,
+# :math:`\chi = \mathbb E [ w^2 e^{-sw} ]`, where a square occurs (10.2). With
+# :math:`l^{(2)}_j = \chi_j / \phi_j`, the sum over b and c that differ is the square of a sum less
+# its diagonal, and the diagonal has :math:`l^{(2)}` for :math:`l^2` (10.3).
+
+
+def mean_square_on_grid(logits, i, g, tau):
+    """E[|h|² | D = e_i]: equation (10.3)."""
+    s, area, (phi, psi, chi) = means_on_grid(logits, i, tau)
+    W, ratio, ratio_2 = area * s**3 / 6 * phi.prod(axis=0), psi / phi, chi / phi
+    total = 0
+    for a in range(len(g)):
+        rise = g[a] - g
+        inner = np.tensordot(rise, ratio, 1) ** 2 + np.tensordot(rise**2, ratio_2 - ratio**2, 1)
+        total += (W * ratio_2[a] * inner).sum()
+    return total / tau**2
+
+
+assert np.isclose(quad(lambda s: s**3 / 6 * np.exp(-s * C[0]), 0, np.inf)[0], C[0] ** -4)
+square = mean_square_on_grid(logits, i, g, tau)
+print(f"E[|h|² | D]: exact {square:.5f}, sampled {(h**2).sum(axis=1).mean():.5f}")
+assert standard_errors((h**2).sum(axis=1), square) < 4
+assert np.isclose(square, rbst.conditional_moments(logits, D, g, tau=tau, rtol=1e-9)[1], rtol=1e-8)
+
+# %%
 # Cold and hot
-# ~~~~~~~~~~~~
+# ------------
 #
-# As :math:`\tau \to 0` only near ties between the winner and one other category matter, and GR
-# tends to (11.3)
+# As :math:`\tau \to 0` only near ties count. Which are there? The winner leads j by more than z if
+# :math:`E_j > \pi_j t (e^z - 1)`. Given t that has the probability
+# :math:`e^{-\pi_j t (e^z - 1)}`, and on average over t (11.1)
 #
-# .. math:: \frac12 \left[ \pi \odot (g - g_i) + (g_i - \pi^\top g) \, D \right] ,
+# .. math:: \int_0^\infty e^{-t} e^{-\pi_j t (e^z - 1)} \, dt = \frac{1}{1 + \pi_j (e^z - 1)} ,
 #
-# the estimator ZGR. Its mean replaces the rise of f along each edge of the simplex by the
-# trapezoidal rule (11.4), so that it is unbiased for quadratic costs. As :math:`\tau \to \infty`
-# all weights tend to 1, and :math:`\tau` times GR tends to :math:`J(q) g` (11.6), where every entry
-# of q is :math:`1 / n`.
+# so the density of the lead at zero is :math:`\pi_j`. In a near tie with j alone,
+# :math:`S_j = e^{-z/\tau} / (1 + e^{-z/\tau})` and :math:`S_i = 1 - S_j`. With
+# :math:`z = \tau \zeta` (11.2)
+#
+# .. math::
+#
+#     \frac1\tau \, \mathbb E [ S_i S_j \mid D ] \to \pi_j \int_0^\infty
+#     \frac{e^{-\zeta}}{(1 + e^{-\zeta})^2} \, d\zeta = \frac{\pi_j}{2} ,
+#
+# because the integrand is the derivative of :math:`1 / (1 + e^{-\zeta})`, which rises from a half to
+# one. For two losers a and b, :math:`S_a S_b` needs two near ties at once, whose probability falls like
+# :math:`\tau^2`, and tends to 0 even after division by :math:`\tau`. In (9.1), every row but i keeps
+# the term b = i, and row i all of them (11.3):
+#
+# .. math::
+#
+#     \frac{\pi_a}{2} (g_a - g_i) \quad (a \ne i) , \qquad
+#     \sum_j \frac{\pi_j}{2} (g_i - g_j) = \frac{g_i - \pi^\top g}{2} .
+#
+# This is the estimator ZGR. On average over D, the edge from :math:`e_a` to :math:`e_b` receives the
+# slope at its end :math:`e_a` with the factor :math:`\pi_a \pi_b / 2`, and that at :math:`e_b` with the
+# same: the trapezoid of tutorial 04 (11.4). So ZGR is unbiased for quadratic costs, and with several
+# independent variables for every cost that is quadratic *in each* of them. As
+# :math:`\tau \to \infty` all terms w tend to 1, S to the uniform vector, and :math:`\tau` times GR to
+# :math:`J(q) g` (11.6), where every entry of q is :math:`1 / n`.
 
 zgr = (pi * (g - g[i]) + (g[i] - pi @ g) * D) / 2
 assert np.allclose(zgr, rbst.zgr(logits, D, g))
+for j in (0, 2, 3):  # with g = e_j, row i of GR is minus the moment of i and j
+    assert np.isclose(-gr_on_grid(logits, i, np.eye(n)[j], 1e-2)[i], pi[j] / 2, rtol=0.03)
 cold = rbst.exact_gumbel_rao(logits, D, g, tau=1e-3)
 hot = 1e3 * rbst.exact_gumbel_rao(logits, D, g, tau=1e3)
 assert np.allclose(cold, zgr, atol=5e-3)
@@ -297,45 +399,68 @@ def quadratic(D):
     return ((D @ second) * D).sum(axis=(-1, -2)) / 2 + (D @ g).sum(axis=-1)
 
 
-corners, tiled = np.eye(n), np.tile(logits, (n, 1))
-mean_of_zgr = pi @ rbst.zgr(tiled, corners, corners @ second + g)
-assert np.allclose(mean_of_zgr, rbst.exact_gradient(quadratic, logits[None, :])[0], rtol=1e-10)
+def quadratic_in_each(D):
+    score = D @ g
+    return (score**2 - score + 1).prod(axis=-1)
+
+
+for cost, L in ((quadratic, 1), (quadratic_in_each, 3)):
+    zero = rbst.diagnose(rbst.get_estimator("zgr"), cost, np.tile(logits, (L, 1)))
+    share = zero.bias_squared / (zero.gradient**2).sum()
+    print(f"ZGR, {cost.__name__}, L = {L}: |bias|² / |gradient|² = {share:.0e}")
+    assert share < 1e-24
 
 taus = np.geomspace(0.02, 10, 25)
 curve = np.array([rbst.exact_gumbel_rao(logits, D, g, tau=t) for t in taus])
 repeated = [np.tile(array, (4000, 1)) for array in (logits, D, g)]
+draws = []
+for t in taus[::4]:
+    samples = rbst.st_gumbel_softmax(*repeated, tau=t, rng=rng)
+    draws.append((t, samples.mean(axis=0), samples.std(axis=0) / np.sqrt(len(samples))))
+    exact = rbst.exact_gumbel_rao(logits, D, g, tau=t)
+    assert np.all(np.abs(draws[-1][1] - exact) < 4 * draws[-1][2])
+
+# %%
+
+# Figure
 fig, ax = plt.subplots(figsize=(5.5, 3.4), layout="constrained")
 ax.semilogx(taus, curve, color=COLOURS["gr"])
 for value in zgr:
     ax.axhline(value, color=COLOURS["zgr"], ls="--", lw=1)
-for t in taus[::4]:
-    samples = rbst.st_gumbel_softmax(*repeated, tau=t, rng=rng)
-    error = samples.std(axis=0) / np.sqrt(len(samples))
-    exact = rbst.exact_gumbel_rao(logits, D, g, tau=t)
-    assert np.all(np.abs(samples.mean(axis=0) - exact) < 4 * error)
-    ax.errorbar([t] * n, samples.mean(axis=0), 2 * error, fmt=".", color=COLOURS["st-gs"])
+for t, mean, error in draws:
+    ax.errorbar([t] * n, mean, 2 * error, fmt=".", color=COLOURS["st-gs"])
 ax.plot([], [], color=COLOURS["gr"], label="GR, exact, four logits")
 ax.plot([], [], color=COLOURS["zgr"], ls="--", label="ZGR")
 ax.plot([], [], ".", color=COLOURS["st-gs"], label="4000 draws of ST-GS, ±2 s.e.")
 ax.set(xlabel=r"temperature $\tau$", ylabel="gradient given D", title=f"n = {n}, D = $e_{i + 1}$")
-ax.legend(fontsize="small")
+ax.set_ylim(-0.5, 0.95)
+ax.legend(fontsize="small", loc="upper right")
 
 # %%
 # Where it fails
-# ~~~~~~~~~~~~~~
+# --------------
 #
-# First where *sampling* fails. At a low temperature and with logits far apart, the mean is
-# carried by draws so rare that most samples contain none. The sample mean is then wrong, and its
-# standard error, computed from the same draws, is wrong with it: nothing in the sample warns.
+# First where *sampling* fails. At a low temperature and with logits far apart, the mean is carried by
+# near ties so rare that most samples contain none. The sample mean is then wrong, and its standard
+# error, computed from the same draws, is wrong with it: nothing in the sample warns.
+#
+# **Before you look:** the logits are 8, -10, -4 and 2, the first has won, and :math:`\tau = 0.01`. How
+# many of 100,000 draws are near ties with the second, with the third, with the fourth?
+
+# %%
+# **Answer.** About :math:`\pi_j \tau` of them: none, none, and two or three, or ten if a lead of
+# :math:`4 \tau` still counts. The estimates for the second and third logits are zero for all practical
+# purposes, with an error bar of zero, and that for the fourth is a coarse guess.
 
 far = np.array([8.0, -10.0, -4.0, 2.0])
 cold_tau, most_likely = 0.01, np.eye(n)[0]
 exact = rbst.exact_gumbel_rao(far, most_likely, g, tau=cold_tau, rtol=1e-9)
 assert np.allclose(
-    exact, exact_gumbel_rao(far, 0, g, cold_tau), rtol=1e-7, atol=1e-9 * np.abs(exact).max()
+    exact, gr_on_grid(far, 0, g, cold_tau), rtol=1e-7, atol=1e-9 * np.abs(exact).max()
 )
 
 K = 100_000
+print("expected near ties:", np.round(K * cold_tau * rbst.softmax(far)[1:], 5))
 E = np.random.default_rng(3).exponential(size=(K, n))
 S = rbst.softmax(rbst.conditional_gumbels(far, most_likely, E), cold_tau)
 h = softmax_vjp(S, g) / cold_tau
@@ -344,11 +469,12 @@ for a in range(n):
     print(f"{far[a]:5}: exact {exact[a]:10.3e}, sampled {h[:, a].mean():10.3e} ± {error[a]:.1e}")
 assert abs(h[:, 2].mean() - exact[2]) > 10 * error[2]  # logit -4: many of its own standard errors
 assert abs(h[:, 1].mean()) < 1e-100 < 1e-9 < exact[1]  # logit -10: nothing at all in K draws
+assert error[3] > 0.2 * abs(exact[3])
 
 # %%
 # The quadrature has limits as well. A tolerance below 1e-11 cannot be promised in float64, and is
-# refused. And averaging does not remove the bias of ST-GS: GR is the exact mean of a biased
-# estimator.
+# refused. And averaging does not remove the bias of ST-GS: GR is the exact mean *given D* of a
+# biased estimator.
 
 try:
     rbst.exact_gumbel_rao(logits, D, g, tau=tau, rtol=1e-13)
@@ -358,20 +484,51 @@ else:
     raise AssertionError("rtol = 1e-13 should have been refused")
 
 # %%
+# Exercises
+# ---------
+#
+# **Exercise 1.** Two options with equal logits, and :math:`\tau = 1`. Compute GR by hand.
+
+# %%
+# **Answer.** The lead has the density :math:`2 \sigma'(z)` for z > 0, and
+# :math:`S_1 S_2 = \sigma'(z)`. In :math:`p = \sigma(z)`, with :math:`\sigma' = p (1 - p)`, the moment is
+# :math:`2 \int_{1/2}^1 p (1 - p) \, dp = 1/6`, and GR is :math:`(g_1 - g_2) / 6` times (1, -1).
+
+by_hand = np.array([1, -1]) / 6
+assert np.allclose(gr_on_grid(np.zeros(2), 0, np.array([1.0, 0.0]), 1.0), by_hand, rtol=1e-10)
+
+# %%
+# **Exercise 2.** Two options, and the cost :math:`f(D) = D_2^3`, which is neither linear nor quadratic.
+# By which factor is the mean of ZGR too long?
+
+# %%
+# **Answer.** By 1.5, whatever the odds. Along the edge the slope is 0 at one end and 3 at the other; the
+# trapezoid says 1.5, and the rise is 1.
+
+for odds in (0.5, 0.1):
+    cubic = rbst.diagnose(
+        rbst.get_estimator("zgr"),
+        lambda D: (D[..., 1] ** 3).sum(axis=-1),
+        np.log([[1 - odds, odds]]),
+    )
+    assert np.allclose(cubic.gradient + cubic.bias, 1.5 * cubic.gradient)
+
+# %%
 # In practice
 # -----------
 #
 # - ``rbst.get_estimator("gr", tau=0.5)`` puts the exact estimator into any model. It draws no
 #   noise beyond D.
 # - For a very low temperature, take its limit ``"zgr"``: a line of arithmetic, and no parameter.
-# - The same integrals with other powers of s and w give the second moments, (10.1) to (10.6).
-#   ``rbst.diagnose`` uses them to find the variance of ST-GS and GR-MCK without sampling.
+# - ``rbst.diagnose`` uses the second moments to find the variance of ST-GS and GR-MCK without
+#   sampling.
 #
 # Further reading
 # ---------------
 #
 # - ``docs/derivation.md``, equations (9.1) to (11.8).
-# - Trefethen and Weideman, "The Exponentially Convergent Trapezoidal Rule", SIAM Review 56, 2014.
+# - Trefethen and Weideman, "The Exponentially Convergent Trapezoidal Rule", SIAM Review 56, 2014:
+#   sums over equally spaced nodes go by this name.
 # - Shekhovtsov, "Cold Analysis of Rao-Blackwellized Straight-Through Gumbel-Softmax Gradient
 #   Estimator", ICML 2023, for ZGR.
 
