@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks._measure import Setting, find, least_milliseconds
 from benchmarks.vae_step import HIDDEN, binary_images, vae
 from rbst._tables import markdown_table
-from rbst.experiments.vae_run import IMAGES_PER_BLOCK
+from rbst.experiments.vae import IMAGES_PER_BLOCK
 
 TEST_IMAGES, SAMPLES = 10_000, 5000
 ARITIES, MEASURED = (2, 16), 100  # samples measured; the encoder is a hundredth of the work

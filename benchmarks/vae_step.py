@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import autograd
 import numpy as np
 
 from benchmarks._measure import Setting, cell, check_agreement, find, least_milliseconds
 from benchmarks.port import sample_gumbel_rao, torch
-from rbst import RunningMean, get_estimator
+from rbst import get_estimator
 from rbst._tables import markdown_table
-from rbst.experiments.training import TrainingState, minibatch
-from rbst.experiments.vae_run import RTOL, training_step
+from rbst.data import BinaryImages
+from rbst.experiments.run import training_step
+from rbst.experiments.training import minibatch
+from rbst.experiments.vae import VAERun, make_config
 from rbst.models.vae import VAE, bits
 
 TAU, LEARNING_RATE, MOMENTUM, IMAGES = 0.5, 1e-3, 0.9, 2000
@@ -116,20 +119,16 @@ def largest_difference(model: VAE, flat: np.ndarray, x: np.ndarray) -> float:
     return float(abs(ours - theirs).max() / abs(theirs).max())
 
 
-def rbst_step(
-    model: VAE, flat: np.ndarray, images: np.ndarray, name: str, B: int
-) -> Callable[[], None]:
-    estimator = get_estimator(name, tau=TAU, rtol=RTOL)
-    state = TrainingState(flat.copy(), np.zeros_like(flat), np.random.default_rng(0), RunningMean())
-    update = training_step(
-        model,
-        lambda _: estimator,
-        images,
-        batch_size=B,
-        learning_rate_at=lambda _: LEARNING_RATE,
-        momentum=MOMENTUM,
-        seed=0,
-    )
+def rbst_run(images: np.ndarray, arity: int, B: int, name: str) -> VAERun:
+    """A run of Table 2, on these images."""
+    options = {"data": "mnist", "arity": arity, "batch_size": B, "tau": TAU}
+    config = make_config(options | {"learning_rate": LEARNING_RATE, "momentum": MOMENTUM})
+    data = BinaryImages("random", (28, 28), images, images[:B], images[:B])
+    return VAERun(config, name, 0, data, Path())
+
+
+def rbst_step(run: VAERun) -> Callable[[], None]:
+    update, state = training_step(run), run.start()
 
     def step():
         update(state)
@@ -160,12 +159,9 @@ def calls(arity: int, B: int) -> dict[tuple[str, str], Callable[[], None]]:
     """One step of each estimator and side, of models with the same parameters."""
     rng = np.random.default_rng(0)
     images = binary_images(IMAGES, rng)
-    model = vae(images.mean(axis=0), arity)
-    flat = model.initial_parameters(rng, np.float32)
-    steps = {
-        (name, "rbst"): rbst_step(model, flat, images, name, B)
-        for name in ("st-gs", "gr-mc10", "gr-mc100", "gr")
-    }
+    runs = {n: rbst_run(images, arity, B, n) for n in ("st-gs", "gr-mc10", "gr-mc100", "gr")}
+    model, flat = runs["gr"].model, runs["gr"].start().parameters
+    steps = {(name, "rbst"): rbst_step(run) for name, run in runs.items()}
     steps["products", "floor"] = matrix_products(model, B)
     if torch is not None:
         difference = largest_difference(model, flat, images[:20])

@@ -5,7 +5,7 @@ the disk, and then takes its final name in one step (`os.replace`). A process ki
 leaves the old file or the new one, at worst with a hidden `.part` file beside it, never half a
 file under the final name. Arrays live in `.npz` archives, and no pickle is ever read or written.
 
-This module is a leaf: it imports nothing else of the package.
+This module is a leaf: of the package it imports the bar of a download and nothing else.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from rbst._progress import progress_bar
 
 _BLOCK = 1 << 20
 _TIMEOUT_SECONDS = 60
@@ -357,13 +359,11 @@ def download(
 
 
 def _transfer(url: str, file: Any, *, label: str) -> None:
-    from tqdm import tqdm
-
     with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
         announced = response.headers.get("Content-Length")
         total = None if announced is None else int(announced)
         received = 0
-        with tqdm(total=total, desc=label, unit="B", unit_scale=True) as progress:
+        with progress_bar(total, label, unit="B", unit_scale=True) as progress:
             while block := response.read(_BLOCK):
                 file.write(block)
                 received += len(block)

@@ -30,8 +30,9 @@ from rbst._array import is_array, namespace, new_generator, row_argmax, row_max,
 from rbst.autodiff import objective
 from rbst.enumeration import enumerate_outcomes
 from rbst.estimators.relaxed import sample_contraction
-from rbst.experiments import listops_run, sweep, training, vae_run
-from rbst.experiments.search import digest
+from rbst.experiments import listops, sweep, training, vae
+from rbst.experiments.run import training_step
+from rbst.experiments.settings import digest
 from rbst.models.tree_lstm import Sequences, TreeLSTM, follow, left_branching
 from rbst.models.vae import VAE
 from rbst.problems import PROBLEMS, get_problem, programme_direct
@@ -659,7 +660,7 @@ def stored(folder):
 
 @pytest.mark.parametrize(
     ("options", "module"),
-    [(VAE_OPTIONS, vae_run), (VAE_OPTIONS + " --track", vae_run), (LISTOPS_OPTIONS, listops_run)],
+    [(VAE_OPTIONS, vae), (VAE_OPTIONS + " --track", vae), (LISTOPS_OPTIONS, listops)],
     ids=["vae", "vae --track", "listops"],
 )
 def test_a_training_on_a_device_resumes_bit_for_bit(
@@ -671,7 +672,7 @@ def test_a_training_on_a_device_resumes_bit_for_bit(
     assert command(options, tmp_path / "whole") == 0
     assert "nan" not in capsys.readouterr().out
 
-    momentum_or_adam = "adam_step" if module is listops_run else "momentum_step"
+    momentum_or_adam = "adam_step" if module is listops else "momentum_step"
     step, calls = getattr(module, momentum_or_adam), []
 
     def step_or_die(*arguments, **options):
@@ -687,24 +688,19 @@ def test_a_training_on_a_device_resumes_bit_for_bit(
     assert len(stored(tmp_path / "whole")) >= 9
 
 
-def experiment_steps(experiment, tmp_path):
-    """The step of a training on the device, its state, and the training examples."""
+def small_run(experiment, folder, **options):
+    """A run with ``gr-mc10`` of an experiment in small."""
     if experiment == "vae":
-        config = vae_run.make_config({"bits": 4, "arity": 2, "hidden": [5], "device": "gpu"})
-        run = vae_run.Run(config, "gr-mc10", 0, vae_run.load_images("digits"), tmp_path)
-        model, state = run.start()
-        options = {"batch_size": 20, "learning_rate_at": lambda _: 0.01, "momentum": 0.9, "seed": 0}
-        estimator = get_estimator("gr-mc10", tau=0.5)
-        return vae_run.training_step(model, lambda _: estimator, run.images.train, **options), state
-    config = listops_run.Config(num_expressions=400, hidden=4, device="gpu")
-    run = listops_run.Run(config, "gr-mc10", 0, listops_run.load_data(config), tmp_path)
-    model, state = run.start()
-    return listops_run.training_step(run, model), state
+        config = vae.make_config({"bits": 4, "arity": 2, "hidden": [5], **options})
+        return vae.VAERun(config, "gr-mc10", 0, vae.load_images(config), folder)
+    config = listops.Config(num_expressions=400, hidden=4, **options)
+    return listops.ParserRun(config, "gr-mc10", 0, listops.load_data(config), folder)
 
 
 @pytest.mark.parametrize("experiment", ["vae", "listops"])
 def test_no_array_crosses_in_a_training_step(experiment, gpu, tmp_path):
-    step, state = experiment_steps(experiment, tmp_path)
+    run = small_run(experiment, tmp_path, device="gpu")
+    step, state = training_step(run), run.start()
     assert isinstance(state.parameters, DeviceArray)
     training._shuffled.cache_clear()
     with watch() as first:
@@ -719,7 +715,7 @@ def test_no_array_crosses_in_a_training_step(experiment, gpu, tmp_path):
 
 
 def test_every_step_draws_anew_and_a_copy_of_the_state_draws_the_same(gpu, tmp_path):
-    _, state = experiment_steps("vae", tmp_path)
+    state = small_run("vae", tmp_path, device="gpu").start()
     again = copy.deepcopy(state.rng)
     draws = [state.generator().random(3).tolist() for _ in range(2)]
     assert draws[0] != draws[1]
@@ -729,31 +725,24 @@ def test_every_step_draws_anew_and_a_copy_of_the_state_draws_the_same(gpu, tmp_p
 
 @pytest.mark.parametrize("experiment", ["vae", "listops"])
 def test_training_starts_alike_on_every_device(experiment, gpu, tmp_path):
-    _, state = experiment_steps(experiment, tmp_path)
-    module = {"vae": vae_run, "listops": listops_run}[experiment]
-    if experiment == "vae":
-        config = module.make_config({"bits": 4, "arity": 2, "hidden": [5]})
-        run = module.Run(config, "gr-mc10", 0, module.load_images("digits"), tmp_path)
-    else:
-        config = module.Config(num_expressions=400, hidden=4)
-        run = module.Run(config, "gr-mc10", 0, module.load_data(config), tmp_path)
-    np.testing.assert_array_equal(to_host(state.parameters), run.start()[1].parameters)
+    host, device = (small_run(experiment, tmp_path, device=d).start() for d in ("cpu", "gpu"))
+    np.testing.assert_array_equal(to_host(device.parameters), host.parameters)
 
 
 def test_a_job_of_a_sweep_on_a_device(gpu, tmp_path):
     options = {"bits": 4, "arity": 2, "hidden": [5], "iterations": 5, "device": "gpu"}
-    config = vae_run.make_config(options | {"estimators": ["st-gs"], "bound_samples": 2})
-    job = sweep.Job(config, str(tmp_path / "job"), None, 100)
+    config = vae.make_config(options | {"estimators": ["st-gs"], "bound_samples": 2})
+    job = sweep.Job("vae", config, str(tmp_path / "job"), None, 100)
     sweep.train_job(job)
-    sweep.bound_job(job)
+    sweep.test_job(job)
     assert (tmp_path / "job" / "test.json").is_file()
 
 
 def test_the_usual_device_does_not_change_the_names_of_folders():
     """The digests were made before there was a choice: ``job_key(Config(estimators=("st-gs",)))``."""
-    config = vae_run.Config(estimators=("st-gs",))
-    assert sweep.job_key(config) == "st-gs-n8-b20-774bdb8db1"
-    elsewhere = vae_run.Config(estimators=("st-gs",), device="gpu")
+    config = vae.Config(estimators=("st-gs",))
+    assert sweep.job_key(vae.EXPERIMENT, config) == "st-gs-n8-b20-774bdb8db1"
+    elsewhere = vae.Config(estimators=("st-gs",), device="gpu")
     assert digest(elsewhere) != digest(config)
 
 
@@ -787,7 +776,7 @@ def test_without_a_gpu_one_line_says_so_and_nothing_is_written(
 
 
 def test_an_unknown_device_is_refused():
-    for config in (vae_run.Config, listops_run.Config):
+    for config in (vae.Config, listops.Config):
         with pytest.raises(ValueError, match="--device must be cpu or gpu"):
             config(device="tpu")
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from rbst.cli import main
-from rbst.experiments import listops_run, listops_sweep
-from rbst.experiments.search import Job, Space
-from rbst.experiments.sweep import job_key, plan_configs, train_job
-from rbst.experiments.vae_run import Config, make_config
+from rbst.experiments import listops, vae
+from rbst.experiments.sweep import Job, Space, job_key, plan_configs, train_job
+from rbst.experiments.vae import Config, make_config
 
-SPACE = Space((1e-3, 1e-1), (0.1, 1.0), (0.0, 0.9), draws=200, seed=0)
+INTERVALS = {"learning_rate": (1e-3, 1e-1), "tau": (0.1, 1.0), "momentum": (0.0, 0.9)}
+SPACE = Space(INTERVALS, draws=200, seed=0)
 TINY = (
     *("--bits", "4", "--arity", "2", "--hidden", "6", "--iterations", "120"),
     *("--checkpoint-every", "20", "--bound-samples", "5"),
@@ -29,8 +29,7 @@ def test_draws_are_fixed_by_their_seed_and_fill_the_intervals():
     draws = SPACE.sample()
     assert draws == SPACE.sample()
     assert draws[:3] == Space(**(vars(SPACE) | {"draws": 3})).sample()
-    for name in ("learning_rate", "tau", "momentum"):
-        low, high = getattr(SPACE, name)
+    for name, (low, high) in INTERVALS.items():
         values = np.array([draw[name] for draw in draws])
         assert low <= values.min() < values.max() <= high
         u = np.log(values / low) / np.log(high / low) if low else values / high
@@ -40,14 +39,17 @@ def test_draws_are_fixed_by_their_seed_and_fill_the_intervals():
 
 @pytest.mark.parametrize("value", [5e-4, 1e-3, 0.1, 0.3])
 def test_an_interval_that_is_a_point_is_that_point(value):
-    (draw,) = Space((value, value), (value, value), (0.9, 0.9), draws=1, seed=0).sample()
+    point = (value, value)
+    intervals = {"learning_rate": point, "tau": point, "momentum": (0.9, 0.9)}
+    (draw,) = Space(intervals, draws=1, seed=0).sample()
     assert draw == {"learning_rate": value, "tau": value, "momentum": 0.9}
 
 
 def test_every_cell_gets_the_same_draws_and_every_job_its_own_folder():
-    jobs = plan_configs(Config(), SPACE, ("st", "foust"), (2, 8), (20, 200))
+    grid = {"estimators": ("st", "foust"), "arity": (2, 8), "batch_size": (20, 200)}
+    jobs = plan_configs(vae.EXPERIMENT, Config(), SPACE, grid)
     assert len(jobs) == 200 * 2 * (2 + 1)  # foust at arity 2 only
-    assert len({job_key(job) for job in jobs}) == len(jobs)
+    assert len({job_key(vae.EXPERIMENT, job) for job in jobs}) == len(jobs)
     by_cell = {}
     for job in jobs:
         cell = (job.estimators, job.arity, job.batch_size)
@@ -59,7 +61,7 @@ def test_every_cell_gets_the_same_draws_and_every_job_its_own_folder():
 def test_the_key_does_not_depend_on_the_way_a_configuration_came_about():
     config = Config(estimators=("st-gs",), tau=0.3)
     again = make_config(json.loads(json.dumps(vars(config))))
-    assert job_key(again) == job_key(config)
+    assert job_key(vae.EXPERIMENT, again) == job_key(vae.EXPERIMENT, config)
 
 
 @pytest.mark.parametrize(
@@ -102,10 +104,10 @@ def test_resume_needs_the_same_sweep(tmp_path, capsys):
 def test_a_job_that_was_killed_half_way_ends_as_if_it_had_not_been(tmp_path):
     config = Config(estimators=("gr-mc10",), bits=4, arity=2, hidden=(6,), iterations=60)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train_job(Job(config, str(whole), None, 10))
-    train_job(Job(config, str(killed), None, 10))
+    train_job(Job("vae", config, str(whole), None, 10))
+    train_job(Job("vae", config, str(killed), None, 10))
     (killed / "result.json").unlink()
-    train_job(Job(config, str(killed), None, 10))
+    train_job(Job("vae", config, str(killed), None, 10))
     assert without_times(killed) == without_times(whole)
 
 
@@ -250,7 +252,8 @@ def test_a_small_sweep_from_start_to_report(tmp_path, capsys):
     out = tmp_path / "out"
     words = ["sweep", *TINY, "--estimator", "st-gs", "--draws", "2", "--workers", "1"]
     assert main([*words, "--out", str(out)]) == 0
-    assert "| st-gs | digits | 20 | 2 |" in capsys.readouterr().out
+    assert "st-gs      digits  20  2" in capsys.readouterr().out
+    assert "| st-gs | digits | 20 | 2 |" in (out / "report.md").read_text()
     first = rows(out)
     assert main([*words, "--out", str(out)]) == 2  # never overwritten
     assert "exists already" in capsys.readouterr().err
@@ -270,15 +273,14 @@ TINY_PARSER = (
 
 
 def test_a_given_tree_has_one_cell_and_an_estimator_one_for_each_temperature():
-    space = Space((0.1, 0.2), None, (0.0, 0.0), draws=3, seed=0)
-    configs = listops_sweep.plan_configs(
-        listops_run.Config(), space, ("gold", "gr"), (10, 25), (0.1, 1.0)
-    )
+    space = Space({"learning_rate": (0.1, 0.2), "momentum": (0.0, 0.0)}, draws=3, seed=0)
+    grid = {"estimators": ("gold", "gr"), "max_length": (10, 25), "tau": (0.1, 1.0)}
+    configs = plan_configs(listops.EXPERIMENT, listops.Config(), space, grid)
     cells = [(c.estimators[0], c.max_length, c.tau) for c in configs]
     given = [("gold", 10, 0.1), ("gold", 25, 0.1)]
     drawn = [("gr", length, tau) for length in (10, 25) for tau in (0.1, 1.0)]
     assert sorted(cells) == sorted(3 * (given + drawn))
-    assert len({listops_sweep.job_key(config) for config in configs}) == len(configs)
+    assert len({job_key(listops.EXPERIMENT, config) for config in configs}) == len(configs)
     assert len({config.learning_rate for config in configs}) == 3
 
 
@@ -287,7 +289,7 @@ def test_a_sweep_of_parsers_from_start_to_table_and_back(tmp_path, capsys, monke
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nothing"))
     out = tmp_path / "out"
     assert main([*TINY_PARSER, "--out", str(out)]) == 0
-    printed = capsys.readouterr().out
+    printed = (out / "report.md").read_text()
     assert "| gr | ≤ 10 | 0.1 |" in printed
     assert "| left | ≤ 10 |  |" in printed
     written = finished(out)

@@ -5,8 +5,9 @@ import pytest
 
 from rbst import exact_gradient, get_estimator
 from rbst.data import load_digits
+from rbst.experiments.run import train_run
 from rbst.experiments.tracking import gradient_draws, mean_squared_error, track_run
-from rbst.experiments.vae_run import Run, make_config, train_run
+from rbst.experiments.vae import VAERun, make_config
 from rbst.models.vae import VAE, bernoulli_log_likelihood
 
 
@@ -74,7 +75,7 @@ def test_a_tracked_run_keeps_snapshots_and_resumes(tmp_path, monkeypatch):
     for name, value in (("REFERENCE_DRAWS", 40), ("VARIANCE_DRAWS", 40), ("TAUS", (0.5,))):
         monkeypatch.setattr(f"rbst.experiments.tracking.{name}", value)
     options = {"bits": 4, "arity": 2, "hidden": [6], "iterations": 100, "track": True}
-    run = Run(make_config(options), "st-gs", 0, load_digits(), tmp_path)
+    run = VAERun(make_config(options), "st-gs", 0, load_digits(), tmp_path)
     train_run(run, checkpoint_every=50, progress=False)
     first = track_run(run)
     assert [point["iteration"] for point in first["points"]] == list(range(10, 101, 10))

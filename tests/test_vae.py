@@ -1,6 +1,7 @@
 """The VAE: its primitives, its bounds and its gradients against enumeration of every code."""
 
 import math
+from pathlib import Path
 
 import autograd.numpy as anp
 import numpy as np
@@ -11,9 +12,11 @@ from autograd.test_util import check_grads
 from rbst import Estimator, RunningMean, get_estimator, objective, straight_through
 from rbst._array import getval
 from rbst.autodiff import log_probability
+from rbst.data import BinaryImages
 from rbst.enumeration import enumerate_outcomes
-from rbst.experiments.training import TrainingState, minibatch
-from rbst.experiments.vae_run import training_step
+from rbst.experiments.run import training_step
+from rbst.experiments.training import minibatch
+from rbst.experiments.vae import VAERun, make_config
 from rbst.models import vae
 from rbst.models.vae import VAE, bernoulli_log_likelihood, bits, kl_from_uniform, sigmoid, softplus
 
@@ -316,19 +319,13 @@ def test_an_estimator_of_ones_own_trains_without_the_registry():
 
 
 def test_the_first_update_reads_the_baseline_before_it_learns_of_this_cost():
-    model, flat = small_model(scale=1.0)
-    x, reinforce = images(8), get_estimator("reinforce")
-    state = TrainingState(flat.copy(), 0 * flat, np.random.default_rng(1), RunningMean())
-    step = training_step(
-        model,
-        lambda _: reinforce,
-        x,
-        batch_size=8,
-        learning_rate_at=lambda _: 0.1,
-        momentum=0.9,
-        seed=3,
-    )
-    step(state)
+    x = images(8)
+    options = {"bits": 4, "arity": 2, "hidden": [5], "batch_size": 8, "dtype": "float64"}
+    config = make_config(options | {"learning_rate": 0.1, "momentum": 0.0})
+    run = VAERun(config, "reinforce", 3, BinaryImages("random", (2, 3), x, x, x), Path("none"))
+    model, reinforce, state = run.model, run.estimator(0), run.start()
+    flat = state.parameters.copy()
+    training_step(run)(state)
 
     minibatch_x = x[minibatch(8, 8, 0, seed=3)]
     aside, _, _ = model.training_terms(flat, minibatch_x, reinforce, np.random.default_rng([3, 6]))
@@ -336,7 +333,7 @@ def test_the_first_update_reads_the_baseline_before_it_learns_of_this_cost():
 
     def loss(flat):
         cost, direct, draws = model.training_terms(
-            flat, minibatch_x, reinforce, np.random.default_rng(1)
+            flat, minibatch_x, reinforce, np.random.default_rng([3, 1])
         )
         costs.append(getval(cost).mean())
         return objective(reinforce, cost, direct, draws, aside.mean())

@@ -2,24 +2,17 @@
 
 import json
 import tracemalloc
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 
 import numpy as np
 import pytest
 
 from rbst.data import load_digits
-from rbst.experiments import vae_run
-from rbst.experiments.record import CAME_LATER, read_config
-from rbst.experiments.sweep import job_key
+from rbst.experiments import run as run_module
+from rbst.experiments.run import train_run
+from rbst.experiments.settings import digest, read_config
 from rbst.experiments.training import Diverged
-from rbst.experiments.vae_run import (
-    DEFAULTS,
-    Config,
-    Run,
-    bound_run,
-    make_config,
-    train_run,
-)
+from rbst.experiments.vae import DEFAULTS, Config, VAERun, make_config
 from rbst.models.vae import VAE
 
 TINY = {"bits": 4, "arity": 2, "hidden": [6], "iterations": 40, "bound_samples": 5}
@@ -27,7 +20,7 @@ TINY = {"bits": 4, "arity": 2, "hidden": [6], "iterations": 40, "bound_samples":
 
 @pytest.fixture
 def run(tmp_path):
-    return Run(make_config(TINY), "st-gs", 0, load_digits(), tmp_path / "run")
+    return VAERun(make_config(TINY), "st-gs", 0, load_digits(), tmp_path / "run")
 
 
 def test_the_temperature_falls_geometrically_from_tau_to_tau_final():
@@ -44,7 +37,7 @@ def test_the_learning_rate_falls_geometrically_to_its_final_value():
     assert (rates[0], rates[50], rates[100]) == pytest.approx((0.1, 0.01, 0.001))
     np.testing.assert_allclose(np.diff(np.log(rates)), np.log(0.01) / 100)
     assert Config(learning_rate=0.3).learning_rate_at(4000) == 0.3
-    assert job_key(Config()) != job_key(Config(learning_rate_final=0.001))
+    assert digest(Config()) != digest(Config(learning_rate_final=0.001))
 
 
 def test_the_learning_rate_falls_linearly_to_zero():
@@ -64,11 +57,10 @@ def test_each_part_of_the_model_has_its_rate(tmp_path):
             TINY
             | {"rate_encoder": encoder, "rate_output": output, "iterations": 1, "dtype": "float64"}
         )
-        run = Run(config, "st-gs", 0, load_digits(), tmp_path / f"{output}")
+        run = VAERun(config, "st-gs", 0, load_digits(), tmp_path / f"{output}")
         train_run(run, checkpoint_every=100, progress=False)
-        model, state = run.trained()
-        step = state.parameters - run.start()[1].parameters
-        moved[output] = model.layout.views(step)
+        step = run.trained().parameters - run.start().parameters
+        moved[output] = run.model.layout.views(step)
     for name, even in moved[1.0].items():
         last = name in (f"decoder.W{len(config.hidden)}", f"decoder.b{len(config.hidden)}")
         factor = 2.5 if name.startswith("encoder") else 10.0 if last else 1.0
@@ -81,7 +73,7 @@ def test_annealing_changes_the_training(tmp_path, final):
     bounds = []
     for options in ({}, final):
         config = make_config(TINY | {"tau": 1.0} | options)
-        run = Run(config, "st-gs", 0, load_digits(), tmp_path / str(len(bounds)))
+        run = VAERun(config, "st-gs", 0, load_digits(), tmp_path / str(len(bounds)))
         bounds.append(train_run(run, checkpoint_every=100, progress=False)["valid_bound"])
     assert bounds[0] != bounds[1]
 
@@ -101,17 +93,20 @@ def test_a_configuration_survives_its_file(tmp_path):
     config = make_config({"data": "mnist", "tau_final": 0.1, "estimators": ["gs", "st"]})
     (tmp_path / "config.json").write_text(json.dumps(vars(config) | {"version": "0"}))
     assert read_config(tmp_path / "config.json", make_config) == config
-    older = {k: v for k, v in vars(config).items() if k not in CAME_LATER}
+    came_later = {
+        f.name: f.metadata["before"] for f in fields(config) if f.metadata["before"] is not MISSING
+    }
+    older = {k: v for k, v in vars(config).items() if k not in came_later}
     (tmp_path / "older.json").write_text(json.dumps(older))
     # What a record does not say is what was done before it could be said, not today's default.
-    was = replace(config, **{k: v for k, v in CAME_LATER.items() if k in vars(config)})
+    was = replace(config, **came_later)
     assert was != config
     assert read_config(tmp_path / "older.json", make_config) == was
 
 
 def test_a_test_that_was_killed_ends_as_if_it_had_not_been(run, monkeypatch):
     train_run(run, checkpoint_every=100, progress=False)
-    whole = bound_run(run, progress=False)
+    whole = run.test(progress=False)
     for path in (*run.folder.glob("test*"),):
         path.unlink()
 
@@ -125,12 +120,12 @@ def test_a_test_that_was_killed_ends_as_if_it_had_not_been(run, monkeypatch):
 
     monkeypatch.setattr(VAE, "bounds", bounds_or_die)
     with pytest.raises(KeyboardInterrupt):
-        bound_run(run, progress=False)
+        run.test(progress=False)
     assert not (run.folder / "test.json").exists()
-    assert bound_run(run, progress=False) == whole
+    assert run.test(progress=False) == whole
     assert len(calls) == 4  # two blocks of three, one that died, and that one again
     monkeypatch.setattr(VAE, "bounds", None)
-    assert bound_run(run, progress=False) == whole  # read, not made again
+    assert run.test(progress=False) == whole  # read, not made again
 
 
 def test_memory_of_a_bound_does_not_grow_with_its_samples():
@@ -153,7 +148,7 @@ def test_a_diverging_run_is_a_result_without_bounds(run, monkeypatch):
         state.iteration = 17
         raise Diverged("iteration 17")
 
-    monkeypatch.setattr(vae_run, "train", diverge)
+    monkeypatch.setattr(run_module, "train", diverge)
     result = train_run(run, checkpoint_every=100, progress=False)
     assert result["diverged_at"] == 17
     assert "valid_bound" not in result
@@ -163,6 +158,6 @@ def test_a_diverging_run_is_a_result_without_bounds(run, monkeypatch):
 def test_validation_images_are_shuffled_and_the_same_for_every_run(run):
     images = run.validation_images
     assert images.shape == (300, 64)
-    other = Run(make_config(TINY), "gs", 5, load_digits(), run.folder)
+    other = VAERun(make_config(TINY), "gs", 5, load_digits(), run.folder)
     np.testing.assert_array_equal(images, other.validation_images)
     assert not np.array_equal(images, run.images.valid)

@@ -12,9 +12,8 @@ import argparse
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,8 @@ from rbst._files import whole_file, write_text
 from rbst.diagnostics import Diagnosis, diagnose, diagnosis_table
 from rbst.enumeration import count_outcomes, exact_gradient
 from rbst.estimators.registry import ESTIMATORS, get_estimator
-from rbst.experiments.record import start_experiment, tuples, write_results
+from rbst.experiments.run import start_experiment, write_results
+from rbst.experiments.settings import tuples
 from rbst.plotting import new_figure, plot_against_samples, plot_against_tau
 from rbst.problems import PROBLEMS, Problem, get_problem
 
@@ -133,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
     results = {
         "logits": config.logits,
         "gradient": exact_gradient(problem.f, config.logits),
-        "diagnoses": [_record(diagnosis) for diagnosis in diagnoses],
+        "diagnoses": [asdict(diagnosis) for diagnosis in diagnoses],
         "left_out": left_out,
     }
     write_results(out, config, start, results=results)
@@ -144,14 +144,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"left out: {name} ({reason})")
     print(f"\nResults, against-tau.png and against-samples.png are in {out}")
     return 0
-
-
-def _record(diagnosis: Diagnosis) -> dict[str, Any]:
-    """What ``results.json`` says of a diagnosis: its figures, and the standard error of each beside it."""
-    record = {f.name: getattr(diagnosis, f.name) for f in fields(diagnosis)}
-    errors = ("bias_squared_error", "variance_error", "mse_error")
-    ratios = ("gradient_squared", "relative_bias", "relative_deviation")
-    return record | {name: getattr(diagnosis, name) for name in (*errors, *ratios)}
 
 
 def _config_from(arguments: argparse.Namespace) -> Config:

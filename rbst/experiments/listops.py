@@ -1,187 +1,369 @@
 r"""``rbst listops``: latent parse trees, learned from the value of an expression alone.
 
 Trains the parser of :mod:`rbst.models.tree_lstm` to predict the value 0..9 of ListOps expressions, once for
-each estimator and seed (Paulus et al., 2021, section 5.3 and Table 1). ``gold`` and ``left`` in the place of
+each estimator and seed (Paulus et al., 2021, section 5.3 and Table 1). ``gold`` and ``left`` instead of
 an estimator train the same network on the gold trees (the ceiling) and on left-branching ones (the floor).
-The parameters with the best validation accuracy are the ones that are tested. Every run has a folder of
-its own, see :mod:`rbst.experiments.listops_run`; ``--resume`` skips what is finished and continues what
-is not.
+The parameters with the best validation accuracy, ``best.npz``, are the ones that are tested. Runs, folders and
+``--resume`` are those of :mod:`rbst.experiments.run`.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rbst._array import DEVICES, device_namespace
-from rbst._files import find_data_file, whole_file
+from rbst._array import Array, to_host
+from rbst._files import find_data_file, read_npz, write_npz
 from rbst._tables import text_table
-from rbst.data.listops import FILE, OPERATORS, TOKENS, Example
-from rbst.experiments.listops_run import (
-    GIVEN_TREES,
-    Config,
-    Run,
-    describe,
-    load_data,
-    measure_run,
-    pad,
-    train_run,
-    unlabelled_f1,
+from rbst.data.listops import (
+    FILE,
+    NUM_EXPRESSIONS,
+    OPERATORS,
+    TOKENS,
+    Example,
+    ListOps,
+    generated_splits,
+    load_published,
+    published_splits,
+    spans,
 )
-from rbst.experiments.record import start_experiment, stored_config, tuples, write_results
+from rbst.estimators.registry import Estimator, get_estimator
+from rbst.experiments.report import Result, Results, Table
+from rbst.experiments.run import (
+    RTOL,
+    Experiment,
+    Run,
+    RunSettings,
+    add_experiment_arguments,
+    check_batch_size,
+    run_experiment,
+)
+from rbst.experiments.settings import (
+    at_least,
+    fraction,
+    not_negative,
+    once,
+    positive,
+    setting,
+    temperature,
+)
+from rbst.experiments.training import (
+    TrainingState,
+    adam_step,
+    clip_norm,
+    minibatch,
+    momentum_step,
+)
+from rbst.models.tree_lstm import (
+    Sequences,
+    TreeLSTM,
+    check_estimator,
+    follow,
+    greedy,
+    left_branching,
+)
+
+GIVEN_TREES = ("gold", "left")
+"""What stands instead of an estimator where the tree is given."""
+
+DATA_SEED = 0
+"""The generated expressions and the splits are the same for every run."""
+
+VALIDATION_EXPRESSIONS = 2000
+"""Of the validation set, for the choice of the best parameters along the way."""
+
+EXPRESSIONS_PER_BLOCK = 250
+"""Parsed at a time where no gradient is wanted."""
 
 EXPRESSIONS_SHOWN, LONGEST_SHOWN = 3, 14
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``rbst listops``, with the defaults of :class:`Config`."""
-    option, add = parser.add_argument, _adder(parser)
-    option(
-        "--estimator",
-        dest="estimators",
-        action="append",
-        metavar="NAME",
-        default=argparse.SUPPRESS,
-        help="repeatable; see 'rbst estimators', or gold or left for given trees (default: "
-        f"{' '.join(Config().estimators)})",
-    )
-    add("--max-length", int, "longest expression in tokens; 10, 25, 50 in the paper")
-    add("--tau", float, "temperature, where there is one")
-    add("--learning-rate", float, "of the optimizer")
-    add("--momentum", float, "of gradient descent")
-    add("--seeds", int, "runs of each estimator")
-    add_training_arguments(parser)
-    option(
-        "--out", type=Path, metavar="FOLDER", help="results go here (default: runs/listops/TIME)"
-    )
-    option("--resume", action="store_true", help="continue the interrupted experiment in --out")
-    option("--quick", action="store_true", help="100 iterations, to see that all works")
+@dataclass(frozen=True)
+class Config(RunSettings):
+    """Everything that decides the numbers of ``rbst listops``; written to ``config.json``."""
 
-
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that ``rbst listops`` and ``rbst sweep listops`` share."""
-    option, add = parser.add_argument, _adder(parser)
-    add("--hidden", int, "size of the network")
-    option(
-        "--forget-bias",
-        action="store_const",
-        const=1.0,
-        default=argparse.SUPPRESS,
-        help="add 1 to both forget gates",
+    estimators: tuple[str, ...] = setting(
+        ("st-gs", "gr-mc10"),
+        "see 'rbst estimators', or gold or left for given trees",
+        option="--estimator",
+        within=once(),
     )
-    add("--batch-size", int, "expressions of a minibatch", "the maximum length")
-    add("--iterations", int, "most steps of each run")
-    option(
-        "--optimizer",
-        choices=("sgd", "adam"),
-        default=argparse.SUPPRESS,
-        help=f"gradient descent or Adam (default: {Config().optimizer})",
+    max_length: int = setting(
+        10, "longest expression in tokens; 10, 25, 50 in the paper", within=at_least(1)
     )
-    add(
-        "--learning-rate-final",
-        float,
+    tau: float = setting(0.1, "temperature, where there is one", within=temperature)
+    hidden: int = setting(64, "size of the network", within=at_least(1, 10**5))
+    forget_bias: float = setting(0.0, "add 1 to both forget gates", const=1.0)
+    batch_size: int | None = setting(
+        None, "expressions of a minibatch", within=at_least(1), absent="the maximum length"
+    )
+    iterations: int = setting(8000, "most steps of each run", within=at_least(1), quick=100)
+    optimizer: str = setting("sgd", "gradient descent or Adam", choices=("sgd", "adam"))
+    learning_rate: float = setting(0.1, "of the optimizer", within=positive)
+    learning_rate_final: float | None = setting(
+        None,
         "learning rate after the most steps, reached linearly",
-        "constant",
+        within=not_negative,
+        before=None,
+        absent="constant",
     )
-    add("--clip", float, "limit of the gradient's norm", "none")
-    add("--measure-every", int, "steps between two validations")
-    add("--patience", int, "validations without a better one before a run stops")
-    add("--seed", int, "of the first run of each estimator")
-    option("--dtype", choices=("float32", "float64"), default=argparse.SUPPRESS, help="precision")
-    option(
-        "--device",
-        choices=DEVICES,
-        default=argparse.SUPPRESS,
-        help="where to compute; gpu needs the extra rbst[gpu] (default: cpu)",
+    clip: float | None = setting(None, "limit of the gradient's norm", within=positive, before=None)
+    momentum: float = setting(0.0, "of gradient descent", within=fraction)
+    measure_every: int = setting(500, "steps between two validations", within=at_least(1), quick=50)
+    patience: int = setting(
+        20, "validations without a better one before a run stops", within=at_least(1)
     )
-    option(
-        "--data",
-        choices=("generated", "published"),
-        default=argparse.SUPPRESS,
-        help=f"expressions to learn from (default: {Config().data})",
+    data: str = setting(
+        "generated", "expressions to learn from", choices=("generated", "published")
     )
-    add("--num-expressions", int, "generated of all lengths, then restricted")
-    option(
-        "--data-dir", type=Path, metavar="FOLDER", help="where the published files are looked for"
+    num_expressions: int = setting(
+        NUM_EXPRESSIONS, "generated of all lengths, then restricted", within=at_least(1)
     )
-    option("--download", action="store_true", help="fetch the published test file if it is missing")
-    option(
-        "--checkpoint-every",
-        type=int,
-        default=500,
-        metavar="STEPS",
-        help="between two checkpoints (default: 500)",
-    )
+    published_test: bool = setting(False)
+    schedule = "linear"
 
+    def check(self) -> None:
+        """The parser can use the estimators."""
+        for name in self.estimators:
+            if name not in GIVEN_TREES:
+                check_estimator(get_estimator(name, tau=self.tau))
 
-def _adder(parser: argparse.ArgumentParser) -> Callable[..., None]:
-    """A shorthand for options whose absence means the default of :class:`Config`."""
+    @property
+    def examples_per_step(self) -> int:
+        """The batch size; by default the maximum length, as in the paper."""
+        return self.max_length if self.batch_size is None else self.batch_size
 
-    def add(name: str, kind: type, text: str, default: str | None = None) -> None:
-        field = name.removeprefix("--").replace("-", "_")
-        parser.add_argument(
-            name,
-            type=kind,
-            metavar="N" if kind is int else "X",
-            default=argparse.SUPPRESS,
-            help=f"{text} (default: {default or getattr(Config(), field)})",
+    @property
+    def caption(self) -> str:
+        """What a figure must say of the experiment."""
+        return (
+            f"ListOps, at most {self.max_length} tokens, tau = {self.tau:g}, hidden {self.hidden}, "
+            f"batch {self.examples_per_step}, {self.optimizer}, learning rate {self.learning_rate:g}"
         )
 
-    return add
+
+# ----------------------------------------------------------------------------- data
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Train every estimator with every seed, then print the table and write results and figures."""
-    asked = asked_options(arguments)
-    if arguments.resume:
-        out = arguments.out
-        config = stored_config(out, asked, lambda options: Config(**options))
+def load_data(config: Config, data_dir: Path | None = None) -> ListOps:
+    """The expressions of an experiment, split."""
+    rng = np.random.default_rng(DATA_SEED)
+    if config.data == "published":
+        data = published_splits(rng, max_length=config.max_length, data_dir=data_dir)
     else:
-        config = _new_config(arguments, asked)
-    device_namespace(config.device)  # where there is none, say so before a folder is made
-    data = load_data(config, arguments.data_dir)
-    if not arguments.resume:
-        out = start_experiment("listops", config, arguments.out)
-    print(describe(config, data))
-
-    start = time.perf_counter()
-    runs = [
-        Run(config, name, seed, data, out / f"{name}-seed{seed}")
-        for seed in range(config.seed, config.seed + config.seeds)
-        for name in config.estimators
-    ]
-    results = [finish(run, checkpoint_every=arguments.checkpoint_every) for run in runs]
-    write_results(out, config, start, runs=results)
-    draw_curves(config, results, out / "curves.png")
-    draw_trees(runs, out / "trees.png")
-    print(f"\n{format_table(config, results)}")
-    print(f"\nResults, curves.png and trees.png are in {out}")
-    return 0
-
-
-def asked_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings that were given on the command line."""
-    if arguments.checkpoint_every < 1:
-        raise ValueError(
-            f"--checkpoint-every must be at least 1, got {arguments.checkpoint_every}; change it"
+        data = generated_splits(
+            rng,
+            max_length=config.max_length,
+            published_test=load_published("test", data_dir) if config.published_test else (),
+            num_expressions=config.num_expressions,
         )
-    return tuples(
-        {f.name: getattr(arguments, f.name) for f in fields(Config) if f.name in arguments}
+    check_batch_size(config.examples_per_step, data.train, "expressions")
+    return data
+
+
+def describe(config: Config, data: ListOps) -> str:
+    """One line on the expressions."""
+    line = (
+        f"{data.name}, at most {config.max_length} tokens: {len(data.train)} training, "
+        f"{len(data.valid)} validation, {len(data.test)} test"
+    )
+    if not config.published_test:
+        return f"{line} expressions"
+    return (
+        f"{line}, {len(data.published_test)} published test expressions; {data.num_dropped} dropped "
+        "because the published test file holds them"
     )
 
 
-def _new_config(arguments: argparse.Namespace, asked: dict[str, Any]) -> Config:
-    config = Config(**asked)
-    if arguments.quick:
-        config = replace(config, iterations=min(config.iterations, 100), measure_every=50)
-    return look_for_published_test(config, arguments)
+def pad(examples: Sequence[Example]) -> Sequences:
+    """Examples as one padded array.
+
+    Examples
+    --------
+    >>> two = [Example((10, 1, 2, 14), 1, (0, 0, 0)), Example((7,), 7, ())]
+    >>> pad(two).tokens
+    array([[10,  1,  2, 14],
+           [ 7,  0,  0,  0]])
+    """
+    lengths = np.array([len(example.tokens) for example in examples])
+    tokens = np.zeros((len(examples), lengths.max()), int)
+    merges = np.zeros((len(examples), lengths.max() - 1), int)
+    for i, example in enumerate(examples):
+        tokens[i, : lengths[i]] = example.tokens
+        merges[i, : lengths[i] - 1] = example.merges
+    return Sequences(tokens, lengths, np.array([e.label for e in examples]), merges)
+
+
+# ----------------------------------------------------------------------------- one run
+
+
+class ParserRun(Run):
+    """A parser that is trained with one estimator, or with ``gold`` or ``left`` trees."""
+
+    objective, aside = "train_cost", 2
+
+    @cached_property
+    def model(self) -> TreeLSTM:
+        """The parser."""
+        return TreeLSTM(len(TOKENS), 10, self.config.hidden, self.config.forget_bias)
+
+    def start(self) -> TrainingState:
+        """Adam has two moments where descent has a velocity."""
+        state = super().start()
+        if self.config.optimizer == "adam":
+            state.velocity = self.xp.stack([state.velocity, state.velocity])
+        return state
+
+    @cached_property
+    def _estimator(self) -> Estimator:
+        # A given tree needs none, and the objective of st is the mean cost.
+        name = "st" if self.name in GIVEN_TREES else self.name
+        return get_estimator(name, tau=self.config.tau, rtol=RTOL)
+
+    def estimator(self, iteration: int) -> Estimator:
+        """The same estimator at every iteration."""
+        return self._estimator
+
+    @cached_property
+    def training(self) -> Sequences:
+        """The training expressions, padded, on the device of the run."""
+        return pad(self.data.train).move(self.xp)
+
+    def minibatch(self, iteration: int) -> Sequences:
+        """The expressions of this iteration."""
+        size = self.config.examples_per_step
+        batch = minibatch(len(self.training), size, iteration, self.seed, self.xp)
+        return self.training.select(batch)
+
+    def terms(self, flat: Array, batch: Sequences, estimator: Estimator, rng: Any) -> tuple:
+        """``cost``, ``direct`` and ``draws`` of :func:`rbst.objective`; of a given tree the cost alone."""
+        if self.name in GIVEN_TREES:
+            return self.model.terms(flat, batch, self._given(batch))[0], 0.0, []
+        return self.model.training_terms(flat, batch, estimator, rng)
+
+    def _given(self, sequences: Sequences) -> Any:
+        return follow(sequences.merges) if self.name == "gold" else left_branching
+
+    def update(self, state: TrainingState, gradient: Array) -> None:
+        """Gradient descent with momentum, or Adam."""
+        config, rate = self.config, self.config.learning_rate_at(state.iteration)
+        if config.clip is not None:
+            clip_norm(gradient, config.clip)
+        if config.optimizer == "adam":
+            adam_step(state, gradient, learning_rate=rate)
+        else:
+            momentum_step(state, gradient, learning_rate=rate, momentum=config.momentum)
+
+    def predict(self, flat: Array, sequences: Sequences) -> tuple[Array, Array]:
+        """Classes and trees, without chance: the greedy tree, or the given one; from the host and to it."""
+        sequences = sequences.move(self.xp)
+        choose = self._given(sequences) if self.name in GIVEN_TREES else greedy
+        classes, merges = self.model.predict(flat, sequences, choose)
+        return to_host(classes), to_host(merges)
+
+    @cached_property
+    def sequences(self) -> dict[str, Sequences]:
+        """The padded expressions of each split; of the training set as many as of the validation set."""
+        data = self.data
+        splits = {
+            "train": data.train[: len(data.valid)],
+            "valid": data.valid,
+            "test": data.test,
+            "published_test": data.published_test,
+        }
+        return {name: pad(examples) for name, examples in splits.items() if examples}
+
+    @property
+    def best_file(self) -> Path:
+        """Where the parameters of the best validation are."""
+        return self.folder / "best.npz"
+
+    def best(self) -> Array:
+        """The parameters of the best validation."""
+        return self.xp.asarray(read_npz(self.best_file)["parameters"].astype(self.config.dtype))
+
+    def measure(self, state: TrainingState) -> dict[str, float]:
+        """Accuracy and F1 on validation expressions; the best parameters so far are kept."""
+        sequences = self.sequences["valid"].select(slice(0, VALIDATION_EXPRESSIONS))
+        accuracy, f1 = measure_parser(self, state.parameters, sequences)
+        if accuracy > max(state.curves.get("valid_accuracy", []), default=-1.0):
+            write_npz(self.best_file, {"parameters": to_host(state.parameters)})
+        return {"valid_accuracy": accuracy, "valid_f1": f1}
+
+    def ended(self, state: TrainingState) -> bool:
+        """Whether the patience has come to its end."""
+        return out_of_patience(state, self.config)
+
+    def measure_test(self, *, progress: bool) -> dict[str, Any]:
+        """Accuracy and F1 of the best parameters on every split."""
+        flat = self.best()
+        measured = {name: measure_parser(self, flat, s) for name, s in self.sequences.items()}
+        return {
+            "accuracy": {name: accuracy for name, (accuracy, _) in measured.items()},
+            "f1": {name: f1 for name, (_, f1) in measured.items()},
+        }
+
+    def test(self, *, progress: bool = True) -> dict[str, Any]:
+        """Of a training that diverged before its first validation there is nothing to test."""
+        if not self.best_file.is_file():
+            return {"accuracy": None, "f1": None}
+        return super().test(progress=progress)
+
+
+def out_of_patience(state: TrainingState, config: Config) -> bool:
+    """Whether the last ``patience`` validations brought nothing better.
+
+    Examples
+    --------
+    >>> curves = {"valid_accuracy": [0.2, 0.5, 0.4, 0.5]}
+    >>> state = TrainingState(np.zeros(1), np.zeros(1), None, None, curves=curves)
+    >>> out_of_patience(state, Config(patience=2)), out_of_patience(state, Config(patience=3))
+    (True, False)
+    """
+    accuracies = state.curves.get("valid_accuracy", [])
+    return bool(accuracies) and len(accuracies) - 1 - int(np.argmax(accuracies)) >= config.patience
+
+
+def measure_parser(run: ParserRun, flat: Array, sequences: Sequences) -> tuple[float, float]:
+    """Accuracy of the predicted values and mean F1 of the trees, without chance."""
+    # Neighbours in length share a block, so that little of it is padding.
+    order = np.argsort(sequences.lengths, kind="stable")
+    correct, scores = 0, []
+    for first in range(0, len(order), EXPRESSIONS_PER_BLOCK):
+        block = sequences.select(order[first : first + EXPRESSIONS_PER_BLOCK])
+        labels, merges = run.predict(flat, block)
+        correct += int((labels == block.labels).sum())
+        for length, induced, gold in zip(block.lengths, merges, block.merges, strict=True):
+            if length > 2:
+                scores.append(unlabelled_f1(induced[: length - 1], gold[: length - 1]))
+    return correct / len(order), float(np.mean(scores)) if scores else math.nan
+
+
+def unlabelled_f1(induced: Sequence[int], gold: Sequence[int]) -> float:
+    """F1 of the spans of an induced tree; the span of the whole expression does not count.
+
+    Binary trees over the same tokens have equally many spans, so precision, recall and F1 are one.
+
+    Examples
+    --------
+    >>> unlabelled_f1((1, 0, 0), (0, 0, 0))  # ((a (b c)) d) against (((a b) c) d): one of two
+    0.5
+    """
+    found, true = set(spans(induced)[:-1]), set(spans(gold)[:-1])
+    return len(found & true) / len(true)
+
+
+def add_download(parser: argparse.ArgumentParser) -> None:
+    """The option that fetches what is missing."""
+    text = "fetch the published test file if it is missing"
+    parser.add_argument("--download", action="store_true", help=text)
 
 
 def look_for_published_test(config: Config, arguments: argparse.Namespace) -> Config:
@@ -196,14 +378,6 @@ def look_for_published_test(config: Config, arguments: argparse.Namespace) -> Co
     return replace(config, published_test=published_test)
 
 
-def finish(run: Run, *, checkpoint_every: int, progress: bool = True) -> dict[str, Any]:
-    """Train and test one run."""
-    result = train_run(run, checkpoint_every=checkpoint_every, progress=progress)
-    if not run.best_file.is_file():
-        return result | {"accuracy": None, "f1": None}
-    return result | measure_run(run)
-
-
 # ----------------------------------------------------------------------------- what it shows
 
 
@@ -215,7 +389,7 @@ COLUMNS = (
 )
 
 
-def format_table(config: Config, results: Sequence[dict[str, Any]]) -> str:
+def format_table(config: Config, results: Results) -> str:
     """The results as text: mean over seeds, and with several of them its standard error."""
     splits = [
         (key, title) for key, title in COLUMNS if key != "published_test" or config.published_test
@@ -259,8 +433,8 @@ def mean_and_error(values: Sequence[float]) -> str:
     return f"{np.mean(values):.1f}" + (f" ± {error:.1f}" if error is not None else "")
 
 
-def draw_curves(config: Config, results: Sequence[dict[str, Any]], path: Path) -> None:
-    """Training cost, validation accuracy and F1 along the training; one line a run."""
+def draw_curves(config: Config, runs: Sequence[Run], results: Results) -> Any:
+    """Training cost, validation accuracy and F1 along the training; one line for each run."""
     from rbst.plotting import colour, new_figure
 
     styles = {"gold": {"color": "black"}, "left": {"color": "black", "linestyle": ":"}}
@@ -282,11 +456,10 @@ def draw_curves(config: Config, results: Sequence[dict[str, Any]], path: Path) -
     one_a_name = dict(zip(labels, handles, strict=True))
     axes.flat[0].legend(one_a_name.values(), one_a_name, frameon=False, fontsize=8)
     figure.suptitle(config.caption, fontsize=9)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    return figure
 
 
-def draw_trees(runs: Sequence[Run], path: Path) -> None:
+def draw_trees(config: Config, runs: Sequence[ParserRun], results: Results) -> Any:
     """The most nested test expressions: the gold tree, and beside it what each run of the first seed found."""
     from rbst.plotting import draw_tree, new_figure
 
@@ -299,11 +472,11 @@ def draw_trees(runs: Sequence[Run], path: Path) -> None:
     examples = sorted(short, key=lambda e: (count_operators(e), len(e.tokens)), reverse=True)
     examples = examples[:EXPRESSIONS_SHOWN]
     if not examples:
-        return
+        return None
     titles = ["gold tree", *(run.name for run in shown)]
     trees = [[example.merges for example in examples]]
     for run in shown:
-        _, merges = run.predict(*run.best(), pad(examples))
+        _, merges = run.predict(run.best(), pad(examples))
         trees.append([m[: len(e.tokens) - 1] for m, e in zip(merges, examples, strict=True)])
     figure, axes = new_figure(
         len(examples), len(trees), width=3.6 * len(trees), height=2.1 * len(examples)
@@ -319,13 +492,161 @@ def draw_trees(runs: Sequence[Run], path: Path) -> None:
                 fontsize=8,
             )
     figure.suptitle(
-        f"greedy trees of test expressions; spans that the gold tree lacks in red\n{runs[0].config.caption}",
+        f"greedy trees of test expressions; spans that the gold tree lacks in red\n{config.caption}",
         fontsize=9,
     )
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    return figure
 
 
 def count_operators(example: Example) -> int:
     """Operators of an expression."""
     return sum(TOKENS[token] in OPERATORS for token in example.tokens)
+
+
+# ----------------------------------------------------------------------------- Table 1
+
+PAPER_TAUS = (0.01, 0.1, 1.0)
+PAPER = {
+    ("st-gs", 10): (38.8, 59.3, 65.8),
+    ("st-gs", 25): (41.2, 57.1, 60.2),
+    ("st-gs", 50): (46.8, 56.8, 59.6),
+    ("gr-mc10", 10): (66.4, 66.9, 66.7),
+    ("gr-mc10", 25): (60.7, 60.8, 60.9),
+    ("gr-mc10", 50): (58.7, 59.1, 59.6),
+    ("gr-mc100", 10): (65.6, 66.3, 65.9),
+    ("gr-mc100", 25): (60.0, 61.3, 61.2),
+    ("gr-mc100", 50): (59.6, 59.1, 59.6),
+    ("gr-mc1000", 10): (66.5, 67.1, 67.0),
+    ("gr-mc1000", 25): (60.2, 60.9, 61.2),
+    ("gr-mc1000", 50): (60.0, 59.8, 59.9),
+}
+"""Table 1 of the paper: test accuracy in percent by estimator and maximum length, at ``PAPER_TAUS``."""
+
+
+PAPER_CELLS = {
+    (max_length, tau, name): accuracy
+    for (name, max_length), row in PAPER.items()
+    for tau, accuracy in zip(PAPER_TAUS, row, strict=True)
+}
+
+
+def cell_of(result: Result) -> tuple[int, float, str]:
+    """What is compared: maximum length, temperature, estimator.
+
+    Given trees have no temperature: 0 stands for it, so that they come first.
+    """
+    config, name = result["config"], result["estimator"]
+    return config["max_length"], 0.0 if name in GIVEN_TREES else config["tau"], name
+
+
+def paper_accuracy(cell: tuple[int, float, str]) -> str:
+    """The paper's test accuracy of this cell; that of 1000 samples stands beside the exact ``gr``.
+
+    Examples
+    --------
+    >>> paper_accuracy((10, 0.01, "st-gs")), paper_accuracy((10, 0.5, "st-gs"))
+    ('38.8', '')
+    """
+    *rest, name = cell
+    accuracy = PAPER_CELLS.get((*rest, "gr-mc1000" if name == "gr" else name))  # type: ignore[arg-type]
+    return "" if accuracy is None else str(accuracy)
+
+
+def describe_rates(rates: Sequence[float]) -> str:
+    """The learning rates that were tried; of many the number and the range.
+
+    Examples
+    --------
+    >>> describe_rates([0.1, 0.2]), describe_rates([0.03, 0.1, 0.15, 0.2, 0.4])
+    ('0.1, 0.2', '5 from 0.03 to 0.4')
+    """
+    if len(rates) > 4:
+        return f"{len(rates)} from {rates[0]:.3g} to {rates[-1]:.3g}"
+    return ", ".join(f"{rate:.3g}" for rate in rates)
+
+
+def table_line(cell: tuple, chosen: Results, same: Results) -> dict[str, str]:
+    """A line of Table 1: means over runs with their standard errors."""
+
+    def percent(kind: str, split: str) -> str:
+        values = [run["test"][kind][split] for run in chosen if split in run["test"][kind]]
+        return mean_and_error([100 * value for value in values])
+
+    max_length, tau, name = cell
+    iterations = [run["iterations"] for run in chosen]
+    rates = sorted({run["config"]["learning_rate"] for run in same})
+    return {
+        "estimator": name,
+        "tokens": f"≤ {max_length}",
+        "tau": f"{tau:g}" if tau else "",
+        "test": percent("accuracy", "test"),
+        "paper": paper_accuracy(cell),
+        "published test": percent("accuracy", "published_test"),
+        "validation": percent("accuracy", "valid"),
+        "F1": percent("f1", "test"),
+        "runs": str(len(chosen)),
+        "iterations": " to ".join(map(str, sorted({min(iterations), max(iterations)}))),
+        "learning rate (tried)": f"{chosen[0]['config']['learning_rate']:.3g} ({describe_rates(rates)})",
+    }
+
+
+def table_note(best: Sequence[Results]) -> str:
+    """What stands below the table."""
+    return (
+        "Accuracy and F1 in percent, means over runs with their standard errors, with greedy trees. Of each cell "
+        "the learning rate with the best validation accuracy is shown. F1: spans of the test trees "
+        "against the gold ones, without the root. The paper's column is its test accuracy."
+    )
+
+
+EXPERIMENT = Experiment(
+    name="listops",
+    summary="a latent-tree parser",
+    defaults={"generated": Config()},
+    make_config=lambda options: Config(**options),
+    load_data=load_data,
+    run=ParserRun,
+    table=format_table,
+    figures={"curves.png": draw_curves, "trees.png": draw_trees},
+    cells=lambda grid: [
+        {"estimators": (name,), "max_length": max_length, "tau": tau}
+        for max_length in grid["max_length"]
+        for name in grid["estimators"]
+        for tau in (grid["tau"][:1] if name in GIVEN_TREES else grid["tau"])
+    ],
+    grid={
+        "estimators": lambda config: ("left", "gold", "st-gs", "gr-mc10", "gr-mc100", "gr"),
+        "max_length": lambda config: (config.max_length,),
+        "tau": lambda config: PAPER_TAUS,
+    },
+    intervals={"learning_rate": (0.03, 0.5), "momentum": (0.0, 0.0)},
+    draws=5,
+    data_settings=("data", "max_length", "num_expressions", "published_test"),
+    job_name=lambda config: f"{config.estimators[0]}-l{config.max_length}-tau{config.tau:g}",
+    tested_at_once=True,
+    report=Table(
+        belongs=lambda result: "max_length" in result["config"],
+        names=("tokens <=", "tau ="),
+        cell=cell_of,
+        order=lambda cell: cell,
+        settings=lambda result: result["config"]["learning_rate"],
+        score=lambda results: (
+            -float(np.mean([run["test"]["accuracy"]["valid"] for run in results]))
+        ),
+        line=table_line,
+        note=table_note,
+        record=lambda best, cells: {
+            "listops": [
+                {k: v for k, v in (run | run["test"]).items() if k != "test"}
+                for runs in cells.values()
+                for run in runs
+            ]
+        },
+        paper=PAPER_CELLS,
+    ),
+    add_options=add_download,
+    prepare=look_for_published_test,
+    describe=describe,
+)
+add_arguments = partial(add_experiment_arguments, EXPERIMENT)
+run = partial(run_experiment, EXPERIMENT)

@@ -18,20 +18,34 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rbst._array import Array
-from rbst._files import whole_file
+from rbst._progress import progress_bar, progress_over
 from rbst._tables import text_table
 from rbst.autodiff import estimate_gradient
 from rbst.categorical import softmax
 from rbst.estimators.registry import get_estimator
 from rbst.estimators.score_function import RunningMean
-from rbst.experiments.record import start_experiment, tuples, write_results
+from rbst.experiments.run import (
+    add_result_options,
+    asked_config,
+    save_figure,
+    start_experiment,
+    write_results,
+)
+from rbst.experiments.settings import (
+    Settings,
+    add_options,
+    at_least,
+    once,
+    positive,
+    setting,
+    temperature,
+)
 from rbst.plotting import new_figure, plot_curves, plot_programme, plot_simplex
 from rbst.problems import programme, programme_direct, programme_gradient, programme_value
 from rbst.rao_blackwell import conditional_moments
@@ -43,135 +57,92 @@ CAUGHT = 0.5
 """Beyond this distance from the optimum a run that has ended sits in a corner (distance .816)."""
 
 
+def _multiple_of_3(x: int) -> str | None:
+    return None if x % 3 == 0 and 6 <= x <= 3000 else "a multiple of 3, at least 6"
+
+
+def _inside(start: tuple[float, ...]) -> str | None:
+    proper = len(start) == 3 and math.isclose(sum(start), 1, abs_tol=1e-9)
+    if proper and min(start) > 0 and max(start) < 2 / 3:
+        return None
+    return "three probabilities that sum to 1, each below 2/3 where A(p) is singular"
+
+
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Everything that decides the numbers of ``rbst quadratic``; written to ``config.json``."""
 
-    taus: tuple[float, ...] = (0.1, 0.5, 1.0)
-    resolution: int = 48
-    samples: int = 0
-    sample_resolution: int = 18
-    estimators: tuple[str, ...] = ("st", "st-gs", "gr-mc10", "gr", "zgr", "gs", "reinforce")
-    start: tuple[float, ...] = (0.05, 0.35, 0.6)
-    steps: int = 60
-    learning_rate: float = 1.0
-    seeds: int = 50
-    seed: int = 0
+    taus: tuple[float, ...] = setting(
+        (0.1, 0.5, 1.0), "temperature", option="--tau", within=once(temperature)
+    )
+    resolution: int = setting(48, "cells along a side of Figure 1", within=_multiple_of_3, quick=12)
+    samples: int = setting(
+        0,
+        "estimates at each point for Figure 1 by Monte Carlo, beside the exact one; 0 for none",
+        within=lambda x: "0 or at least 2" if x == 1 else at_least(0)(x),
+        quick=20,
+    )
+    sample_resolution: int = setting(
+        18, "cells along a side of the sampled figure", within=_multiple_of_3, quick=6
+    )
+    estimators: tuple[str, ...] = setting(
+        ("st", "st-gs", "gr-mc10", "gr", "zgr", "gs", "reinforce"),
+        "of the minimisation; see 'rbst estimators'",
+        option="--estimator",
+        within=once(),
+    )
+    start: tuple[float, ...] = setting(
+        (0.05, 0.35, 0.6),
+        "probabilities from which the minimisation starts, each below 2/3",
+        nargs=3,
+        metavar="P",
+        within=_inside,
+    )
+    steps: int = setting(60, "of the minimisation", within=at_least(1), quick=30)
+    learning_rate: float = setting(1.0, "of the descent", within=positive)
+    seeds: int = setting(50, "runs of the minimisation", within=at_least(1), quick=5)
+    seed: int = setting(0, "of all that is random", within=at_least(0))
 
-    def __post_init__(self) -> None:
-        for tau in self.taus:
-            for name in self.estimators:
-                estimator = get_estimator(name, tau=tau)
-                if estimator.evaluates == "several":
-                    raise ValueError(
-                        f"{name} chooses its own evaluations of f, for which the direct term is not "
-                        "defined; choose another --estimator"
-                    )
-                if name == "foust":
-                    raise ValueError(
-                        "foust is for Boolean variables, the programme has n = 3; leave it out"
-                    )
-        for option in ("resolution", "sample_resolution"):
-            value = getattr(self, option)
-            _require(option, value >= 6 and value % 3 == 0, value, "a multiple of 3, at least 6")
-        _require(
-            "samples", self.samples >= 0 and self.samples != 1, self.samples, "0 or at least 2"
-        )
-        for option in ("steps", "seeds"):
-            _require(option, getattr(self, option) >= 1, getattr(self, option), "at least 1")
-        _require("seed", self.seed >= 0, self.seed, "at least 0")
-        lr = self.learning_rate
-        _require("learning_rate", 0 < lr < math.inf, lr, "positive and finite")
-        inside = len(self.start) == 3 and math.isclose(sum(self.start), 1, abs_tol=1e-9)
-        _require(
-            "start",
-            inside and min(self.start) > 0 and max(self.start) < 2 / 3,
-            self.start,
-            "three probabilities that sum to 1, each below 2/3 where A(p) is singular",
-        )
-
-
-def _require(option: str, holds: bool, got: object, wanted: str) -> None:
-    if not holds:
-        raise ValueError(f"--{option.replace('_', '-')} must be {wanted}, got {got}; change it")
+    def check(self) -> None:
+        """The minimisation can use the estimators."""
+        for name in self.estimators:
+            estimator = get_estimator(name, tau=self.taus[0])
+            if estimator.evaluates == "several":
+                raise ValueError(
+                    f"{name} chooses its own evaluations of f, for which the direct term is not "
+                    "defined; choose another --estimator"
+                )
+            if name == "foust":
+                raise ValueError(
+                    "foust is for Boolean variables, the programme has n = 3; leave it out"
+                )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``rbst quadratic``, with the defaults of :class:`Config`."""
-    default = Config()
-    option = parser.add_argument
-    option(
-        "--tau",
-        dest="taus",
-        action="append",
-        type=float,
-        default=argparse.SUPPRESS,
-        help=f"temperature, repeatable (default: {' '.join(f'{tau:g}' for tau in default.taus)})",
-    )
-    option(
-        "--resolution", type=int, default=default.resolution, help="cells along a side of Figure 1"
-    )
-    option(
-        "--samples",
-        type=int,
-        default=default.samples,
-        help="estimates at each point for Figure 1 by Monte Carlo, beside the exact one; 0 for none",
-    )
-    option(
-        "--sample-resolution",
-        type=int,
-        default=default.sample_resolution,
-        help="cells along a side of the sampled figure",
-    )
-    option(
-        "--estimator",
-        dest="estimators",
-        action="append",
-        metavar="NAME",
-        default=argparse.SUPPRESS,
-        help="of the minimisation, repeatable; see 'rbst estimators' "
-        f"(default: {' '.join(default.estimators)})",
-    )
-    option(
-        "--start",
-        type=float,
-        nargs=3,
-        metavar="P",
-        default=list(default.start),
-        help="probabilities from which the minimisation starts, each below 2/3",
-    )
-    option("--steps", type=int, default=default.steps, help="of the minimisation")
-    option("--learning-rate", type=float, default=default.learning_rate, help="of the descent")
-    option("--seeds", type=int, default=default.seeds, help="runs of the minimisation")
-    option("--seed", type=int, default=default.seed, help="of all that is random")
-    option("--out", type=Path, help="folder of the results (default: runs/quadratic/DATE-TIME)")
-    option(
-        "--quick", action="store_true", help="a coarse figure and few runs, to see that all works"
-    )
+    add_options(parser, {"quadratic": Config()})
+    add_result_options(parser, "quadratic", "a coarse figure and few runs, to see that all works")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compute the traces, minimise the programme, and write results and figures."""
-    from tqdm import tqdm
-
-    config = _config_from(arguments)
+    config = asked_config(arguments, Config)
     out = start_experiment("quadratic", config, arguments.out)
     start = time.perf_counter()
     rng = np.random.default_rng(config.seed)
 
     mesh = SimplexMesh(config.resolution)
-    traces = {
-        tau: exact_traces(mesh.centres, tau) for tau in tqdm(config.taus, desc="exact traces")
-    }
+    counted = progress_over(config.taus, "exact traces", len(config.taus))
+    traces = {tau: exact_traces(mesh.centres, tau) for tau in counted}
     coarse, sampled = SimplexMesh(config.sample_resolution), {}
     if config.samples:
-        with tqdm(total=config.samples * len(config.taus), desc="sampled traces") as progress:
+        with progress_bar(config.samples * len(config.taus), "sampled traces") as progress:
             for tau in config.taus:
                 sampled[tau] = sampled_traces(coarse.centres, tau, config.samples, rng, progress)
-    curves = {}
-    for tau in config.taus:
-        names = tqdm(("exact", *config.estimators), desc=f"minimising, tau = {tau:g}")
-        curves[tau] = {name: minimise(name, tau, config) for name in names}
+    curves: dict[float, dict[str, list]] = {tau: {} for tau in config.taus}
+    jobs = [(tau, name) for tau in config.taus for name in ("exact", *config.estimators)]
+    for tau, name in progress_over(jobs, "minimising", len(jobs)):
+        curves[tau][name] = minimise(name, tau, config)
 
     results = {
         "figure_1": {f"{tau:g}": summarise_traces(mesh.centres, traces[tau]) for tau in traces},
@@ -185,26 +156,10 @@ def run(arguments: argparse.Namespace) -> int:
         },
     }
     write_results(out, config, start, results=results)
-    draw_figure_1(config, mesh, traces, coarse, sampled, out / "figure1.png")
-    draw_minimisation(config, curves, out / "minimisation.png")
-    print(format_results(results))
-    print(f"\nResults, figure1.png and minimisation.png are in {out}")
+    save_figure(out / "figure1.png", draw_figure_1, config, mesh, traces, coarse, sampled)
+    save_figure(out / "minimisation.png", draw_minimisation, config, curves)
+    print(f"Results, figure1.png and minimisation.png are in {out}\n\n{format_results(results)}")
     return 0
-
-
-def _config_from(arguments: argparse.Namespace) -> Config:
-    options = {f.name: getattr(arguments, f.name) for f in fields(Config) if f.name in arguments}
-    config = Config(**tuples(options))
-    if arguments.quick:
-        return replace(
-            config,
-            resolution=min(config.resolution, 12),
-            samples=min(config.samples, 20),
-            sample_resolution=min(config.sample_resolution, 6),
-            steps=min(config.steps, 30),
-            seeds=min(config.seeds, 5),
-        )
-    return config
 
 
 # Figure 1: the traces of the covariances, over the whole simplex.
@@ -420,8 +375,7 @@ def draw_figure_1(
     traces: dict[float, dict[str, Array]],
     coarse: SimplexMesh,
     sampled: dict[float, dict[str, tuple[Array, Array]]],
-    path: Path,
-) -> None:
+) -> Any:
     """The contours of the programme, and the difference of the log10-traces at each temperature."""
     by_K, limit = ([log_ratio(t, name) for t in traces.values()] for name in (f"gr-mc{K}", "gr"))
     rows = [(f"ST-GS minus GR-MC{K}\nexact", mesh, by_K), ("ST-GS minus GR\nexact", mesh, limit)]
@@ -446,8 +400,7 @@ def draw_figure_1(
         bar = {"location": "bottom", "shrink": 0.8, "aspect": 30, "extend": "both"}
         label = f"difference in log10-trace\nmedian {np.median(by_K[column]):.2f} (exact, GR-MC{K})"
         figure.colorbar(coloured, ax=axes[:, column + 1], label=label, **bar)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    return figure
 
 
 def _draw_agreement(
@@ -469,7 +422,7 @@ def _draw_agreement(
     axes.set_title(f"ST-GS minus GR-MC{K}, a dot for each cell,\nblack: equal", fontsize=9)
 
 
-def draw_minimisation(config: Config, curves: dict[float, dict[str, list]], path: Path) -> None:
+def draw_minimisation(config: Config, curves: dict[float, dict[str, list]]) -> Any:
     """Distance to the optimum against the step, the estimators in two rows, for each temperature."""
     family = [name for name in config.estimators if name == "st-gs" or name.startswith("gr")]
     others = [name for name in config.estimators if name not in family]
@@ -493,8 +446,7 @@ def draw_minimisation(config: Config, curves: dict[float, dict[str, list]], path
         f"{math.sqrt(2 / 3):.3f}. Black: the exact gradient.",
         fontsize=9,
     )
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    return figure
 
 
 def _legend_label(name: str, runs: list[dict[str, list]]) -> str:

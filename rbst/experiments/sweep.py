@@ -1,182 +1,372 @@
-r"""``rbst sweep``: random search over the discrete VAE; ``rbst sweep listops`` over the parser.
+r"""``rbst sweep``: random search as a set of independent jobs, on the cores of one machine or on a cluster.
 
-Learning rate, temperature and momentum are drawn by :mod:`rbst.experiments.search`, for every estimator, arity and
-batch size (Paulus et al., 2021, section 5.4). In the end the run of each cell with the best validation bound
-is bounded on the test images.
+The draws of a :class:`Space` are made up front from one seed, the same for every cell of the table. Each draw is a
+:class:`Job` with a folder named after its configuration. A finished job is skipped and a killed one resumes,
+so a search can be killed at any moment and started again with ``--resume``. ``rbst sweep`` alone is the search over the first
+of the experiments, the names of the others are commands of its own. Paulus et al. (2021), section 5.4, drew twenty
+for each cell.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import replace
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from rbst import __version__
 from rbst._array import device_namespace
-from rbst.data import BinaryImages
-from rbst.experiments import listops_sweep
-from rbst.experiments.report import best_runs, collect, write_report
-from rbst.experiments.search import (
-    Job,
-    Space,
-    add_place_arguments,
-    add_space_arguments,
-    digest,
-    executor,
-    plan_jobs,
-    start_or_resume,
-    work,
-)
-from rbst.experiments.vae import add_model_arguments, asked_options, check_batch_size
-from rbst.experiments.vae_run import (
-    DEFAULTS,
-    Config,
+from rbst._files import locked, read_json, write_json
+from rbst._progress import progress_over
+from rbst.experiments import load_experiments
+from rbst.experiments.report import Report, best_runs, collect
+from rbst.experiments.run import (
+    Experiment,
     Run,
-    bound_run,
-    load_images,
-    make_config,
+    add_run_options,
+    check_run_options,
+    default_folder,
+    held_folder,
     train_run,
 )
+from rbst.experiments.settings import (
+    add_options,
+    digest,
+    given,
+    identity,
+    metavar_of,
+    option_of,
+)
 
-INTERVALS = {
-    "--learning-rate": ((1e-4, 1e-2), "log-uniform"),
-    "--tau": ((0.1, 1.0), "log-uniform"),
-    "--momentum": ((0.5, 0.95), "uniform"),
-}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``rbst sweep``, and the command ``listops`` with options of its own."""
-    option = parser.add_argument
-    default = ", ".join(Config().estimators)
-    option(
-        "--estimator",
-        dest="names",
-        action="append",
-        metavar="NAME",
-        help=f"repeatable (default: {default})",
-    )
-    option(
-        "--arity", dest="arities", type=int, action="append", metavar="N",
-        help="repeatable (default: 8 for digits, 2 4 8 16 for mnist)",
-    )  # fmt: skip
-    option(
-        "--batch-size", dest="batch_sizes", type=int, action="append", metavar="N",
-        help="repeatable (default: 20)",
-    )  # fmt: skip
-    add_space_arguments(parser, INTERVALS)
-    add_model_arguments(parser)
-    add_place_arguments(parser)
-    parser.set_defaults(sweep=run_vae)
-    others = parser.add_subparsers(title="other experiments", metavar="EXPERIMENT")
-    listops = others.add_parser(
-        "listops",
-        help="latent parse trees in place of the VAE; see 'rbst sweep listops --help'",
-        description="Random search over latent-tree parsers, on cores or a cluster.",
-        formatter_class=parser.formatter_class,
-    )
-    listops_sweep.add_arguments(listops)
-    listops.set_defaults(sweep=listops_sweep.run)
+JOBS_FOLDER = "jobs"
+UNIFORM = ("momentum",)
+"""What is drawn uniformly; everything else uniformly in the logarithm."""
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Sweep the experiment that was asked for."""
-    return arguments.sweep(arguments)
+@dataclass(frozen=True)
+class Space:
+    """What is searched: intervals of the settings, and how many draws are made of them."""
 
+    intervals: Mapping[str, tuple[float, float]]
+    draws: int
+    seed: int
 
-def run_vae(arguments: argparse.Namespace) -> int:
-    """Plan, train every job, bound the best of each cell, print the table."""
-    configs = plan_configs(*_planned(arguments))
-    device_namespace(configs[0].device)  # where there is none, say so before a folder is made
-    data = load_images(configs[0].data, arguments.data_dir)
-    for config in configs:
-        check_batch_size(config, data)
-    with executor(arguments.scheduler, arguments.workers) as pool:
-        out = start_or_resume(arguments, configs)
-        jobs = plan_jobs(arguments, configs, job_key, out)
-        work(pool, train_job, list(jobs.values()), "train")
-        best = [jobs[Path(result["folder"]).name] for result in best_runs(collect([out]))]
-        work(pool, bound_job, best, "test")
-    print(write_report([out], out))
-    print(f"\nThe table is in {out / 'report.md'} and {out / 'report.json'}")
-    return 0
+    def __post_init__(self) -> None:
+        for name, (low, high) in self.intervals.items():
+            lowest, below = (0, 1) if name in UNIFORM else (1e-30, np.inf)
+            if not lowest <= low <= high < below:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} must be LOW HIGH with {lowest} <= LOW <= HIGH < {below}, "
+                    f"got {low} {high}; change them"
+                )
+        if not 1 <= self.draws <= 10**6:
+            raise ValueError(f"--draws must be at least 1, got {self.draws}; change it")
+        if self.seed < 0:
+            raise ValueError(f"--search-seed must be at least 0, got {self.seed}; change it")
+
+    def sample(self) -> list[dict[str, float]]:
+        """The draws, one setting after the other."""
+        rng = np.random.default_rng(self.seed)
+
+        def draw(name: str, low: float, high: float) -> float:
+            if name in UNIFORM:
+                return float(rng.uniform(low, high))
+            # exp(log(x)) may be off in the last digit: the interval is kept, and a point is that point.
+            return float(np.clip(np.exp(rng.uniform(np.log(low), np.log(high))), low, high))
+
+        return [
+            {name: draw(name, *interval) for name, interval in self.intervals.items()}
+            for _ in range(self.draws)
+        ]
 
 
 def plan_configs(
-    base: Config,
-    space: Space,
-    estimators: Sequence[str],
-    arities: Sequence[int],
-    batch_sizes: Sequence[int],
-) -> list[Config]:
-    """One configuration for each draw, estimator, arity and batch size; ``foust`` for Boolean variables only."""
+    experiment: Experiment, base: Any, space: Space, grid: Mapping[str, Sequence[Any]]
+) -> list[Any]:
+    """One configuration for each draw and each cell."""
     return [
-        replace(base, estimators=(name,), arity=arity, batch_size=batch_size, **draw)
-        for draw in space.sample()
-        for batch_size in batch_sizes
-        for arity in arities
-        for name in estimators
-        if name != "foust" or arity == 2
+        replace(base, **cell, **draw) for draw in space.sample() for cell in experiment.cells(grid)
     ]
 
 
-def job_key(config: Config) -> str:
-    """The name of a job's folder: readable, and different for different configurations.
-
-    Examples
-    --------
-    >>> key = job_key(Config(estimators=("st-gs",)))
-    >>> key[:13], len(key)
-    ('st-gs-n8-b20-', 23)
-    """
-    return f"{config.estimators[0]}-n{config.arity}-b{config.batch_size}-{digest(config)}"
+# ----------------------------------------------------------------------------- the command
 
 
-def job_run(job: Job) -> Run:
-    """The run of a job, in the process that does it."""
-    config = job.config
-    data = _images(config.data, job.data_dir)
-    return Run(config, config.estimators[0], config.seed, data, Path(job.folder))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``rbst sweep``, and the other experiments as commands with options of their own."""
+    first, *others = load_experiments().values()
+    _add_sweep(parser, first)
+    commands = parser.add_subparsers(title="other experiments", metavar="EXPERIMENT")
+    for experiment in others:
+        sub = commands.add_parser(
+            experiment.name,
+            help=f"{experiment.summary}; see 'rbst sweep {experiment.name} --help'",
+            description=f"Random search over {experiment.summary}, on cores or a cluster.",
+            formatter_class=parser.formatter_class,
+        )
+        _add_sweep(sub, experiment)
 
 
-@lru_cache(maxsize=1)
-def _images(data: str, data_dir: str | None) -> BinaryImages:
-    return load_images(data, Path(data_dir) if data_dir else None)
+def _add_sweep(parser: argparse.ArgumentParser, experiment: Experiment) -> None:
+    option, defaults = parser.add_argument, experiment.defaults
+    known = {f.name: f for f in fields(next(iter(defaults.values())))}
+    for name, values in experiment.grid.items():
+        texts = {data: " ".join(map(str, values(config))) for data, config in defaults.items()}
+        different = len(set(texts.values())) > 1
+        text = ", ".join(f"{t} for {data}" if different else t for data, t in texts.items())
+        if not different:
+            text = next(iter(texts.values()))
+        kind = str if name == "estimators" else {"N": int, "X": float}[metavar_of(known[name])]
+        option(
+            option_of(known[name]), dest=f"cells_{name}", type=kind, action="append",
+            metavar=metavar_of(known[name]), help=f"repeatable (default: {text})",
+        )  # fmt: skip
+    for name, (low, high) in experiment.intervals.items():
+        law = "uniform" if name in UNIFORM else "log-uniform"
+        option(
+            option_of(known[name]), dest=f"interval_{name}", type=float, nargs=2,
+            metavar=("LOW", "HIGH"), default=(low, high), help=f"{law} (default: {low:g} {high:g})",
+        )  # fmt: skip
+    option("--draws", type=int, default=experiment.draws, metavar="N", help="runs of each cell")
+    option("--search-seed", type=int, default=0, metavar="N", help="of the draws")
+    add_options(parser, defaults, {*experiment.grid, *experiment.intervals, "seeds", "track"})
+    add_run_options(parser, experiment)
+    option("--workers", type=int, default=usable_cores(), metavar="N", help="local processes")
+    option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="of a Dask cluster that sees the same files, instead of local processes",
+    )
+    option("--out", type=Path, metavar="FOLDER", help="results go here (default: runs/sweep/TIME)")
+    option("--resume", action="store_true", help="continue the interrupted sweep in --out")
+    parser.set_defaults(experiment=experiment.name)
 
 
-def train_job(job: Job) -> None:
-    """Train to the end, from wherever an earlier attempt was killed."""
-    train_run(job_run(job), checkpoint_every=job.checkpoint_every, progress=False)
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        return os.cpu_count() or 1
 
 
-def bound_job(job: Job) -> None:
-    """Bound the test images of a trained run."""
-    bound_run(job_run(job), progress=False)
+def run(arguments: argparse.Namespace) -> int:
+    """Plan, train every job, test the best of each cell or all of them, print the table."""
+    (experiment,) = load_experiments(arguments.experiment).values()
+    configs = planned(experiment, arguments)
+    device_namespace(configs[0].device)  # where there is none, say so before a folder is made
+    for config in {(*data_key(experiment, c).items(), c.batch_size): c for c in configs}.values():
+        experiment.load_data(config, arguments.data_dir)  # says at once if it can't be had
+    plan = {"version": __version__, "jobs": json.loads(json.dumps(list(map(identity, configs))))}
+    out = arguments.out
+    if arguments.resume:
+        _check_plan(out, plan)
+    else:
+        out = out or default_folder("sweep")
+    with (
+        executor(arguments.scheduler, arguments.workers) as pool,
+        held_folder(out, resume=arguments.resume),
+    ):
+        if not arguments.resume:
+            write_json(out / "sweep.json", plan)
+        jobs = plan_jobs(experiment, configs, out, arguments)
+        work(pool, train_job, list(jobs.values()), "train")
+        if not experiment.tested_at_once:
+            best = best_runs(collect([out], experiment.report), experiment.report).values()
+            tested = [jobs[Path(result["folder"]).name] for chosen in best for result in chosen]
+            work(pool, test_job, tested, "test")
+        report = Report([out])
+        report.write(out, overwrite=True)
+    print(f"The table is in {out / 'report.md'} and {out / 'report.json'}\n")
+    print(report.format("text"))
+    return 0
 
 
-def _planned(
-    arguments: argparse.Namespace,
-) -> tuple[Config, Space, Sequence[str], Sequence[int], Sequence[int]]:
-    """What :func:`plan_configs` is given, read off the command line and checked."""
-    options = asked_options(arguments)
-    for name in ("learning_rate", "tau", "momentum"):
-        options.pop(name)  # intervals here, numbers in a configuration
-    final, lowest = options.get("learning_rate_final"), arguments.learning_rate[0]
+def planned(experiment: Experiment, arguments: argparse.Namespace) -> list[Any]:
+    """The configurations of all jobs, read off the command line and checked."""
+    check_run_options(arguments)
+    defaults = experiment.defaults
+    options = given(arguments, next(iter(defaults.values())))
+    default = defaults.get(options.get("data", ""), next(iter(defaults.values())))
+    grid = {
+        name: tuple(dict.fromkeys(getattr(arguments, f"cells_{name}") or values(default)))
+        for name, values in experiment.grid.items()
+    }
+    intervals = {
+        name: tuple(getattr(arguments, f"interval_{name}")) for name in experiment.intervals
+    }
+    final, lowest = options.get("learning_rate_final"), intervals["learning_rate"][0]
     if final is not None and final > lowest:
         raise ValueError(
             f"--learning-rate-final must be at most the lowest --learning-rate, {lowest:g}, got {final:g}; "
             "some runs would speed up; lower it"
         )
-    space = Space(
-        tuple(arguments.learning_rate),
-        tuple(arguments.tau),
-        tuple(arguments.momentum),
-        arguments.draws,
-        arguments.search_seed,
-    )
-    data = options.get("data", "digits")
-    arities = arguments.arities or ([2, 4, 8, 16] if data == "mnist" else [DEFAULTS[data].arity])
-    base = make_config(options | {"arity": arities[0]})
-    names = arguments.names or base.estimators
-    return base, space, names, arities, arguments.batch_sizes or [base.batch_size]
+    cells = experiment.cells(grid)
+    if not cells:
+        raise ValueError(f"no cell of the table fits {grid}; change --estimator")
+    base = experiment.prepare(experiment.make_config(options | cells[0]), arguments)
+    space = Space(intervals, arguments.draws, arguments.search_seed)  # type: ignore[arg-type]
+    return plan_configs(experiment, base, space, grid)
+
+
+def _check_plan(out: Path | None, plan: dict[str, Any]) -> None:
+    if out is None or not (out / "sweep.json").is_file():
+        raise FileNotFoundError(
+            f"--resume needs --out with the folder of a sweep, got {out}; leave --resume out to start one"
+        )
+    stored = read_json(out / "sweep.json")
+    if not isinstance(stored, dict) or stored.get("jobs") != plan["jobs"]:
+        raise ValueError(
+            f"{out} was started with other options than these; give the same ones to resume it, or "
+            "choose another --out"
+        )
+
+
+# ----------------------------------------------------------------------------- jobs
+
+
+@dataclass(frozen=True)
+class Job:
+    """A configuration and where its run lives; what is sent to a worker process."""
+
+    experiment: str
+    config: Any
+    folder: str
+    data_dir: str | None
+    checkpoint_every: int
+
+
+def job_key(experiment: Experiment, config: Any) -> str:
+    """The name of a job's folder: readable, and different for different configurations."""
+    return f"{experiment.job_name(config)}-{digest(config)}"
+
+
+def plan_jobs(
+    experiment: Experiment, configs: Sequence[Any], out: Path, arguments: argparse.Namespace
+) -> dict[str, Job]:
+    """The jobs of the configurations by the names of their folders."""
+    data_dir = str(arguments.data_dir.resolve()) if arguments.data_dir else None
+    folder = out.resolve() / JOBS_FOLDER
+    return {
+        key: Job(experiment.name, config, str(folder / key), data_dir, arguments.checkpoint_every)
+        for config in configs
+        for key in (job_key(experiment, config),)
+    }
+
+
+def data_key(experiment: Experiment, config: Any) -> dict[str, Any]:
+    """The settings that decide the data."""
+    return {name: getattr(config, name) for name in experiment.data_settings}
+
+
+@lru_cache(maxsize=1)
+def _data(experiment: str, data_dir: str | None, **settings: Any) -> Any:
+    """The data, once for all jobs of a process that agree on what decides them."""
+    (known,) = load_experiments(experiment).values()
+    return known.load_data(known.make_config(settings), Path(data_dir) if data_dir else None)
+
+
+def job_run(job: Job) -> Run:
+    """The run of a job, in the process that does it."""
+    (experiment,) = load_experiments(job.experiment).values()
+    data = _data(job.experiment, job.data_dir, **data_key(experiment, job.config))
+    name, folder = job.config.estimators[0], Path(job.folder)
+    return experiment.run(job.config, name, job.config.seed, data, folder)
+
+
+def train_job(job: Job) -> None:
+    """Train to the end, from wherever an earlier attempt was killed, and test if that is not dear."""
+    (experiment,) = load_experiments(job.experiment).values()
+    run = job_run(job)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with locked(run.folder):
+        train_run(run, checkpoint_every=job.checkpoint_every, progress=False)
+        if experiment.tested_at_once:
+            run.test(progress=False)
+
+
+def test_job(job: Job) -> None:
+    """Test a trained run."""
+    with locked(job.folder):
+        job_run(job).test(progress=False)
+
+
+# ----------------------------------------------------------------------------- where they are done
+
+
+@contextmanager
+def executor(scheduler: str | None, workers: int) -> Iterator[Executor]:
+    """Local processes with one BLAS thread each, or the workers of a Dask cluster."""
+    if not 1 <= workers <= 1000:
+        raise ValueError(f"--workers must be at least 1 and at most 1000, got {workers}; change it")
+    if scheduler is not None:
+        try:
+            from distributed import Client
+        except ImportError as error:
+            raise ValueError(
+                "--scheduler needs the package distributed, which is not installed; "
+                "pip install 'rbst[cluster]'"
+            ) from error
+        with Client(scheduler, timeout=30) as client:
+            yield client.get_executor(pure=False)
+        return
+    # Read by the BLAS of a process when it starts, which the new ones have yet to do.
+    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    os.environ |= dict.fromkeys(threads, "1")
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.kill()  # at any moment: what they write is whole or not there
+            raise
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, even if that was killed."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()  # type: ignore[union-attr]
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes that start here leave Ctrl-C to this one, which ends them, and print no traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def work(pool: Executor, function: Callable[[Job], None], jobs: Sequence[Job], text: str) -> None:
+    """Do all jobs, in any order."""
+    try:
+        with _deaf_to_interrupts():
+            futures = [pool.submit(function, job) for job in jobs]
+        for future in progress_over(as_completed(futures), text, len(futures), "job"):
+            future.result()
+    except BrokenProcessPool as error:
+        raise OSError(
+            "a worker process was killed; nothing that was finished is lost, continue with --resume"
+        ) from error

@@ -10,6 +10,8 @@ with a standard error. The divergence is the same in every draw and is left out.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,23 +21,23 @@ from rbst._array import Array, namespace, to_host
 from rbst._files import read_json, read_npz, write_json
 from rbst.autodiff import objective
 from rbst.estimators.registry import Estimator, get_estimator
-from rbst.experiments.vae_run import RTOL, Run
-from rbst.models.vae import VAE
+from rbst.experiments.run import RTOL, Run
 
 VARIANCE_DRAWS = 200
 IMAGES_AT_ONCE = 1000
 TRACKED = ("st", "gs", "st-gs", "gr-mc10", "gr-mc100", "gr")
 TAUS = (0.1, 0.25, 0.5, 1.0)
 GROUPS = 20
-"""Standard errors come from so many independent groups of draws."""
+"""Standard errors come from this many independent groups of draws."""
 
 REFERENCE_DRAWS = 4000
+MOST_THRESHOLDS = 1000
 MSE_SNAPSHOTS = 3
-"""Figure 2b is made at so many of the snapshots, spread over the training."""
+"""Figure 2b is made at this many of the snapshots, spread over the training."""
 
 
 def gradient_draws(
-    model: VAE,
+    model: Any,
     estimator: Estimator,
     parameters: Array,
     x: Array,
@@ -68,19 +70,19 @@ def gradient_draws(
 
 def log10_trace(run: Run) -> float:
     """Base-10 logarithm of the trace of the covariance of a run's own gradient, after its training."""
-    model, state = run.trained()
-    estimator = run.config.estimator(run.name, state.iteration - 1)
-    rng = run.generator(4)
-    baseline = state.baseline.value
-    x = run.fixed_minibatch
-    draws = gradient_draws(model, estimator, state.parameters, x, VARIANCE_DRAWS, rng, baseline)
+    state = run.trained()
+    estimator, baseline = run.estimator(state.iteration - 1), state.baseline.value
+    draws = gradient_draws(
+        *(run.model, estimator, state.parameters, run.minibatch(0), VARIANCE_DRAWS),
+        *(run.generator(4), baseline),
+    )
     trace = float(draws.var(axis=0, ddof=1).sum())
     return math.log10(trace) if trace > 0 else -math.inf
 
 
 def track_run(run: Run) -> dict[str, Any]:
     """Figures 2a and 2b at the snapshots of a run; what is done is read from its folder."""
-    paths = sorted((run.folder / "snapshots").glob("*.npz"))
+    paths = sorted((run.folder / "snapshots").glob("[0-9]*.npz"))
     with_mse = {paths[i] for i in np.linspace(0, len(paths) - 1, MSE_SNAPSHOTS).astype(int)}
     points = []
     for path in paths:
@@ -95,24 +97,27 @@ def track_run(run: Run) -> dict[str, Any]:
     return {"tau": run.config.tau, "points": points}
 
 
+def read_track(folder: str | Path) -> list[dict[str, Any]]:
+    """What :func:`track_run` has left in the folder of a run."""
+    return [read_json(path) for path in sorted(Path(folder).glob("snapshots/[0-9]*.json"))]
+
+
 def variances(run: Run, parameters: Array) -> dict[str, float]:
     """Trace of the covariance of each tracked estimator at the temperature of the run."""
-    model, _ = run.start()
-    x = run.fixed_minibatch
     traces = {}
     for place, name in enumerate(TRACKED):
         rng = run.generator(8, place)
         estimator = get_estimator(name, tau=run.config.tau, rtol=RTOL)
-        draws = gradient_draws(model, estimator, parameters, x, VARIANCE_DRAWS, rng)
+        draws = gradient_draws(
+            run.model, estimator, parameters, run.minibatch(0), VARIANCE_DRAWS, rng
+        )
         traces[name] = float(draws.var(axis=0, ddof=1).sum())
     return traces
 
 
 def mean_squared_errors(run: Run, parameters: Array) -> dict[str, list[dict[str, float]]]:
     """The mean squared error of each tracked estimator at each of the temperatures ``TAUS``."""
-    model, _ = run.start()
-    x = run.fixed_minibatch
-    rng = run.generator(9)
+    model, x, rng = run.model, run.minibatch(0), run.generator(9)
     reference = reference_groups(model, parameters, x, rng)
     errors: dict[str, list[dict[str, float]]] = {name: [] for name in TRACKED}
     for name in TRACKED:
@@ -124,10 +129,10 @@ def mean_squared_errors(run: Run, parameters: Array) -> dict[str, list[dict[str,
     return errors
 
 
-def reference_groups(model: VAE, parameters: Array, x: Array, rng: Any) -> Array:
+def reference_groups(model: Any, parameters: Array, x: Array, rng: Any) -> Array:
     """Means of ``GROUPS`` groups of unbiased gradients, ``(GROUPS, B, L, n)``.
 
-    ``reinforce`` with one baseline an image, the mean cost of draws that no gradient is made of.
+    ``reinforce`` with one baseline for each image, the mean cost of draws that no gradient is made of.
     """
     views = model.layout.views(parameters)
     reinforce, logits = get_estimator("reinforce"), model.encode(views, x)
@@ -176,3 +181,98 @@ def mean_squared_error(draws: Array, reference: Array) -> tuple[float, float]:
     left_out = np.array([estimate(everything & (np.arange(G) != g)) for g in range(G)])
     error = math.sqrt((G - 1) / G * ((left_out - left_out.mean()) ** 2).sum())
     return estimate(everything), error
+
+
+# ----------------------------------------------------------------------------- Figure 2
+
+
+def iterations_to_thresholds(curves: dict[str, list[float]], step: float = 1.0) -> dict[str, int]:
+    """The first measured iteration at which the validation bound has fallen to each multiple of ``step``.
+
+    A bound that starts beyond all measure has fallen by ``MOST_THRESHOLDS`` multiples at most.
+
+    Examples
+    --------
+    >>> curves = {"iteration": [10, 20, 30], "valid_bound": [25.2, 23.9, 24.5]}
+    >>> iterations_to_thresholds(curves)
+    {'26': 10, '25': 20, '24': 20}
+    """
+    reached: dict[str, int] = {}
+    bounds = curves.get("valid_bound", [])
+    highest = min(bounds, default=0.0) + MOST_THRESHOLDS * step
+    lowest = None
+    for iteration, bound in zip(curves.get("iteration", []), bounds, strict=True):
+        if not bound < highest:  # nor is one that is not a number
+            continue
+        threshold = int(-(-bound // step) * step)
+        if lowest is None:
+            lowest = threshold + int(step)
+        while lowest - step >= threshold:
+            lowest -= int(step)
+            reached[str(lowest)] = iteration
+    return reached
+
+
+def draw_figure2(run: Mapping[str, Any], same: Sequence[Mapping[str, Any]]) -> Any:
+    """Figure 2 of the paper: (a) and (b) of a tracked run, (c) of runs of several estimators."""
+    from rbst.plotting import new_figure
+
+    figure, axes = new_figure(1, 3, width=12, height=3.8)
+    _draw_variances(axes[0, 0], run)
+    _draw_errors(axes[0, 1], run)
+    _draw_thresholds(axes[0, 2], same)
+    axes[0, 1].legend(frameon=False, fontsize=8)  # where all lines fall, so there is room
+    config = run["config"]
+    figure.suptitle(
+        f"{config['data']}, {config['bits']} bits, n = {config['arity']}, batch {config['batch_size']}; "
+        f"(a) and (b) at the parameters of a run of {run['estimator']} (seed {run['seed']}), "
+        f"(a) at tau = {config['tau']:.3g};\n{VARIANCE_DRAWS} draws of each gradient, in (b) against the mean of "
+        f"{REFERENCE_DRAWS} draws of reinforce",
+        fontsize=9,
+    )
+    return figure
+
+
+def _draw_variances(axes: Any, run: Mapping[str, Any]) -> None:
+    from rbst.plotting import colour
+
+    iterations = [point["iteration"] for point in run["track"]]
+    for name in run["track"][0]["variance"]:
+        traces = [point["variance"][name] for point in run["track"]]
+        axes.plot(iterations, traces, ".-", color=colour(name))
+    axes.set(
+        title="(a) variance", xlabel="iteration", ylabel="trace of the covariance", yscale="log"
+    )
+
+
+def _draw_errors(axes: Any, run: Mapping[str, Any]) -> None:
+    from rbst.plotting import colour
+
+    point = [point for point in run["track"] if "mse" in point][-1]
+    for name, values in point["mse"].items():
+        axes.errorbar(
+            [value["tau"] for value in values],
+            [value["mse"] for value in values],
+            yerr=[value["standard_error"] for value in values],
+            color=colour(name),
+            capsize=2,
+            label=name,
+        )
+    title = f"(b) mean squared error, iteration {point['iteration']}"
+    axes.set(
+        title=title, xlabel="tau", ylabel="MSE, one standard error", xscale="log", yscale="log"
+    )
+
+
+def _draw_thresholds(axes: Any, results: Sequence[Mapping[str, Any]]) -> None:
+    from rbst.plotting import colour
+
+    for result in results:
+        reached = iterations_to_thresholds(result["curves"])
+        bounds = [int(bound) for bound in reached]
+        axes.plot(reached.values(), bounds, ".-", color=colour(result["estimator"]))
+    axes.set(
+        title="(c) iterations to a validation bound",
+        xlabel="iteration",
+        ylabel="negative bound (nats), M = 1",
+    )

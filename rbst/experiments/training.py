@@ -181,8 +181,9 @@ def train(
     checkpoint: Path,
     checkpoint_every: int,
     progress: Any,
+    ended: Callable[[TrainingState], bool] = lambda state: False,
 ) -> None:
-    """Run ``step`` until ``iterations`` are done, measuring and saving on the way.
+    """Run ``step`` until ``iterations`` are done or the training has ``ended``, measuring and saving on the way.
 
     ``step(state)`` makes one update and returns named figures, which are averaged between two
     measurements; ``measure(state)`` returns more of them and must leave the state as it is. Both go into
@@ -190,7 +191,7 @@ def train(
     :class:`Diverged` after the first step that leaves a figure or a parameter that is not finite;
     what is on the disk then is the last checkpoint that was still finite.
     """
-    while state.iteration < iterations:
+    while state.iteration < iterations and not ended(state):
         start = time.perf_counter()
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is looked for
@@ -209,6 +210,7 @@ def train(
         last = state.iteration == iterations
         if state.iteration % measure_every == 0 or last:
             _record(state, measure(state))
+            last = last or ended(state)
         if state.iteration % checkpoint_every == 0 or last:
             save_state(checkpoint, state)
 

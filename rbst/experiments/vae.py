@@ -2,213 +2,361 @@ r"""``rbst vae``: one discrete VAE, several estimators, the same start and the s
 
 Trains the model of :mod:`rbst.models.vae` once for each estimator and seed, and compares the bounds that
 they reach, what an iteration costs, and how noisy the gradient of the encoder logits is (Paulus et al.,
-2021, section 5.4; on the embedded digits in small, with ``--data mnist`` in full). Every run has a folder
-of its own, see :mod:`rbst.experiments.vae_run`; ``--resume`` skips what is finished and continues what
-is not.
+2021, section 5.4; on the embedded digits in small, with ``--data mnist`` in full). Runs, folders and ``--resume`` are
+those of :mod:`rbst.experiments.run`.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import time
-from collections.abc import Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rbst._array import DEVICES, device_namespace, to_host
-from rbst._files import whole_file
+from rbst._array import Array, to_host
+from rbst._files import read_npz, write_npz
+from rbst._progress import progress_bar
 from rbst._tables import text_table
 from rbst.categorical import sample_categorical
-from rbst.experiments.record import start_experiment, stored_config, write_results
-from rbst.experiments.tracking import log10_trace, track_run
-from rbst.experiments.training import SCHEDULES
-from rbst.experiments.vae_run import (
-    DEFAULTS,
-    Config,
+from rbst.data import BinaryImages, load_digits, load_mnist
+from rbst.estimators.registry import Estimator, get_estimator
+from rbst.experiments.report import Results, Table, best_runs
+from rbst.experiments.run import (
+    RTOL,
+    Experiment,
     Run,
-    bound_run,
-    load_images,
-    make_config,
-    train_run,
+    RunSettings,
+    add_experiment_arguments,
+    check_batch_size,
+    run_experiment,
 )
-from rbst.models.vae import sigmoid
+from rbst.experiments.settings import (
+    at_least,
+    fraction,
+    not_negative,
+    once,
+    positive,
+    setting,
+    temperature,
+    tuples,
+)
+from rbst.experiments.tracking import (
+    draw_figure2,
+    iterations_to_thresholds,
+    log10_trace,
+    read_track,
+    track_run,
+)
+from rbst.experiments.training import (
+    SCHEDULES,
+    Diverged,
+    TrainingState,
+    minibatch,
+    momentum_step,
+    scheduled,
+)
+from rbst.models.vae import VAE, sigmoid
+
+MEASUREMENTS = 50
+"""Points of the training curves."""
+
+SNAPSHOTS = 10
+"""Parameters that a tracked run keeps along the way; divides MEASUREMENTS."""
+
+VALIDATION_IMAGES = 1000
+VALIDATION_SAMPLES = 100
+"""Runs are compared by the bound of this many samples on this many shuffled validation images."""
+
+IMAGES_PER_BLOCK = 100
+"""Test images that are bounded between two writes to the disk."""
 
 IMAGES_SHOWN = 8
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``rbst vae``; what is left out takes the default of the data set."""
-    option = parser.add_argument
-    option(
-        "--estimator",
-        dest="estimators",
-        action="append",
-        metavar="NAME",
-        default=argparse.SUPPRESS,
-        help=f"repeatable; see 'rbst estimators' (default: {' '.join(Config().estimators)})",
-    )
-    add_model_arguments(parser)
-    add = _adder(parser)
-    add("--arity", int, "categories of a latent variable")
-    add("--batch-size", int, "images of a minibatch")
-    add("--learning-rate", float, "of the descent")
-    add("--momentum", float, "of the descent")
-    add("--tau", float, "temperature, where there is one")
-    add("--tau-final", float, "temperature at the end, reached geometrically", "constant")
-    add("--seeds", int, "runs of each estimator")
-    option(
-        "--track",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="measure variance and error of the gradients along the training as well",
-    )
-    option("--out", type=Path, metavar="FOLDER", help="results go here (default: runs/vae/TIME)")
-    option("--resume", action="store_true", help="continue the interrupted experiment in --out")
-    option("--quick", action="store_true", help="at most 100 iterations, to see that all works")
+@dataclass(frozen=True)
+class Config(RunSettings):
+    """Everything that decides the numbers of an experiment; the defaults are those of the digits."""
 
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that ``rbst vae`` and ``rbst sweep`` share."""
-    option, add = parser.add_argument, _adder(parser)
-    option(
-        "--data",
-        choices=tuple(DEFAULTS),
-        default=argparse.SUPPRESS,
-        help="images to model (default: digits)",
+    data: str = setting("digits", "images to model", choices=("digits", "mnist"))
+    estimators: tuple[str, ...] = setting(
+        ("st", "st-gs", "gs", "reinforce", "gr-mc10", "gr-mc100"),
+        "see 'rbst estimators'",
+        option="--estimator",
+        within=once(),
     )
-    option("--data-dir", type=Path, metavar="FOLDER", help="where MNIST is looked for first")
-    add("--bits", int, "size of the latent code, L log2(arity)")
-    option(
-        "--hidden",
-        type=int,
+    arity: int = setting(8, "categories of a latent variable", within=at_least(0, 2**16))
+    bits: int = setting(24, "size of the latent code, L log2(arity)", within=at_least(0, 10**6))
+    hidden: tuple[int, ...] = setting(
+        (64,),
+        "tanh layers of the encoder; the decoder has them in reverse",
         nargs="+",
         metavar="SIZE",
-        default=argparse.SUPPRESS,
-        help="tanh layers of the encoder; the decoder has them in reverse" + _defaults("hidden"),
+        within=lambda x: (
+            None if x and min(x) >= 1 and max(x) <= 10**5 else "one or more sizes >= 1"
+        ),
     )
-    add("--iterations", int, "steps of each run")
-    add("--learning-rate-final", float, "learning rate at the end, 0 only for a linear schedule")
-    choices = {
-        "--schedule": (SCHEDULES, "how the learning rate gets to its end"),
-        "--code": (("one-hot", "bits"), "how a category enters the decoder: n numbers, or log2 n"),
-    }
-    for name, (values, text) in choices.items():
-        text += _defaults(name.removeprefix("--"))
-        option(name, choices=values, default=argparse.SUPPRESS, help=text)
-    add("--rate-encoder", float, "factor of the learning rate for the encoder")
-    add("--rate-output", float, "factor of the learning rate for the decoder's output layer")
-    add("--seed", int, "of the first run")
-    option("--dtype", choices=("float32", "float64"), default=argparse.SUPPRESS, help="precision")
-    option(
-        "--device",
-        choices=DEVICES,
-        default=argparse.SUPPRESS,
-        help="where to compute; gpu needs the extra rbst[gpu] (default: cpu)",
+    batch_size: int = setting(20, "images of a minibatch", within=at_least(1))
+    iterations: int = setting(4000, "steps of each run", within=at_least(1), quick=100)
+    learning_rate: float = setting(0.01, "of the descent", within=positive)
+    learning_rate_final: float | None = setting(
+        None,
+        "learning rate at the end, 0 only for a linear schedule",
+        within=not_negative,
+        before=None,
+        absent="constant",
     )
-    add("--bound-samples", int, "M of the test bound")
-    option(
-        "--checkpoint-every",
-        type=int,
-        default=500,
-        metavar="STEPS",
-        help="between two checkpoints (default: 500)",
+    schedule: str = setting(
+        "geometric",
+        "how the learning rate gets to its end",
+        choices=SCHEDULES,
+        before="geometric",
+    )
+    rate_encoder: float = setting(
+        1.0, "factor of the learning rate for the encoder", within=positive, before=1.0
+    )
+    rate_output: float = setting(
+        1.0,
+        "factor of the learning rate for the decoder's output layer",
+        within=positive,
+        before=1.0,
+    )
+    momentum: float = setting(0.9, "of the descent", within=fraction)
+    tau: float = setting(0.5, "temperature, where there is one", within=temperature)
+    tau_final: float | None = setting(
+        None, "temperature at the end, reached geometrically", within=temperature, absent="constant"
+    )
+    bound_samples: int = setting(100, "M of the test bound", within=at_least(1))
+    track: bool = setting(
+        False, "measure variance and error of the gradients along the training as well"
+    )
+    code: str = setting(
+        "one-hot",
+        "how a category enters the decoder: n numbers, or log2 n",
+        choices=("one-hot", "bits"),
+        before="one-hot",
     )
 
+    def check(self) -> None:
+        """The code is a whole number of variables, a step can use the estimators, a geometric rate stays above 0."""
+        if self.arity < 2 or self.arity & (self.arity - 1):
+            raise ValueError(f"--arity must be a power of 2, got {self.arity}; try 2, 4, 8 or 16")
+        bits_per_variable = self.arity.bit_length() - 1
+        if self.bits < 1 or self.bits % bits_per_variable:
+            nearest = max(1, round(self.bits / bits_per_variable)) * bits_per_variable
+            raise ValueError(
+                f"--bits must be a positive multiple of log2(arity) = {bits_per_variable}, got "
+                f"{self.bits}; try {nearest}"
+            )
+        for name in self.estimators:
+            estimator = get_estimator(name, tau=self.tau)
+            if name == "foust" and self.arity != 2:
+                raise ValueError(f"foust is for Boolean variables, got --arity {self.arity}; use 2")
+            if estimator.evaluates == "several":
+                raise ValueError(
+                    f"{name} evaluates the decoder at several points, which a training step does not "
+                    "do; choose another --estimator"
+                )
+        if self.learning_rate_final == 0 and self.schedule == "geometric":
+            raise ValueError(
+                "--learning-rate-final must be positive for a geometric --schedule, got 0.0; change it"
+            )
 
-def _adder(parser: argparse.ArgumentParser) -> Any:
-    """A shorthand for options whose absence means the default of the data set."""
+    @property
+    def num_variables(self) -> int:
+        """L: the bits divided by the bits of one variable."""
+        return self.bits // (self.arity.bit_length() - 1)
 
-    def add(name: str, kind: type, text: str, default: str | None = None) -> None:
-        field = name.removeprefix("--").replace("-", "_")
-        parser.add_argument(
-            name,
-            type=kind,
-            metavar="N" if kind is int else "X",
-            default=argparse.SUPPRESS,
-            help=text + (f" (default: {default})" if default else _defaults(field)),
+    @property
+    def caption(self) -> str:
+        """What a figure must say of the experiment."""
+        tau = f"{self.tau:g}" if self.tau_final is None else f"{self.tau:g} to {self.tau_final:g}"
+        return (
+            f"{self.data}, L = {self.num_variables} variables, n = {self.arity}, tau = {tau}, "
+            f"batch {self.batch_size}"
         )
 
-    return add
+    def estimator(self, name: str, iteration: int) -> Estimator:
+        """The estimator at this iteration, its temperature on the way to ``tau_final`` if that is given."""
+        tau = scheduled(self.tau, self.tau_final, "geometric", self.progress(iteration))
+        return get_estimator(name, tau=tau, rtol=RTOL)
 
 
-def _defaults(field: str) -> str:
-    """The default of a setting as its help shows it, by data set where they differ."""
-    texts = {}
-    for data, config in DEFAULTS.items():
-        value = getattr(config, field)
-        texts[data] = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        texts[data] = "constant" if value is None else texts[data]
-    if len(set(texts.values())) == 1:
-        return f" (default: {texts['digits']})"
-    return f" (default: {', '.join(f'{text} for {data}' for data, text in texts.items())})"
+DEFAULTS = {
+    "digits": Config(),
+    "mnist": Config(
+        data="mnist",
+        arity=2,
+        bits=240,
+        hidden=(240, 240),
+        iterations=50_000,
+        learning_rate=0.0007,
+        learning_rate_final=0.0,
+        schedule="linear",
+        rate_encoder=2.5,
+        rate_output=10.0,
+        code="bits",
+        bound_samples=5000,
+    ),
+}
+"""What is not asked for, by data set.
+
+For MNIST the architecture and the lengths of the paper; the falling rate and its factors by layer are ours, the
+paper says "SGD with momentum": with one rate for all layers the decoder's output layer starves.
+"""
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Train every estimator with every seed, then print the table and write results and figures."""
-    asked = asked_options(arguments)
-    if arguments.resume:
-        out = arguments.out
-        config = stored_config(out, asked, make_config)
-    else:
-        config = make_config(asked)
-        if arguments.quick:
-            config = replace(config, iterations=min(config.iterations, 100))
-    device_namespace(config.device)  # where there is none, say so before a folder is made
-    data = load_images(config.data, arguments.data_dir)
-    check_batch_size(config, data)
-    if not arguments.resume:
-        out = start_experiment("vae", config, arguments.out)
-
-    start = time.perf_counter()
-    runs = [
-        Run(config, name, seed, data, out / f"{name}-seed{seed}")
-        for seed in range(config.seed, config.seed + config.seeds)
-        for name in config.estimators
-    ]
-    results = [finish(run, arguments.checkpoint_every) for run in runs]
-    write_results(out, config, start, runs=results)
-    draw_curves(config, results, out / "curves.png")
-    draw_reconstructions(config, runs, results, out / "reconstructions.png")
-    print(format_table(config, results))
-    print(f"\nResults, curves.png and reconstructions.png are in {out}")
-    return 0
+def make_config(options: dict[str, Any]) -> Config:
+    """The defaults of the data set with these fields replaced; lists become tuples."""
+    data = options.get("data", "digits")
+    if data not in DEFAULTS:
+        raise ValueError(f"--data must be {' or '.join(DEFAULTS)}, got {data}; change it")
+    unknown = sorted(set(options) - {f.name for f in fields(Config)})
+    if unknown:
+        raise ValueError(f"unknown setting {unknown[0]!r}; known are {', '.join(asdict(Config()))}")
+    return replace(DEFAULTS[data], **tuples(options))
 
 
-def asked_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings that were given on the command line."""
-    if arguments.checkpoint_every < 1:
-        raise ValueError(
-            f"--checkpoint-every must be at least 1, got {arguments.checkpoint_every}; change it"
+def load_images(config: Config, data_dir: Path | None = None) -> BinaryImages:
+    """The images of this configuration; ``data_dir`` is where MNIST is looked for first."""
+    data = load_mnist(data_dir) if config.data == "mnist" else load_digits()
+    check_batch_size(config.batch_size, data.train, "images")
+    return data
+
+
+# ----------------------------------------------------------------------------- one run
+
+
+class VAERun(Run):
+    """A VAE that is trained with one estimator."""
+
+    objective, aside = "train_bound", 6
+
+    @cached_property
+    def images(self) -> BinaryImages:
+        """The images in the precision of the run, on its device."""
+        images = self.data.astype(self.config.dtype)
+        return replace(
+            images, **{k: self.xp.asarray(getattr(images, k)) for k in ("train", "valid", "test")}
         )
-    return {f.name: getattr(arguments, f.name) for f in fields(Config) if f.name in arguments}
 
+    @cached_property
+    def validation_images(self) -> Array:
+        """At most ``VALIDATION_IMAGES`` of the validation set, shuffled, the same for every run."""
+        order = np.random.default_rng(0).permutation(len(self.images.valid))
+        return self.images.valid[self.xp.asarray(order[:VALIDATION_IMAGES])]
 
-def check_batch_size(config: Config, data: Any) -> None:
-    """No minibatch is larger than the training set."""
-    if config.batch_size > len(data.train):
-        raise ValueError(
-            f"--batch-size must be at most the {len(data.train)} training images, got "
-            f"{config.batch_size}; choose a smaller one"
+    @cached_property
+    def model(self) -> VAE:
+        """The VAE, centred at the mean training image."""
+        config = self.config
+        mean_pixels = self.xp.asarray(to_host(self.images.train).mean(axis=0))
+        return VAE(mean_pixels, config.num_variables, config.arity, config.hidden, config.code)
+
+    def estimator(self, iteration: int) -> Estimator:
+        """The estimator at the temperature of this iteration."""
+        return self.config.estimator(self.name, iteration)
+
+    def minibatch(self, iteration: int) -> Array:
+        """The images of this iteration; those of the first are where gradients are examined."""
+        images = self.images.train
+        size = self.config.batch_size
+        return images[minibatch(len(images), size, iteration, self.seed, self.xp)]
+
+    @cached_property
+    def rate_factors(self) -> list[tuple[slice, float]]:
+        """Factors of the learning rate by layer."""
+        return self.model.rate_factors(self.config.rate_encoder, self.config.rate_output)
+
+    def update(self, state: TrainingState, gradient: Array) -> None:
+        """Gradient descent with momentum."""
+        rate, momentum = self.config.learning_rate_at(state.iteration), self.config.momentum
+        momentum_step(
+            state,
+            gradient,
+            learning_rate=rate,
+            momentum=momentum,
+            rate_factors=self.rate_factors,
         )
 
+    @property
+    def measure_every(self) -> int:
+        """Iterations between two of ``MEASUREMENTS``."""
+        return max(1, self.config.iterations // MEASUREMENTS)
 
-def finish(run: Run, checkpoint_every: int) -> dict[str, Any]:
-    """Train and test one run, and measure the variance of its gradient at the end."""
-    result = train_run(run, checkpoint_every=checkpoint_every)
-    if result["diverged_at"] is not None:
-        return result
-    result |= bound_run(run)
-    result["log10_trace"] = log10_trace(run)
-    if run.config.track:
-        result["track"] = track_run(run)
-    return result
+    def measure(self, state: TrainingState) -> dict[str, float]:
+        """The single-sample validation bound, with draws of its own; a tracked run keeps its parameters."""
+        every = self.measure_every * (MEASUREMENTS // SNAPSHOTS)
+        snapshot = state.iteration % every == 0 or state.iteration == self.config.iterations
+        if self.config.track and snapshot:
+            path = self.folder / "snapshots" / f"{state.iteration:07d}.npz"
+            write_npz(path, {"parameters": to_host(state.parameters)})
+        return self._bound(state, 0, 1, self.generator(2, state.iteration))
+
+    def validate(self, state: TrainingState) -> dict[str, float]:
+        """The validation bound of ``VALIDATION_SAMPLES`` samples."""
+        return self._bound(state, 1, VALIDATION_SAMPLES, self.generator(7))
+
+    def _bound(self, state: TrainingState, which: int, samples: int, rng: Any) -> dict[str, float]:
+        images = self.validation_images
+        with np.errstate(over="ignore", invalid="ignore"):
+            bounds = self.model.bounds(state.parameters, images, samples, rng)
+        bound = float(-bounds[which].mean())
+        if not math.isfinite(bound):
+            raise Diverged(f"the validation bound is {bound} at iteration {state.iteration}")
+        return {"valid_bound": bound}
+
+    def measure_test(self, *, progress: bool) -> dict[str, Any]:
+        """The bounds of the test images with ``bound_samples`` samples.
+
+        Every block of images has a generator of its own and is written when it is done, so that a killed
+        test continues at the block it was in and ends as if it had not been killed.
+        """
+        state, images, M = self.trained(), self.images.test, self.config.bound_samples
+        done = self.test_bounds()
+        with progress_bar(
+            len(images), f"{self.name:<9} test  ", done.shape[1], unit="img", show=progress
+        ) as bar:
+            while done.shape[1] < len(images):
+                first = done.shape[1]
+                x = images[first : first + IMAGES_PER_BLOCK]
+                bounds = self.model.bounds(state.parameters, x, M, self.generator(3, first))
+                done = np.hstack([done, np.stack([to_host(bound) for bound in bounds])])
+                write_npz(self._bounds_file, {"bounds": done})
+                bar.update(len(x))
+        one, many = -done.mean(axis=1)
+        error = done[1].std(ddof=1) / math.sqrt(done.shape[1])
+        return {"samples": M, "test_bound_1": one, "test_bound": many, "error_over_images": error}
+
+    @property
+    def _bounds_file(self) -> Path:
+        return self.folder / f"test-bounds-{self.config.bound_samples}.npz"
+
+    def test_bounds(self) -> Array:
+        """The bounds of one and of M samples of each test image that has been bounded, ``(2, images)``."""
+        path = self._bounds_file
+        return read_npz(path)["bounds"] if path.exists() else np.empty((2, 0))
+
+    def examine(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """The test bounds, the variance of the gradient at the end, and along the training of a tracked run."""
+        if result["diverged_at"] is not None:
+            return {}
+        added = self.test() | {"log10_trace": log10_trace(self)}
+        return added | ({"track": track_run(self)} if self.config.track else {})
 
 
-def draw_curves(config: Config, results: Sequence[dict[str, Any]], path: Path) -> None:
+# ----------------------------------------------------------------------------- what it shows
+
+
+def finished(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results of the runs that did not diverge."""
+    return [result for result in results if result["diverged_at"] is None]
+
+
+def draw_curves(config: Config, runs: Sequence[Run], results: Sequence[dict[str, Any]]) -> Any:
     """The objective and the validation bound along the training of each estimator."""
     from rbst.plotting import new_figure, plot_curves
 
@@ -227,18 +375,12 @@ def draw_curves(config: Config, results: Sequence[dict[str, Any]], path: Path) -
         f"mean and range of {config.seeds} seeds" if config.seeds > 1 else f"seed {config.seed}"
     )
     figure.suptitle(f"{config.caption}; {spread}", fontsize=9)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-
-
-def finished(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results of the runs that did not diverge."""
-    return [result for result in results if result["diverged_at"] is None]
+    return figure
 
 
 def draw_reconstructions(
-    config: Config, runs: Sequence[Run], results: Sequence[dict[str, Any]], path: Path
-) -> None:
+    config: Config, runs: Sequence[VAERun], results: Sequence[dict[str, Any]]
+) -> Any:
     """Test images, their reconstructions and samples from the prior, of the first seed."""
     from rbst.plotting import new_figure, show_images
 
@@ -249,15 +391,14 @@ def draw_reconstructions(
     for run, result in zip(runs, results, strict=True):
         if run.seed != config.seed or result["diverged_at"] is not None:
             continue
-        model, state = run.trained()
-        rng = run.generator(5)
-        parameters = model.layout.views(state.parameters)
+        rng, model = run.generator(5), run.model
+        parameters = model.layout.views(run.trained().parameters)
         codes = sample_categorical(model.encode(parameters, shown), rng)
         reconstructions[run.name] = to_host(sigmoid(model.decode(parameters, codes)))
         codes = sample_categorical(xp.zeros_like(codes), rng)
         samples[run.name] = to_host(sigmoid(model.decode(parameters, codes)))
     if not samples:
-        return
+        return None
     shape = runs[0].data.shape
     figure, axes = new_figure(1, 2, width=9, height=0.47 * (len(samples) + 1) + 0.8)
     show_images(axes.flat[0], reconstructions, shape)
@@ -268,27 +409,26 @@ def draw_reconstructions(
     axes.flat[1].set_title("samples from the prior", fontsize=9)
     ink = "probability of ink from white (0) to black (1)"
     figure.suptitle(f"{config.caption}; seed {config.seed}; {ink}", fontsize=9)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    return figure
 
 
 def format_table(config: Config, results: Sequence[dict[str, Any]]) -> str:
     """The results as text: mean over seeds, and with several of them its standard error."""
-    columns = (
-        ("test_bound_1", "test bound M=1", "{:.2f}"),
-        ("test_bound", f"M={config.bound_samples}", "{:.2f}"),
-        ("milliseconds_per_iteration", "ms/iteration", "{:.2f}"),
-        ("log10_trace", "log10 trace", "{:.2f}"),
-    )
-    rows = [["estimator", *(title for _, title, _ in columns)]]
+    columns = {
+        "test_bound_1": "test bound M=1",
+        "test_bound": f"M={config.bound_samples}",
+        "milliseconds_per_iteration": "ms/iteration",
+        "log10_trace": "log10 trace",
+    }
+    rows = [["estimator", *columns.values()]]
     for name in config.estimators:
         runs = [result for result in finished(results) if result["estimator"] == name]
         row = [name]
-        for key, _, form in columns:
+        for key in columns:
             values = np.array([run[key] for run in runs])
-            cell = form.format(values.mean()) if runs else "diverged"
+            cell = f"{values.mean():.2f}" if runs else "diverged"
             if len(values) > 1:
-                cell += " ± " + form.format(values.std(ddof=1) / math.sqrt(len(values)))
+                cell += f" ± {values.std(ddof=1) / math.sqrt(len(values)):.2f}"
             row.append(cell)
         rows.append(row)
     note = (
@@ -299,3 +439,166 @@ def format_table(config: Config, results: Sequence[dict[str, Any]]) -> str:
     if lost:
         note += f"\n{lost} of {len(results)} runs diverged and are left out of the means."
     return f"{text_table(rows)}\n{note}"
+
+
+# ----------------------------------------------------------------------------- Table 2
+
+PAPER_ARITIES, PAPER_BATCH_SIZES = (2, 4, 8, 16), (20, 200)
+PAPER = {
+    "gs": ("98.2/96.4", "95.7/93.8", "95.5/92.3", "96.8/94.3"),
+    "reinforce": ("202.6/121.4", "173.7/122.2", "203.9/124.9", "169.4/129.5"),
+    "st": ("105.5/103.1", "106.2/104.5", "107.2/105.1", "108.2/104.5"),
+    "st-gs": ("100.7/97.1", "99.1/93.7", "98.0/92.8", "98.8/92.6"),
+    "gr-mc10": ("100.7/97.4", "97.8/93.8", "97.4/93.1", "97.9/92.4"),
+    "gr-mc100": ("100.6/96.8", "97.5/94.0", "96.8/92.2", "97.3/92.4"),
+    "gr-mc1000": ("100.5/97.0", "97.6/93.5", "96.5/92.5", "96.8/92.2"),
+}
+"""Table 2 of the paper: negative test bounds of 5,000 samples, B = 20 / B = 200, arities 2, 4, 8, 16."""
+
+PAPER_CELLS = {
+    ("mnist", 240, B, n, name): float(PAPER[name][column].split("/")[half])
+    for half, B in enumerate(PAPER_BATCH_SIZES)
+    for column, n in enumerate(PAPER_ARITIES)
+    for name in PAPER
+}
+
+
+def cell_of(result: Mapping[str, Any]) -> tuple:
+    """What is compared: data, bits, batch size, arity, estimator."""
+    config = result["config"]
+    key = ("data", "bits", "batch_size", "arity")
+    return (*(config[name] for name in key), result["estimator"])
+
+
+def place(cell: tuple) -> tuple:
+    """Sorts the cells of the table: ``gr-mcK`` after the others, by K, and ``gr`` last."""
+    *rest, name = cell
+    order = {name: i for i, name in enumerate(["reinforce", "gs", "st", "foust", "st-gs"])}
+    samples = name.removeprefix("gr-mc")
+    return (*rest, order.get(name, len(order)), int(samples) if samples.isdigit() else 10**9)
+
+
+def validation_bound(result: Mapping[str, Any]) -> float:
+    """By what runs are compared, lower is better; infinite for a run that diverged."""
+    bound = result.get("valid_bound", math.inf)
+    return bound if result["diverged_at"] is None and math.isfinite(bound) else math.inf
+
+
+def table_line(cell: tuple, chosen: Results, same: Results) -> dict[str, str]:
+    """A line of Table 2."""
+    row = table_row(chosen, same)
+    lost = f" ({row['diverged']} diverged)" if row["diverged"] else ""
+    seeds = "" if len(chosen) == 1 else f" ({len(chosen)} seeds)"
+    return {
+        "estimator": row["estimator"],
+        "data": row["data"],
+        "B": str(row["batch_size"]),
+        "n": str(row["arity"]),
+        "test bound": "" if row["test_bound"] is None else f"{row['test_bound']:.2f}{seeds}",
+        "paper": "" if row["paper"] is None else f"{row['paper']:.1f}",
+        "validation": f"{row['valid_bound']:.2f}",
+        "runs": f"{row['runs']}{lost}",
+        "learning rate": _from_to(row["learning_rate"], row["learning_rate_final"]),
+        "momentum": f"{row['momentum']:.3g}",
+        "tau": _from_to(row["tau"], row["tau_final"]),
+    }
+
+
+def table_row(chosen: Results, same: Results) -> dict[str, Any]:
+    """What ``report.json`` says of a cell; of several seeds the means of those that did not diverge."""
+    kept = [result for result in chosen if math.isfinite(validation_bound(result))] or chosen
+    first, config = kept[0], kept[0]["config"]
+    tests = [result["test"] for result in kept if "test" in result]
+    return {
+        "data": config["data"],
+        "batch_size": config["batch_size"],
+        "arity": config["arity"],
+        "estimator": first["estimator"],
+        "runs": len(same),
+        "diverged": sum(not math.isfinite(validation_bound(other)) for other in same),
+        "valid_bound": float(np.mean([validation_bound(result) for result in kept])),
+        "test_bound": float(np.mean([test["test_bound"] for test in tests])) if tests else None,
+        "error_over_images": tests[0]["error_over_images"] if tests else None,
+        "samples": tests[0]["samples"] if tests else None,
+        "paper": PAPER_CELLS.get(cell_of(first)),
+        "learning_rate": config["learning_rate"],
+        "learning_rate_final": config.get("learning_rate_final"),
+        "momentum": config["momentum"],
+        "tau": config["tau"],
+        "tau_final": config["tau_final"],
+        "iterations": config["iterations"],
+        "seed": first["seed"],
+        "thresholds": iterations_to_thresholds(first["curves"]),
+        "folder": first["folder"],
+    }
+
+
+def _from_to(first: float, final: float | None) -> str:
+    return f"{first:.3g}" + (f" to {final:.3g}" if final is not None else "")
+
+
+def table_note(best: Sequence[Results]) -> str:
+    """What stands below the table."""
+    tests = {result["test"]["samples"] for chosen in best for result in chosen if "test" in result}
+    samples = ", ".join(map(str, sorted(tests))) or "?"
+    return (
+        "Negative log-likelihood bounds in nats, lower is better. Of each cell the run with the best validation "
+        f"bound is shown. Test bounds are of M = {samples} samples."
+    )
+
+
+def figure_2(results: Results) -> Any:
+    """Of the first cell that has a tracked run that run, and the best run of each estimator; None without one."""
+    table = EXPERIMENT.report
+    tracked = best_runs([run for run in results if read_track(run["folder"])], table)
+    for cell, (run, *_) in tracked.items():
+        best = best_runs(results, table).items()
+        same = [chosen[0] for other, chosen in best if other[:-1] == cell[:-1]]
+        return draw_figure2({**run, "track": read_track(run["folder"])}, same)
+    return None
+
+
+EXPERIMENT = Experiment(
+    name="vae",
+    summary="a discrete VAE",
+    defaults=DEFAULTS,
+    make_config=make_config,
+    load_data=load_images,
+    run=VAERun,
+    table=format_table,
+    figures={"curves.png": draw_curves, "reconstructions.png": draw_reconstructions},
+    cells=lambda grid: [
+        {"batch_size": batch_size, "arity": arity, "estimators": (name,)}
+        for batch_size in grid["batch_size"]
+        for arity in grid["arity"]
+        for name in grid["estimators"]
+        if name != "foust" or arity == 2
+    ],
+    grid={
+        "estimators": lambda config: config.estimators,
+        "arity": lambda config: PAPER_ARITIES if config.data == "mnist" else (config.arity,),
+        "batch_size": lambda config: (config.batch_size,),
+    },
+    intervals={"learning_rate": (1e-4, 1e-2), "tau": (0.1, 1.0), "momentum": (0.5, 0.95)},
+    draws=20,
+    data_settings=("data",),
+    job_name=lambda config: f"{config.estimators[0]}-n{config.arity}-b{config.batch_size}",
+    tested_at_once=False,
+    report=Table(
+        belongs=lambda result: result["config"].get("data") in DEFAULTS,
+        names=("data", "bits", "B =", "n ="),
+        cell=cell_of,
+        order=place,
+        # The search is made with one seed; the others say what a seed changes.
+        score=lambda results: validation_bound(min(results, key=lambda result: result["seed"])),
+        line=table_line,
+        note=table_note,
+        record=lambda best, cells: {
+            "rows": [table_row(chosen, cells[cell]) for cell, chosen in best.items()]
+        },
+        paper=PAPER_CELLS,
+        figures={"figure2.png": figure_2},
+    ),
+)
+add_arguments = partial(add_experiment_arguments, EXPERIMENT)
+run = partial(run_experiment, EXPERIMENT)

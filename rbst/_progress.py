@@ -1,0 +1,64 @@
+"""How far a long computation is: a bar on a terminal, and in a log a line for every tenth of the work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+
+def progress_bar(
+    total: int | None,
+    text: str,
+    done: int = 0,
+    *,
+    unit: str = "it",
+    unit_scale: bool = False,
+    show: bool = True,
+) -> Any:
+    """A context whose value has ``update(n=1)`` and ``set_postfix_str``, as tqdm's bars have."""
+    if show and _is_terminal():
+        from tqdm import tqdm
+
+        return tqdm(total=total, initial=done, desc=text, unit=unit, unit_scale=unit_scale)
+    return _Log(total or sys.maxsize, text, done, unit, show)
+
+
+def progress_over(items: Iterable[Any], text: str, total: int, unit: str = "it") -> Iterator[Any]:
+    """The items, one after the other, and how far one is."""
+    with progress_bar(total, text, unit=unit) as bar:
+        for item in items:
+            yield item
+            bar.update()
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return False
+
+
+class _Log:
+    """Lines such as ``st-gs seed 0: 400 of 4000 it, valid_bound 23.1``."""
+
+    def __init__(self, total: int, text: str, done: int, unit: str, show: bool) -> None:
+        self.total, self.text, self.done, self.unit, self.show = total, text, done, unit, show
+        self.said, self.postfix = 10 * done // max(1, total), ""
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def set_postfix_str(self, text: str) -> None:
+        self.postfix = f", {text}"
+
+    def update(self, n: int = 1) -> None:
+        self.done += n
+        tenths = 10 * self.done // max(1, self.total)
+        if self.show and tenths > self.said:
+            self.said = tenths
+            line = f"{self.text}: {self.done} of {self.total} {self.unit}{self.postfix}"
+            print(line, file=sys.stderr, flush=True)
