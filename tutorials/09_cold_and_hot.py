@@ -1,0 +1,399 @@
+r"""
+9. Cold and hot: ZGR, ReinMax, and why they are one
+===================================================
+
+As the temperature falls, GR tends to one line of arithmetic: no temperature, no noise, no integral.
+The line was found twice, once as this limit and once as a rule of second order, and the two have
+different names. This page derives both, shows that they agree sample by sample and why they had to,
+and looks at the other end, where a hot GR forgets the odds.
+
+What you will learn
+-------------------
+
+- why the mean of ST-GS settles when cold, although each draw is nearly 0 or huge;
+- ZGR, the cold limit of GR: unbiased for quadratic costs, and by how much it errs for others;
+- that ReinMax is ZGR, and that no other estimator of its kind is possible;
+- what a hot estimator computes, and that it can point the wrong way.
+
+What you need
+-------------
+
+Tutorial 05 (the race given its winner) and tutorial 06 (GR, the mean of ST-GS given D).
+"""
+
+# sphinx_gallery_thumbnail_number = 2
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy.integrate import quad
+
+import rbst
+from rbst.categorical import softmax_vjp
+from rbst.plotting import COLOURS
+
+# %%
+# The lead of the winner
+# ----------------------
+#
+# Three parcels of 1, 2 and 4 kg and the squared miss of 2.5 kg. Let category i win, and let
+# :math:`z_j = x_i - x_j` be its lead over j, in located Gumbels. The weight of j in S is
+# :math:`w_j = e^{-z_j / \tau}`, so when cold everything depends on how often a lead is small.
+#
+# By the ratio form of tutorial 05 a lead above z means :math:`E_j > \pi_j t (e^z - 1)`, where t is the
+# exponential of the winner. That has probability :math:`\exp(-\pi_j t (e^z - 1))`; averaged over t,
+# which is Exp(1), it is
+#
+# .. math:: P(z_j > z) = \int_0^\infty e^{-t} e^{-\pi_j t (e^z - 1)} dt = \frac{1}{1 + \pi_j (e^z - 1)} ,
+#
+# and minus its derivative is the density :math:`p_j(z)`, (11.1). At zero it is :math:`p_j(0) = \pi_j`:
+# **a near tie with j, a lead below some small** :math:`\varepsilon`, **has probability**
+# :math:`\varepsilon \pi_j`.
+
+weights = np.array([1.0, 2.0, 4.0])
+logits = np.array([0.3, -0.7, 1.1])
+corners = np.eye(3)
+pi = rbst.softmax(logits)
+i = 2  # 4 kg has won
+
+
+def f(D):
+    return (D @ weights - 2.5) ** 2
+
+
+def df(D):
+    return 2 * (D @ weights - 2.5)[..., None] * weights
+
+
+def survival(z, j):
+    return 1 / (1 + pi[j] * np.expm1(z))
+
+
+def density(z, j):
+    return pi[j] * np.exp(z) * survival(z, j) ** 2
+
+
+N = 100_000
+rng = np.random.default_rng(0)
+x = rbst.conditional_gumbels(logits, corners[i], rng.exponential(size=(N, 3)))
+lead = x[:, [i]] - x
+for j in (0, 1):
+    assert np.isclose(quad(lambda z, j=j: density(z, j), 0, 60)[0], 1)
+    for z in (0.01, 0.1, 1.0):
+        above = (lead[:, j] > z).mean()
+        expected = survival(z, j)
+        assert abs(above - expected) < 4 * np.sqrt(expected * (1 - expected) / N)
+    tie, expected = (lead[:, j] < 0.01).mean(), 0.01 * pi[j]
+    print(f"lead over {weights[j]:.0f} kg below 0.01: {tie:.5f}, 0.01 π_j = {expected:.5f}")
+    assert abs(tie - expected) < 4 * np.sqrt(expected / N)
+
+# %%
+
+# Figure
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+z = np.linspace(0, 6, 200)
+for j, colour in ((0, "C0"), (1, "C1")):
+    ax.hist(
+        lead[:, j],
+        bins=60,
+        range=(0, 6),
+        density=False,
+        weights=np.full(N, 10 / N),
+        histtype="step",
+        color=colour,
+        label=f"lead over {weights[j]:.0f} kg",
+    )
+    ax.plot(z, density(z, j), color=COLOURS["exact"], lw=1)
+    ax.plot(0, pi[j], "o", color=COLOURS["exact"], clip_on=False)
+ax.plot([], [], "o-", color=COLOURS["exact"], lw=1, label=r"exact, $\pi_j$ at 0")
+ax.set(xlabel="lead z", ylabel="density", title=f"D = 4 kg, N = {N:,}")
+ax.legend(fontsize="small")
+
+# %%
+# Rare and huge
+# -------------
+#
+# ST-GS is :math:`h = J(S) g / \tau`, and its terms are products of two entries of S over
+# :math:`\tau`. As :math:`\tau` falls, nearly every S is a corner, where these products are 0; in a near
+# tie they are of size :math:`1 / \tau`.
+#
+# **Before you look:** as the temperature falls, does the mean of h vanish, explode, or settle?
+
+# %%
+# **Answer.** It settles. A near tie, now a lead of the size of :math:`\tau`, has a probability of about
+# :math:`\tau \pi_j`, and a product of about :math:`1 / \tau`. Precisely, near a tie of i with j the other
+# weights vanish, :math:`S_i S_j = w_j / (1 + w_j)^2`, and with :math:`z = \tau \zeta` (11.2)
+#
+# .. math::
+#
+#     \frac1\tau \mathbb E [ S_i S_j \mid D ]
+#     \approx \int_0^\infty p_j(\tau \zeta) \frac{e^{-\zeta}}{(1 + e^{-\zeta})^2} d\zeta
+#     \to \pi_j \cdot \frac12 ,
+#
+# as the integrand without :math:`p_j` is the density of a logistic variable, over half the line. A
+# product of two losers needs a tie of three and vanishes.
+
+half = quad(lambda u: np.exp(-u) / (1 + np.exp(-u)) ** 2, 0, 60)[0]
+assert np.isclose(half, 0.5)
+
+g = df(corners[i])
+print("tau      median |h|   largest |h|   mean of h, 4 kg")
+for tau in (1.0, 0.1, 0.01):
+    S = rbst.softmax(x, tau)
+    h = softmax_vjp(S, g) / tau
+    length = np.linalg.norm(h, axis=1)
+    error = h[:, i].std() / np.sqrt(N)
+    print(
+        f"{tau:<8} {np.median(length):10.1e} {length.max():13.1f} {h[:, i].mean():12.2f} ± {error:.2f}"
+    )
+    exact_mean = rbst.exact_gumbel_rao(logits, corners[i], g, tau=tau)
+    assert abs(h[:, i].mean() - exact_mean[i]) < 4 * error
+assert np.median(length) < 1e-10
+assert length.max() > 100
+
+for tau in (1e-2, 1e-3, 1e-4):  # E[S_i S_j | D] / tau is minus the entry i of GR for g = e_j
+    for j in (0, 1):
+        product = -rbst.exact_gumbel_rao(logits, corners[i], corners[j], tau=tau)[i]
+        assert abs(product - pi[j] / 2) < tau
+
+# %%
+# ZGR
+# ---
+#
+# The entries of J(S) g are :math:`\sum_b S_a S_b (g_a - g_b)`. With the limits of the products, only pairs
+# with the winner stay (11.3):
+#
+# .. math:: \text{ZGR} = \lim_{\tau \to 0} \text{GR} = \sum_{j \ne i} \frac{\pi_j}{2} (g_i - g_j) (e_i - e_j) , \qquad D = e_i .
+#
+# For each edge that leaves D: half the odds of its other end, times the slope along it.
+
+
+def zgr(i, g):
+    return sum(pi[j] / 2 * (g[i] - g[j]) * (corners[i] - corners[j]) for j in range(3) if j != i)
+
+
+tiled, slopes = np.tile(logits, (3, 1)), df(corners)  # row k is the gradient at corner k
+from_edges = np.array([zgr(k, slopes[k]) for k in range(3)])
+assert np.allclose(from_edges, rbst.zgr(tiled, corners, slopes))
+
+distances = []
+for tau in (0.1, 0.01, 0.001):
+    gr = rbst.exact_gumbel_rao(tiled, corners, slopes, tau=tau, rtol=1e-9)
+    distances.append(abs(gr - from_edges).max())
+    print(f"tau = {tau:<6} largest distance of GR from ZGR: {distances[-1]:.5f}")
+assert distances[0] > distances[1] > distances[2]
+assert distances[2] < 0.01
+
+# %%
+# The trapezoid
+# -------------
+#
+# An edge (a, b) is seen from a with probability :math:`\pi_a` and from b with :math:`\pi_b`. Each time half
+# of the other's odds multiplies the slope at that end. In the mean the edge has the weight
+# :math:`\pi_a \pi_b` and the *average of the slopes at both ends* (11.4). The exact gradient has the
+# same weight and the rise. Average slope for rise is the trapezoidal rule of tutorial 04: exact for
+# a quadratic. For a cubic, whose third derivative along the edge is a constant c, it is too large by
+# :math:`c / 12`.
+#
+# **Before you look:** ST, GR at :math:`\tau = 0.5` and ZGR, for the costs miss, miss², miss³ and miss⁴.
+# Which are unbiased for which?
+
+# %%
+# **Answer.** ST for the linear cost, ZGR for the linear and the quadratic one, and otherwise none. For
+# the cubic, the bias of ZGR is the sum over the edges of :math:`\pi_a \pi_b \, c / 12` times
+# :math:`e_a - e_b`, where c is 6 times the cube of the difference in weight.
+
+
+def powers_of_the_miss(power):
+    def cost(D):
+        return (D @ weights - 2.5)[..., 0] ** power
+
+    def slope(D):
+        return power * (D @ weights - 2.5)[..., None] ** (power - 1) * weights
+
+    return cost, slope
+
+
+bias = {}
+print("cost      |gradient|   bias of ST        GR       ZGR")
+for power in (1, 2, 3, 4):
+    cost, slope = powers_of_the_miss(power)
+    for name, tau in (("st", 1.0), ("gr", 0.5), ("zgr", None)):
+        settings = {} if tau is None else {"tau": tau}
+        d = rbst.diagnose(rbst.get_estimator(name, **settings), cost, logits[None], df_dD=slope)
+        bias[name, power] = d.bias_squared**0.5
+    row = "  ".join(f"{bias[name, power]:8.4f}" for name in ("st", "gr", "zgr"))
+    print(f"miss^{power} {np.linalg.norm(d.gradient):12.4f}     {row}")
+
+assert max(bias["st", 1], bias["zgr", 1], bias["zgr", 2]) < 1e-12
+others = [bias[key] for key in bias if key not in (("st", 1), ("zgr", 1), ("zgr", 2))]
+assert min(others) > 0.01
+
+cost, slope = powers_of_the_miss(3)
+d = rbst.diagnose(rbst.get_estimator("zgr"), cost, logits[None], df_dD=slope)
+by_hand = np.zeros(3)
+for a in range(3):
+    for b in range(a):
+        c = 6 * (weights[a] - weights[b]) ** 3
+        by_hand += pi[a] * pi[b] * c / 12 * (corners[a] - corners[b])
+assert np.allclose(d.bias[0], by_hand)
+
+# %%
+# ReinMax
+# -------
+#
+# ReinMax was made the other way round: its authors wanted a gradient of second order, as Heun's method
+# is for differential equations, and found, with :math:`q = (\pi + D) / 2` halfway to the sample,
+#
+# .. math:: \text{ReinMax} = 2 J(q) g - \tfrac12 J(\pi) g .
+#
+# Write it out. The entries of :math:`J(q) g` are :math:`q_a (g_a - q^\top g)`, and
+# :math:`q^\top g = (\pi^\top g + g_i) / 2`. Entry a of ReinMax is
+#
+# .. math::
+#
+#     (\pi_a + D_a) \left( g_a - \tfrac12 \pi^\top g - \tfrac12 g_i \right) - \tfrac12 \pi_a (g_a - \pi^\top g)
+#     = \tfrac12 \pi_a (g_a - g_i) + \tfrac12 D_a (g_i - \pi^\top g) ,
+#
+# where :math:`D_a g_a = D_a g_i`. And ZGR is the same: an entry other than i is
+# :math:`\frac12 \pi_a (g_a - g_i)`, and entry i is minus the sum of those (11.8).
+
+for n in (2, 3, 10, 1000):
+    many_logits, many_g = rng.normal(size=(2, 100, n)) * 3
+    D = rbst.sample_categorical(many_logits, rng)
+    q = (rbst.softmax(many_logits) + D) / 2
+    reinmax = 2 * softmax_vjp(q, many_g) - softmax_vjp(rbst.softmax(many_logits), many_g) / 2
+    assert np.allclose(reinmax, rbst.reinmax(many_logits, D, many_g), rtol=0, atol=1e-12)
+    assert np.allclose(reinmax, rbst.zgr(many_logits, D, many_g), rtol=0, atol=1e-12)
+
+# %%
+# Why they had to agree
+# ---------------------
+#
+# Both look at the cost once, at D, and use its slopes along the edges that leave D, with weights that
+# depend on the odds:
+#
+# .. math:: h = \sum_j c_{ij} (g_i - g_j) (e_i - e_j) , \qquad D = e_i .
+#
+# Both have the trapezoidal rule as their mean. In the mean, the slope at a along the edge to b has the
+# weight :math:`\pi_a c_{ab}`; in the trapezoidal rule it has :math:`\pi_a \pi_b / 2`. Slopes at
+# different corners are free of each other, so the two agree for all costs only if
+# :math:`c_{ab} = \pi_b / 2`. There is one such estimator, and whoever looks for it finds it: by
+# cooling GR, or by asking for second order.
+#
+# We ask the package instead of the algebra: the weights :math:`c_{ab}` of ReinMax, read off by giving it
+# a slope along one edge at a time.
+
+read_off = np.array(
+    [[rbst.reinmax(logits, corners[a], -corners[b])[a] for b in range(3)] for a in range(3)]
+)
+off_diagonal = ~np.eye(3, dtype=bool)
+print(read_off.round(4))
+assert np.allclose(read_off[off_diagonal], np.tile(pi / 2, (3, 1))[off_diagonal])
+
+# %%
+# Hot
+# ---
+#
+# At the other end all weights tend to 1, S to :math:`(1/n, \dots, 1/n)`, and (11.6)
+#
+# .. math:: \tau \, \text{GR} \to \frac1n \left( g - \tfrac1n \textstyle\sum_j g_j \right) .
+#
+# The noise has no say, which makes the variance small; neither do the odds, and that is the price. In
+# the mean a hot GR follows the slopes averaged over D. For the squared miss these say one thing only:
+# *heavier* or *lighter*, as the mean weight is below or above 2.5 kg. But the best parcel is the one of
+# 2 kg, neither the lightest nor the heaviest. Let it be taken 80 % of the time already, with a mean
+# weight of 2.25 kg. The exact gradient says: more of it. The hot mean says: heavier.
+
+hot = 1000 * rbst.exact_gumbel_rao(tiled, corners, slopes, tau=1000.0)
+assert np.allclose(hot, (slopes - slopes.mean(axis=1, keepdims=True)) / 3, atol=0.02)
+
+good = np.log([[0.05, 0.8, 0.15]])  # mean weight 2.25 kg
+cost, slope = powers_of_the_miss(2)
+exact = rbst.exact_gradient(cost, good)[0]
+taus = np.geomspace(0.02, 10, 25)
+means = np.array(
+    [
+        exact + rbst.diagnose(rbst.get_estimator("gr", tau=t), cost, good, df_dD=slope).bias[0]
+        for t in taus
+    ]
+)
+cosine = means @ exact / np.linalg.norm(means, axis=1) / np.linalg.norm(exact)
+print("exact    ", exact.round(3))
+for k in (0, 12, 24):
+    print(f"tau = {taus[k]:5.2f}", means[k].round(3), f"cosine {cosine[k]:.2f}")
+assert cosine[0] > 0.99
+assert cosine[-1] < -0.3  # the hot mean points the wrong way
+assert np.argmin(exact) == 1  # descent raises 2 kg most
+assert np.argmin(means[-1]) == 2  # by the hot mean it raises 4 kg most
+
+# %%
+
+# Figure
+fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+for k, name in enumerate(["1 kg", "2 kg", "4 kg"]):
+    left.semilogx(taus, means[:, k], ("-", "--", ":")[k], color=COLOURS["gr"], label=f"GR, {name}")
+    left.plot(taus[0], exact[k], "o", color=COLOURS["exact"], clip_on=False)
+left.plot([], [], "o", color=COLOURS["exact"], label="exact gradient")
+left.set(xlabel=r"temperature $\tau$", ylabel="mean", title="80 % of 2 kg, exact")
+left.legend(fontsize="small")
+right.semilogx(taus, cosine, color=COLOURS["gr"], label="GR")
+right.axhline(1, color=COLOURS["zgr"], ls="--", label="ZGR")
+right.axhline(0, color="0.6", lw=1)
+right.set(xlabel=r"temperature $\tau$", ylabel="cosine with the exact gradient")
+right.legend(fontsize="small")
+
+# %%
+# Exercises
+# ---------
+#
+# **Exercise 1.** For two categories, compare ZGR with GR at any temperature: which is longer, given D?
+
+# %%
+# **Answer.** Both are multiples of :math:`(g_1 - g_2)(1, -1)`. For GR given :math:`D = e_1` the factor is
+# :math:`\int_0^\infty p_2(\tau \zeta) \, e^{-\zeta} (1 + e^{-\zeta})^{-2} d\zeta`, now without any
+# approximation. At :math:`\tau = 0` the density is :math:`p_2(0) = \pi_2`. It falls with z if
+# :math:`\pi_2 \ge 1/2`, so ZGR is then the longer one. If :math:`\pi_2 < 1/2` it rises first, up to
+# :math:`1 / (4 \pi_1)`, and a GR that is warm, but not hot, is longer.
+
+for probability, longer in ((0.7, False), (0.1, True)):
+    theta = np.log([1 - probability, probability])
+    D, slope_1 = np.array([1.0, 0.0]), np.array([1.0, 0.0])
+    factors = np.array([rbst.exact_gumbel_rao(theta, D, slope_1, tau=t)[0] for t in taus])
+    print(f"π₂ = {probability}: ZGR {probability / 2}, longest GR {factors.max():.3f}")
+    assert (factors.max() > probability / 2 + 0.01) == longer
+
+# %%
+# **Exercise 2.** ReinMax is often given a temperature in its first term,
+# :math:`q = (\mathrm{softmax}(\theta / \tau) + D) / 2`. Is it unbiased for a linear cost then?
+
+# %%
+# **Answer.** No. The identity above needs :math:`\pi` in both terms. At another temperature the mean is no
+# longer the trapezoidal rule, and not even a linear cost is safe.
+
+cost, slope = powers_of_the_miss(1)
+for tau in (1.0, 1.5, 2.0):
+    h = rbst.reinmax(tiled, corners, slope(corners), tau=tau)
+    error = np.linalg.norm(pi @ h - rbst.exact_gradient(cost, logits[None])[0])
+    print(f"tau = {tau}: bias {error:.4f}")
+    assert (error < 1e-12) == (tau == 1.0)
+
+# %%
+# In practice
+# -----------
+#
+# - ``rbst.get_estimator("zgr")`` costs one line of arithmetic and has no temperature to tune. Try it
+#   wherever you would run GR below :math:`\tau` = 0.1.
+# - Its variance is that of GR when cold, which is finite, while that of ST-GS grows like :math:`1 / \tau`.
+#   It is not the least: a warmer GR trades bias for variance. Tutorial 10 finds the best temperature.
+# - ``"reinmax"`` at its default temperature of 1 is the same estimator; do not compare the two.
+# - Drag a temperature from hot to cold in `the playground <../playground/index.html?preset=cold>`__.
+#
+# Further reading
+# ---------------
+#
+# - ``docs/derivation.md``, equations (11.1) to (11.8).
+# - Shekhovtsov, "Cold Analysis of Rao-Blackwellized Straight-Through Gumbel-Softmax Gradient
+#   Estimator", ICML 2023, for ZGR.
+# - Liu, Dong, Liu, Yu and Gao, "Bridging Discrete and Backpropagation: Straight-Through and Beyond",
+#   NeurIPS 2023, for ReinMax.
+
+plt.show()
