@@ -383,7 +383,8 @@ for tau in (1.0, 1.5, 2.0):
 # - ``rbst.get_estimator("zgr")`` costs one line of arithmetic and has no temperature to tune. Try it
 #   wherever you would run GR below :math:`\tau` = 0.1.
 # - Its variance is that of GR when cold, which is finite, while that of ST-GS grows like :math:`1 / \tau`.
-#   It is not the least: a warmer GR trades bias for variance. Tutorial 10 finds the best temperature.
+#   It is not the least: a warmer GR trades bias for variance, and ``rbst.best_temperature`` finds out
+#   how warm.
 # - ``"reinmax"`` at its default temperature of 1 is the same estimator; do not compare the two.
 # - Drag a temperature from hot to cold in `the playground <../playground/index.html?preset=cold>`__.
 #
