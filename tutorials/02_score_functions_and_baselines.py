@@ -48,8 +48,9 @@ exact = rbst.exact_gradient(cost, logits[None, :])[0]
 # The gradient as a mean
 # ----------------------
 #
-# The *score* is the gradient of the log-probability of a sample. For a categorical variable it is
-# :math:`D - \pi`, equation (2.1). Since :math:`\nabla \pi_k = \pi_k \nabla \log \pi_k`, the exact
+# The *score* is the gradient of the log-probability of a sample. Here
+# :math:`\log \pi_k = \theta_k - \log \sum_j \exp \theta_j`, and the derivative of the last logarithm
+# with respect to :math:`\theta_a` is :math:`\pi_a`. So the score is :math:`D - \pi` (2.1). Since :math:`\nabla \pi_k = \pi_k \nabla \log \pi_k`, the exact
 # gradient is a mean over samples (2.2),
 #
 # .. math::

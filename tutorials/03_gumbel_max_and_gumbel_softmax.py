@@ -186,10 +186,11 @@ for e in corners:  # sample by sample the derivative of f(S) with the noise held
 # %%
 # It is the derivative of f(S) draw by draw, so its mean is the derivative of
 # :math:`\mathbb E[f(S)]`, the *relaxed* cost: GS is unbiased for that. To see this against an answer
-# without sampling, take two options: the difference of two Gumbels is a logistic variable, so that
+# without sampling, take two options. The first wins the race if :math:`G_2 - G_1 < \delta` with
+# :math:`\delta = \theta_1 - \theta_2`, which has the probability
+# :math:`\pi_1 = 1 / (1 + e^{-\delta})`: the difference of two Gumbels is a *logistic* variable, and
 # :math:`\mathbb E[f(S)]` is a one-dimensional integral over it. The derivative of the integral
-# with respect to :math:`\delta = \theta_1 - \theta_2`, taken by finite differences, is the exact
-# relaxed gradient.
+# with respect to :math:`\delta`, taken by finite differences, is the exact relaxed gradient.
 #
 # **Before you look:** let the two be the parcels of 1 kg and 4 kg, which miss the target of 2.5 kg by
 # the same amount. The discrete problem is indifferent: its gradient is zero. Is the mean of GS?

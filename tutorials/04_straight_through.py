@@ -109,14 +109,16 @@ for name, samples in (("exact", exact[None]), ("ST", st), ("ST-GS", st_gs)):
 # What the mean of ST computes
 # ----------------------------
 #
-# Tutorial 01 found the exact gradient to depend on differences of costs only. Sorted by pairs of
-# corners, i.e. by the *edges* of the simplex, it reads (1.6)
+# Tutorial 01 found entry a of the exact gradient to be :math:`\pi_a (f(e_a) - F)`, which is
+# :math:`\sum_b \pi_a \pi_b (f(e_a) - f(e_b))`: it depends on differences of costs only. Sorted by pairs
+# of corners, i.e. by the *edges* of the simplex, the gradient reads (1.6)
 #
 # .. math:: \nabla F = \frac12 \sum_{a,b} \pi_a \pi_b \left( f(e_a) - f(e_b) \right) (e_a - e_b) .
 #
-# The mean of ST has the same form (5.4), but in place of the rise :math:`f(e_a) - f(e_b)` stands
-# the slope along that edge *averaged over all corners*, :math:`\bar g^\top (e_a - e_b)` with
-# :math:`\bar g = \sum_k \pi_k \nabla f(e_k)`. The mean of the two slopes at the ends of the edge
+# The mean of ST is :math:`J(\pi) \bar g` with :math:`\bar g = \sum_k \pi_k \nabla f(e_k)`. Its entries
+# are :math:`\pi_a (\bar g_a - \pi^\top \bar g)`, of the same form (5.4), but in place of the rise
+# :math:`f(e_a) - f(e_b)` stands the slope along that edge *averaged over all corners*,
+# :math:`\bar g^\top (e_a - e_b)`. The mean of the two slopes at the ends of the edge
 # would have been a *trapezoid*: the rise is the area under the slope along the edge, and for a
 # quadratic cost the slope is a straight line. The lower row below shades that area; the rectangle
 # of ST has the same width and another height.
@@ -202,7 +204,8 @@ assert st_product.bias_squared < 1e-20 * (st_product.gradient**2).sum()
 # Near ties
 # ---------
 #
-# Entry a of :math:`h = J(S) g / \tau` is :math:`\frac1\tau \sum_b S_a S_b (g_a - g_b)`. A product
+# Entry a of :math:`h = J(S) g / \tau` is :math:`\frac1\tau S_a (g_a - S^\top g)`, and as the entries of S
+# sum to one, this is :math:`\frac1\tau \sum_b S_a S_b (g_a - g_b)`. A product
 # :math:`S_a S_b` is far from zero only if two entries of S are, that is if the two largest located
 # Gumbels lie within a few :math:`\tau` of each other: a *near tie*. When :math:`\tau` is small, this
 # happens with a probability proportional to :math:`\tau`, and then h is of the size of
@@ -262,7 +265,8 @@ axes[0].legend(fontsize="small", loc="upper left")
 # Bias, variance, temperature
 # ---------------------------
 #
-# The mean squared error is squared bias plus variance (5.7). For the quadratic cost, cooling
+# The mean squared error is squared bias plus variance (5.7): expand the square around the mean, and the
+# cross term vanishes. For the quadratic cost, cooling
 # ST-GS removes its bias, while near ties make its variance grow like :math:`1 / \tau` (11.5). ST, which has no
 # noise beyond D and is shown at :math:`\tau = 1`, stays where it is. REINFORCE, with the expected
 # cost as its baseline, has no bias, and of all of them the least variance.
@@ -341,8 +345,9 @@ for name, tau in (("st", 1.0), ("st-gs", 0.5)):
 # The gradient of a quadratic cost is linear, so :math:`\bar g = \nabla f(\pi)`: the mean of ST is
 # :math:`J(\pi) \nabla f(\pi)`, the gradient of :math:`f(\pi)`, the cost of a *mixture* of parcels.
 # That problem is solved by any odds with an average weight of 2.5 kg, a whole line across the
-# triangle. The true problem is solved by taking the 2 kg parcel every time, at a cost of 0.25. On
-# the line no odds cost less than 0.75, which three quarters of 2 kg and a quarter of 4 kg do.
+# triangle. The true problem is solved by taking the 2 kg parcel every time, at a cost of 0.25. Along
+# the line the true cost falls from 2.25, for equal odds of 1 kg and 4 kg, to 0.75, for three quarters
+# of 2 kg and a quarter of 4 kg, and no further.
 #
 # **Before you look:** we descend with batches of 256 samples. Where do ST, and ST-GS at
 # :math:`\tau = 1` and 0.1, come to rest?
@@ -351,6 +356,8 @@ assert np.allclose(from_edges[1], softmax_vjp(pi, df(pi)))
 on_the_line = np.array([0, 0.75, 0.25])
 assert on_the_line @ weights == 2.5
 assert on_the_line @ f(corners) == 0.75
+assert np.array([0.5, 0, 0.5]) @ weights == 2.5  # the other end; the cost is linear between the two
+assert np.array([0.5, 0, 0.5]) @ f(corners) == 2.25
 
 # %%
 # **Answer.** ST at the line. Without noise it stops at the first point of it that it meets, at 2.01.

@@ -284,7 +284,8 @@ for ratio in (1, 10, 100, 1000):
 #
 # K can remove at most the fraction :math:`\rho = V_1 / (V_1 + V_2)` of the variance (7.7). Cold,
 # nearly all of it: :math:`V_1` is what the near ties of tutorial 04 cause, and grows like
-# :math:`1 / \tau`, while :math:`V_2` tends to a constant (11.5). Hot, less. The error that matters
+# :math:`1 / \tau`, while :math:`V_2` tends to a constant, because GR has a limit (tutorial 08). Hot,
+# less. The error that matters
 # is that of a batch: squared bias plus variance over B.
 
 B = 20
@@ -444,7 +445,7 @@ assert abs(products.mean() - V2) < 4 * products.std() / np.sqrt(N)
 # -----------
 #
 # - ``rbst.get_estimator("gr-mc10", tau=0.3)`` replaces ``"st-gs"`` in any model. K = 10 removes
-#   nine tenths of what can be removed, by (7.7).
+#   nine tenths of what can be removed, as :math:`V_1 / K` says.
 # - Retune the temperature after raising K: look lower.
 # - Estimate :math:`V_1 / V_2` and the two costs before choosing K. If evaluating f is expensive, K
 #   is nearly free.

@@ -147,10 +147,11 @@ assert standard_errors(product, of_means) < 4
 # %%
 # **Answer.** Far less: it is about the square, :math:`10^{-8}`. The error is about
 # :math:`e^{-\pi^2 / \eta}` (9.9), with the number :math:`\pi`, and here is why. Nodes at the distance
-# :math:`\eta` cannot tell the frequency :math:`2 \pi / \eta` from zero, so the error is what the
-# integrand contains of that frequency. A function that can be continued to complex y, as far as the
-# distance d from the real line, contains of the frequency :math:`\omega` at most
-# :math:`e^{-d \omega}` times its size at that distance: shift the path of the Fourier integral. Here
+# :math:`\eta` cannot tell the frequency :math:`\omega = 2 \pi / \eta` from zero, as
+# :math:`e^{\mathrm{i} \omega y}` is 1 at each of them. So the error is what the integrand contains of
+# that frequency, its integral against :math:`e^{-\mathrm{i} \omega y}`. If the integrand can be
+# continued to complex y as far as the distance d from the real line, y may be replaced by
+# :math:`y - \mathrm{i} d` there: this is :math:`e^{-d \omega}` times the size at that distance. Here
 # :math:`d = \pi / 2`, because :math:`\exp(-t e^y)` decays as long as the real part of :math:`e^y` is
 # positive, and :math:`e^{-d \omega} = e^{-\pi^2 / \eta}`.
 
@@ -377,7 +378,8 @@ assert np.isclose(square, rbst.conditional_moments(logits, D, g, tau=tau, rtol=1
 # This is the estimator ZGR. On average over D, the edge from :math:`e_a` to :math:`e_b` receives the
 # slope at its end :math:`e_a` with the factor :math:`\pi_a \pi_b / 2`, and that at :math:`e_b` with the
 # same: the trapezoid of tutorial 04 (11.4). So ZGR is unbiased for quadratic costs, and with several
-# independent variables for every cost that is quadratic *in each* of them. As
+# independent variables, whose others only set the cost of this one, for every cost that is quadratic
+# *in each* of them. As
 # :math:`\tau \to \infty` all terms w tend to 1, S to the uniform vector, and :math:`\tau` times GR to
 # :math:`J(q) g` (11.6), where every entry of q is :math:`1 / n`.
 
