@@ -22,7 +22,8 @@ import numpy as np
 
 import rbst
 from benchmarks import port
-from rbst._array import Array, block_size
+from rbst._array import Array
+from rbst._blocks import block_size
 from rbst._files import whole_file, write_json, write_text
 from rbst.gumbel import _power
 

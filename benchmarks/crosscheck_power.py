@@ -14,7 +14,7 @@ from tqdm import trange
 from rbst import gumbel_rao, st_gumbel_softmax
 from rbst._tables import markdown_table
 from rbst.crosscheck import cases, check, exact, laws, moments
-from rbst.rao_blackwell import _build_table
+from rbst.quadrature import build_table
 
 SAMPLES = (10_000, 30_000, None, 1_000_000)
 COLUMNS = (
@@ -36,7 +36,7 @@ IMPLEMENTATIONS = {"gr-mc10": given_rng, "st-gs": st_gumbel_softmax}
 
 def power(estimator: str, samples: int | None) -> list[str]:
     """One line of the table: relative errors in per cent, and seconds of one core."""
-    for kept in (_build_table, exact._moments, exact._q_covariance):
+    for kept in (build_table, exact._moments, exact._q_covariance):
         kept.cache_clear()
     begun = time.process_time()
     report = check(IMPLEMENTATIONS[estimator], estimator, samples=samples)

@@ -18,7 +18,7 @@ import rbst
 from benchmarks._measure import Setting, cell, draw_inputs, find, least_milliseconds
 from rbst._array import Array, device_namespace, new_generator
 from rbst._tables import markdown_table
-from rbst.rao_blackwell import _choose_table
+from rbst.quadrature import choose_table
 
 TAU, K = 0.5, 100
 RTOLS = (1e-3, 1e-6)
@@ -108,7 +108,7 @@ def waiting(xp: Any, call: Callable[[], Array]) -> Callable[[], Array]:
 def operations(method: str, variables: int, n: int) -> float:
     """Of the five matrix products of ``gr``, a multiplication and an addition for each entry."""
     rtol = float(method.rpartition(" ")[2])
-    table = _choose_table(np.zeros((1, n), np.float32), TAU, rtol, order=1)
+    table = choose_table(np.zeros((1, n), np.float32), TAU, rtol, order=1)
     return 10.0 * variables * table.mean.size
 
 

@@ -20,10 +20,9 @@ import autograd.numpy as anp
 import numpy as np
 from autograd import grad, value_and_grad
 
-from rbst import __version__, get_estimator, objective
+from rbst import __version__, get_estimator, log_probability, objective
 from rbst._files import write_json
 from rbst._tables import markdown_table
-from rbst.autodiff import log_probability
 from rbst.estimators.registry import ESTIMATORS
 from rbst.models.tree_lstm import Sequences, TreeLSTM, check_estimator, follow
 

@@ -27,8 +27,6 @@ __all__ = [
     "Array",
     "Indices",
     "add_product",
-    "block_size",
-    "by_category",
     "device_namespace",
     "getval",
     "is_array",
@@ -125,12 +123,6 @@ def _slices(x: Array) -> list[Array]:
     return [x[..., category] for category in range(x.shape[-1])]
 
 
-def by_category(rows: Array) -> Array:
-    """Rows ``(v, n)`` as ``(n, v)``, the longer axis contiguous: sums and products then run along it."""
-    v, n = rows.shape
-    return rows.T if n > v else namespace(rows).ascontiguousarray(rows.T)
-
-
 def add_product(total: Array, a: Array, b: Array) -> None:
     """``total += a @ b`` for matrices, without an array for the product where BLAS can add it.
 
@@ -149,11 +141,6 @@ def add_product(total: Array, a: Array, b: Array) -> None:
         gemm(1.0, b.T, a.T, beta=1.0, c=total.T, overwrite_c=True)
     else:
         total += a @ b
-
-
-def block_size(xp: Any) -> int:
-    """Elements in one working block: two blocks fit the cache of a CPU core, or fill a GPU."""
-    return 2**16 if xp is np else 2**24
 
 
 def spawn_generator(rng: Any, seed: int) -> Any:

@@ -15,9 +15,9 @@ from autograd import elementwise_grad
 from autograd.extend import defvjp, primitive
 from autograd.tracer import isbox
 
-from rbst import categorical
 from rbst._array import Array, getval, namespace, spawn_generator
 from rbst._checks import check_logits, check_rng
+from rbst.categorical import log_probability
 from rbst.enumeration import check_costs
 from rbst.estimators.registry import Estimator
 
@@ -110,14 +110,6 @@ def check_estimate(estimator: Estimator, gradient: Array, logits: Array) -> Arra
             f"{getattr(gradient, 'shape', type(gradient).__name__)}; look at its pull_back"
         )
     return gradient
-
-
-log_probability = primitive(categorical.log_probability)
-defvjp(
-    log_probability,
-    lambda _, logits, D: lambda g: categorical.log_probability_vjp(logits, D, g),
-    None,
-)
 
 
 def objective(

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rbst._array import Array, Indices, namespace, row_argmax, row_max, row_sum
+from autograd.extend import defvjp, primitive
+
+from rbst._array import Array, Indices, getval, namespace, row_argmax, row_max, row_sum
 from rbst._checks import check_array, check_logits, check_one_hot, check_rng, check_tau
 
 
@@ -35,9 +37,13 @@ def softmax(logits: Array, tau: float = 1.0) -> Array:
     >>> softmax(np.array([1000.0, 0.0, -np.inf]), tau=0.5)
     array([1., 0., 0.])
     """
-    logits, tau = check_logits(logits), check_tau(tau)
-    xp = namespace(logits)
-    weights = xp.exp((logits - row_max(logits)) / tau)
+    return _softmax(check_logits(logits), check_tau(tau))
+
+
+def _softmax(logits: Array, tau: float = 1.0) -> Array:
+    """:func:`softmax` of logits and a temperature that have been checked."""
+    below_largest = logits - row_max(logits)
+    weights = namespace(logits).exp(below_largest if tau == 1 else below_largest / tau)
     return weights / row_sum(weights)
 
 
@@ -73,7 +79,11 @@ def log_softmax(logits: Array) -> Array:
     >>> log_softmax(np.array([1000.0, 1000.0]))
     array([-0.69314718, -0.69314718])
     """
-    logits = check_logits(logits)
+    return _log_softmax(check_logits(logits))
+
+
+def _log_softmax(logits: Array) -> Array:
+    """:func:`log_softmax` of logits that have been checked."""
     xp = namespace(logits)
     below_largest = logits - row_max(logits)
     return below_largest - xp.log(row_sum(xp.exp(below_largest)))
@@ -83,7 +93,8 @@ def log_probability(logits: Array, D: Array) -> Array:
     r"""Log-probability of a one-hot sample, :math:`\log p_\theta(D) = D^\top \theta - \log \sum_j \exp \theta_j`.
 
     ``logits`` and ``D`` have shape ``(..., n)``, the result has shape ``(...)``: variable by variable.
-    Sum over the axis of variables for a joint log-probability.
+    Sum over the axis of variables for a joint log-probability. In an autograd graph it is differentiated
+    by the logits with :func:`log_probability_vjp`; D counts as fixed.
 
     Examples
     --------
@@ -91,10 +102,14 @@ def log_probability(logits: Array, D: Array) -> Array:
     >>> float(log_probability(np.log([0.2, 0.3, 0.5]), np.array([0.0, 1.0, 0.0])))  # log 0.3
     -1.2039728043259361
     """
-    log_probabilities = log_softmax(logits)
-    D = check_one_hot(D, logits)
-    xp = namespace(log_probabilities)
-    return xp.sum(xp.where(D == 1, log_probabilities, 0), axis=-1)  # 0 * -inf would be NaN
+    logits = check_logits(logits)
+    return _log_probability(logits, check_one_hot(getval(D), getval(logits)))
+
+
+@primitive
+def _log_probability(logits: Array, D: Array) -> Array:
+    xp = namespace(logits)
+    return xp.sum(xp.where(D == 1, _log_softmax(logits), 0), axis=-1)  # 0 * -inf would be NaN
 
 
 def log_probability_vjp(logits: Array, D: Array, gradient: Array) -> Array:
@@ -111,7 +126,12 @@ def log_probability_vjp(logits: Array, D: Array, gradient: Array) -> Array:
     logits = check_logits(logits)
     D = check_one_hot(D, logits)
     gradient = check_array("gradient", gradient, logits).astype(logits.dtype)
-    return gradient[..., None] * (D - softmax(logits))
+    return gradient[..., None] * (D - _softmax(logits))
+
+
+defvjp(
+    _log_probability, lambda _, logits, D: lambda g: log_probability_vjp(logits, D, g), argnums=[0]
+)
 
 
 def one_hot(index: Indices, n: int, dtype: Any = "float64") -> Array:

@@ -29,7 +29,7 @@ from rbst._checks import (
     check_one_hot,
     check_rng,
 )
-from rbst.categorical import draw_exponentials, log_softmax, positive
+from rbst.categorical import _log_softmax, draw_exponentials, positive
 
 
 def sample_gumbels(logits: Array, rng: Any) -> Array:
@@ -43,7 +43,12 @@ def sample_gumbels(logits: Array, rng: Any) -> Array:
     >>> sample_gumbels(np.array([0.0, 5.0, -np.inf]), np.random.default_rng(0)).round(3)
     array([0.386, 4.981,  -inf])
     """
-    logits, rng = check_logits(logits), check_rng(rng, logits)
+    logits = check_logits(logits)
+    return _sample_gumbels(logits, check_rng(rng, logits))
+
+
+def _sample_gumbels(logits: Array, rng: Any) -> Array:
+    """:func:`sample_gumbels` of arguments that have been checked."""
     return logits - namespace(logits).log(draw_exponentials(logits, rng))
 
 
@@ -79,7 +84,7 @@ def conditional_gumbels(logits: Array, D: Array, exponentials: Array) -> Array:
     D = check_one_hot(D, logits)
     E = positive(check_exponentials(exponentials, logits))
     xp = namespace(logits)
-    log_pi = log_softmax(logits)
+    log_pi = _log_softmax(logits)
     log_Z = logits.max(axis=-1, keepdims=True) - log_pi.max(axis=-1, keepdims=True)
     log_E_selected = xp.log((E * D).sum(axis=-1, keepdims=True))
     log_race = xp.where(D == 1, -math.inf, xp.log(E) - log_pi)  # E_j / pi_j, absent for j = i
@@ -173,7 +178,7 @@ def rejection_gumbels(
                 f"rejection found {found} of {num_samples} samples in {drawn} draws; the selected "
                 "category is too rare, use conditional_gumbels or raise max_draws"
             )
-        proposals = sample_gumbels(xp.broadcast_to(logits, (2**14, logits.shape[0])), rng)
+        proposals = _sample_gumbels(xp.broadcast_to(logits, (2**14, logits.shape[0])), rng)
         kept = proposals[proposals.argmax(axis=-1) == D.argmax()]
         accepted.append(kept)
         found, drawn = found + len(kept), drawn + len(proposals)

@@ -26,22 +26,16 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from rbst._array import Array, block_size, by_category, namespace
+from rbst._array import Array, namespace
+from rbst._blocks import block_size, blocks_of_rows, by_category
 from rbst._checks import check_logits, check_one_hot, check_pull_back, check_tau
-from rbst.categorical import log_softmax
+from rbst.categorical import _log_softmax
+from rbst.quadrature import Table, choose_table
 
 SMALLEST_RTOL = 1e-11
-NEGLIGIBLE = 1e-12  # gradients below this multiple of max |df/dD| count as zero
-SMALLEST_SINGLE_RTOL = 1e-4  # below, the inside works in double precision for float32 logits too
-ROUNDING = 5e-13  # no table asks for more: float64 has no further digits to give
-HOT = 5.0  # temperatures above are expanded in a logarithm, the others in a root
-EXPANSION_SHARE = 0.05  # the part of rtol that an expansion may use
 
 
 def conditional_mean(
@@ -76,7 +70,7 @@ def conditional_mean(
     array([-0.31696, -0.25518,  0.57214])
     """
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
-    table = _choose_table(logits, check_tau(tau), check_rtol(rtol), order=1)
+    table = choose_table(logits, check_tau(tau), check_rtol(rtol), order=1)
     mean = namespace(logits).empty_like(logits).reshape(-1, logits.shape[-1])
     for rows, variables in _blocks(table, logits, D, df_dD):
         mean[rows] = _mean(variables, table).T
@@ -108,7 +102,7 @@ def conditional_moments(
     (array([-0.31696, -0.25518,  0.57214]), 0.93545)
     """
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
-    table = _choose_table(logits, check_tau(tau), check_rtol(rtol), order=2)
+    table = choose_table(logits, check_tau(tau), check_rtol(rtol), order=2)
     xp = namespace(logits)
     mean = xp.empty_like(logits).reshape(-1, logits.shape[-1])
     square = xp.empty_like(mean[:, 0])
@@ -138,7 +132,7 @@ def conditional_covariance(
            [-0.03156,  0.03156]])
     """
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
-    table = _choose_table(logits, check_tau(tau), check_rtol(rtol), order=2)
+    table = choose_table(logits, check_tau(tau), check_rtol(rtol), order=2)
     n = logits.shape[-1]
     covariance = namespace(logits).empty((logits.size // n, n, n), dtype=logits.dtype)
     for rows, variables in _blocks(table, logits, D, df_dD, n**2):
@@ -173,7 +167,7 @@ def jacobian_moments(
     """
     logits = check_logits(logits)
     D = check_one_hot(D, logits)
-    table = _choose_table(logits, check_tau(tau), check_rtol(rtol), order=2)
+    table = choose_table(logits, check_tau(tau), check_rtol(rtol), order=2)
     xp = namespace(logits)
     n = logits.shape[-1]
     first = xp.empty((logits.size // n, n, n), dtype=logits.dtype)
@@ -209,50 +203,26 @@ class _Block:
 
 
 def _blocks(
-    table: _Table, logits: Array, D: Array, df_dD: Array, result_size: int = 0
+    table: Table, logits: Array, D: Array, df_dD: Array, result_size: int = 0
 ) -> Iterator[tuple[slice, _Block]]:
     """The variables in blocks of bounded memory, in the precision of the table.
 
     ``result_size`` is the number of entries of the result for one variable, where it is large.
     """
-    xp = namespace(logits)
-    n = logits.shape[-1]
-    logits, D, df_dD = (array.reshape(-1, n) for array in (logits, D, df_dD))
-    elements = block_size(xp) * 4 // table.weight.dtype.itemsize  # so many bytes, single or double
-    size = max(1, elements // max(table.weight.size, n * len(table.mean), result_size))
-    for start in range(0, len(logits), size):
-        rows = slice(start, start + size)
-        block_logits, block_D, g = (
-            array[rows].astype(table.weight.dtype) for array in (logits, D, df_dD)
-        )
-        log_pi_others = xp.where(block_D == 1, -math.inf, log_softmax(block_logits))
+    xp, dtype = namespace(logits), table.weight.dtype
+    elements = (
+        block_size(xp) * 4 // dtype.itemsize
+    )  # the same memory in single and double precision
+    size = elements // max(table.weight.size, logits.shape[-1] * len(table.mean), result_size)
+    for rows, arrays in blocks_of_rows(size, logits, D, df_dD):
+        block_logits, block_D, g = (array.astype(dtype) for array in arrays)
+        log_pi_others = xp.where(block_D == 1, -math.inf, _log_softmax(block_logits))
         d = g - (g * block_D).sum(axis=-1, keepdims=True)
         block_D, d, log_pi_others = map(by_category, (block_D, d, log_pi_others))
-        yield rows, _Block(block_D, d, *_basis(log_pi_others, table))
+        yield rows, _Block(block_D, d, *table.basis(log_pi_others))
 
 
-def _basis(log_pi: Array, table: _Table) -> tuple[Array, Array]:
-    r"""Basis functions :math:`\pi^\beta T_r(\xi)` of shape ``(R, n, v)``, and the factor between the two :math:`\beta`.
-
-    The Chebyshev polynomials follow from :math:`T_{r+1} = 2 \xi T_r - T_{r-1}`.
-    """
-    xp, (n, v) = namespace(log_pi), log_pi.shape
-    # In memory as log_pi is: of the axes of categories and variables the longer one is contiguous.
-    shape = (len(table.mean), *sorted((n, v)))
-    basis = xp.empty(shape, dtype=log_pi.dtype)
-    basis = basis.swapaxes(1, 2) if n > v else basis
-    basis[0] = xp.exp(table.power * log_pi)
-    log_pi = xp.maximum(log_pi, table.lowest)
-    xi = table.coordinate(log_pi)
-    basis[1] = xi * basis[0]
-    xi *= 2
-    for r in range(2, len(basis)):
-        xp.multiply(xi, basis[r - 1], out=basis[r])
-        basis[r] -= basis[r - 2]
-    return basis, xp.exp((table.square_power - table.power) * log_pi)
-
-
-def _mean(block: _Block, table: _Table) -> Array:
+def _mean(block: _Block, table: Table) -> Array:
     r"""E[h | D] of shape ``(n, v)``, by (9.10) with :math:`S_k = \sum_b d_b^k \, l_b`."""
     xp = namespace(block.d)
     basis_sum = block.basis.sum(axis=1).T
@@ -271,7 +241,7 @@ def _mean(block: _Block, table: _Table) -> Array:
     return mean
 
 
-def _weigh(basis_sum: Array, table: _Table) -> Array:
+def _weigh(basis_sum: Array, table: Table) -> Array:
     r"""Weights of the nodes for each variable, ``(v, G)``: quadrature weight times :math:`\prod_j \phi_j`."""
     xp = namespace(basis_sum)
     weight = basis_sum @ table.log_phi
@@ -280,7 +250,7 @@ def _weigh(basis_sum: Array, table: _Table) -> Array:
     return weight
 
 
-def _mean_square(block: _Block, table: _Table) -> Array:
+def _mean_square(block: _Block, table: Table) -> Array:
     r"""E[|h|^2 | D] of shape ``(v,)``, by (10.3) with the sums over a and b both taken apart.
 
     With :math:`S_k = \sum_b d_b^k l_b`, :math:`V_k = \sum_b d_b^k (l^{(2)}_b - l_b^2)` and :math:`Q_k =
@@ -302,7 +272,7 @@ def _mean_square(block: _Block, table: _Table) -> Array:
 
 
 def _at_nodes(
-    block: _Block, table: _Table, pairs: bool = False
+    block: _Block, table: Table, pairs: bool = False
 ) -> Iterator[tuple[Array, Array, Array, Array, Array]]:
     r"""The nodes in chunks of g: weights for :math:`C^{-2}` and :math:`C^{-4}`, :math:`l_j`, :math:`l^{(2)}_j`, :math:`l^{(2)}_j - l_j^2`.
 
@@ -324,7 +294,7 @@ def _at_nodes(
         )
 
 
-def _mean_product(block: _Block, table: _Table) -> Array:
+def _mean_product(block: _Block, table: Table) -> Array:
     r"""E[h h' | D] of shape ``(v, n, n)``.
 
     With S and V as in :func:`_mean_square`, :math:`u_a = d_a S_0 - S_1` and :math:`\kappa = l^{(2)} - l^2`, the
@@ -339,7 +309,7 @@ def _mean_product(block: _Block, table: _Table) -> Array:
     d = block.d.T[:, :, None]
     difference = d - d.swapaxes(1, 2)
     identity = xp.eye(d.shape[1], dtype=d.dtype)
-    product = 0
+    product: Any = 0
     for _, weight, mean, _, variance in _at_nodes(block, table):
         weight = weight[:, None, :]
         S0, S1 = ((d**k * mean).sum(axis=1, keepdims=True) for k in range(2))
@@ -357,7 +327,7 @@ def _mean_product(block: _Block, table: _Table) -> Array:
     return product
 
 
-def _jacobian_moments(block: _Block, table: _Table) -> tuple[Array, Array]:
+def _jacobian_moments(block: _Block, table: Table) -> tuple[Array, Array]:
     r"""E[J_ab | D] of shape ``(v, n, n)`` and E[J_ab J_ac | D] of shape ``(v, n, n, n)``.
 
     Row a of J is :math:`\frac1\tau \sum_{b \ne a} p_a p_b (e_a - e_b)`, so both follow from the mixed moments
@@ -365,7 +335,8 @@ def _jacobian_moments(block: _Block, table: _Table) -> tuple[Array, Array]:
     """
     xp = namespace(block.d)
     identity = xp.eye(len(block.d), dtype=block.d.dtype)
-    pairs, quadruples = 0, 0
+    pairs: Any = 0
+    quadruples: Any = 0
     for weight, weight_4, mean, square, _ in _at_nodes(block, table, pairs=True):
         pairs += _outer(weight[:, None, :] * mean, mean)
         weighted = weight_4[:, None, :] * square
@@ -385,228 +356,3 @@ def _jacobian_moments(block: _Block, table: _Table) -> tuple[Array, Array]:
 def _outer(x: Array, y: Array) -> Array:
     """Sum over the nodes of products of all pairs: ``(..., n, g)`` and ``(..., m, g)`` to ``(..., n, m)``."""
     return x @ y.swapaxes(-1, -2)
-
-
-# --- The table: the grid of (t, s), and phi, psi, chi on it as functions of pi -----------------------
-
-
-@dataclass(frozen=True)
-class _Root:
-    r"""Cold: the functions are smooth in a root of pi, :math:`\pi^{1/\nu}`."""
-
-    nu: float
-
-    def of(self, log_pi: Array) -> Array:
-        return namespace(log_pi).exp(log_pi / self.nu)
-
-    def inverse(self, root_of_pi: np.ndarray) -> np.ndarray:
-        return self.nu * np.log(root_of_pi)
-
-
-@dataclass(frozen=True)
-class _Logarithm:
-    r"""Hot: they change over a distance of 1 in log pi where pi is near 1, and of tau where it is small.
-
-    Both are of about one length in :math:`-\log(1 - \log(\pi) / 5)`; the 5 was found by counting terms.
-    """
-
-    def of(self, log_pi: Array) -> Array:
-        return -namespace(log_pi).log1p(-log_pi / 5)
-
-    def inverse(self, stretched: np.ndarray) -> np.ndarray:
-        return -5 * np.expm1(-stretched)
-
-
-@dataclass(frozen=True)
-class _Table:
-    r"""The G nodes of the grid of (t, s), and Chebyshev coefficients of the functions of pi on them.
-
-    Each function is its row of coefficients times a basis: Chebyshev polynomials in an affine function
-    of a root or logarithm of pi, times the power :math:`\pi^\beta` with which the function vanishes: :math:`\beta = \min(1, 1 /
-    \tau)` for means of w, :math:`\min(1, 2/\tau)` for means of its square.
-    """
-
-    power: float  # beta of log_phi and mean
-    square_power: float  # beta of square and variance
-    stretch: _Root | _Logarithm  # xi is affine in this function of pi
-    lowest: float  # log pi below which a function is pi^beta times a constant
-    weight: Array  # (G,), of e^-t s e^-s / tau: the sum of weight * prod phi is E C^-2 / tau
-    weight_ratio: Array  # (G,), s^2 / (6 tau): turns them into the weights of E C^-4 / tau^2
-    log_phi: Array = None  # (R, G)
-    mean: Array = None  # (R, G), l = psi / phi: the mean of w under its law tilted by e^(-s w)
-    square: Array = None  # (R, G), chi / phi: its mean square; at order 2 only, as is
-    variance: Array = None  # (R, G), chi / phi - (psi / phi)^2
-
-    def coordinate(self, log_pi: Array) -> Array:
-        """xi in [-1, 1] for log pi in [lowest, 0]."""
-        smallest, largest = (float(self.stretch.of(np.float64(x))) for x in (self.lowest, 0))
-        return (2 * self.stretch.of(log_pi) - (largest + smallest)) / (largest - smallest)
-
-
-def _choose_table(logits: Array, tau: float, rtol: float, order: int) -> _Table:
-    """The table for these logits: of first (order 1) or also second moments (order 2)."""
-    n = logits.shape[-1]
-    typical_C = 1 + (n - 1) * n ** (-1 / tau)
-    scale = 2.0 ** round(math.log2(typical_C))  # a power of 2, so that many n share a table
-    single = str(logits.dtype) == "float32" and rtol >= SMALLEST_SINGLE_RTOL and order == 1
-    key = tau, rtol, scale, order, "float32" if single else "float64"
-    xp = namespace(logits)
-    return _build_table(*key) if xp is np else _copy_table(xp, str(logits.device), *key)
-
-
-@lru_cache(maxsize=16)
-def _copy_table(xp: Any, device: str, *key: Any) -> _Table:
-    """The table of this key on the current device, copied there once."""
-    table = _build_table(*key)
-    arrays = {k: xp.asarray(x) for k, x in vars(table).items() if isinstance(x, np.ndarray)}
-    return replace(table, **arrays)
-
-
-@lru_cache(maxsize=16)
-def _build_table(tau: float, rtol: float, scale: float, order: int, dtype: str) -> _Table:
-    """The table for a temperature and a tolerance; ``scale`` is the typical size of C."""
-    if order == 2:
-        variance_share = math.exp(-2) / max(1, tau) ** 4  # of the mean square, at least
-        rtol = max(rtol * variance_share, ROUNDING)
-    digits = math.log(1 / rtol) + 4  # e^-digits bounds what is cut off of an integral
-    log_t, weight_t = _nodes_of_t(tau, digits, scale)
-    s, weight_s = _nodes_of_s(digits, scale)
-    table = _Table(
-        power=min(1, 1 / tau),
-        square_power=min(1, 2 / tau),
-        stretch=_choose_stretch(tau, order),
-        lowest=max(1, tau) * (math.log(NEGLIGIBLE * rtol) - 4),
-        weight=np.outer(weight_t, weight_s).ravel() / tau,
-        weight_ratio=np.tile(s**2 / 6, len(log_t)) / tau,
-    )
-    tolerance = max(EXPANSION_SHARE * rtol, ROUNDING)
-    table = replace(table, **_expand(table, log_t, s, tau, digits, order, tolerance))
-    arrays = {k: x.astype(dtype) for k, x in vars(table).items() if isinstance(x, np.ndarray)}
-    return replace(table, **arrays)
-
-
-def _choose_stretch(tau: float, order: int) -> _Root | _Logarithm:
-    """The function of pi in which fewest terms were counted."""
-    if tau > HOT:
-        return _Logarithm()
-    # Where pi is nearly the same power as pi^(1/tau) (or pi^(2/tau)), their quotient is nearly a logarithm.
-    distance = min(abs(math.log(tau / k)) for k in range(1, order + 1))
-    return _Root(max(1, tau) * (3 + 6 / (distance + 0.3)))
-
-
-def _expand(
-    table: _Table,
-    log_t: np.ndarray,
-    s: np.ndarray,
-    tau: float,
-    digits: float,
-    order: int,
-    tolerance: float,
-) -> dict[str, np.ndarray]:
-    """Chebyshev coefficients ``(R, G)`` of each function of the table, R as small as ``tolerance`` allows.
-
-    The error of an expansion counts relative to its function, and in proportion to e^-t e^-s.
-    """
-    powers = {"log_phi": table.power, "mean": table.power}
-    if order == 2:
-        powers |= {"square": table.square_power, "variance": table.square_power}
-    importance = np.exp(-np.exp(log_t)[:, None] - s).ravel()
-    degree, terms = int(digits / 1.5), math.inf
-    while terms > 0.8 * degree:  # not resolved yet
-        degree = int(1.5 * degree)
-        log_pi, transform = _chebyshev(degree, table)
-        functions = _functions_of_pi(log_pi, log_t, s, tau, digits, order)
-        coefficients, terms = {}, 0
-        for name, power in powers.items():
-            scaled = functions[name].reshape(degree, -1) * np.exp(-power * log_pi)[:, None]
-            coefficients[name] = transform @ scaled
-            if name != "variance":  # it only ever adds to squares: their size is what counts
-                size = abs(scaled).min(axis=0)
-            terms = max(terms, _count_terms(coefficients[name] * (importance / size), tolerance))
-    return {name: c[:terms] for name, c in coefficients.items()}
-
-
-def _chebyshev(degree: int, table: _Table) -> tuple[np.ndarray, np.ndarray]:
-    """The Chebyshev nodes as values of log pi, and the matrix from values there to coefficients."""
-    degrees = np.arange(degree)
-    angles = np.pi * (degrees + 0.5) / degree
-    smallest, largest = (table.stretch.of(np.float64(x)) for x in (table.lowest, 0))
-    stretched = ((largest + smallest) + (largest - smallest) * np.cos(angles)) / 2
-    log_pi = table.stretch.inverse(stretched)
-    transform = np.cos(degrees[:, None] * angles) * 2 / degree  # the cosines are orthogonal
-    transform[0] /= 2
-    return log_pi, transform
-
-
-def _count_terms(coefficients: np.ndarray, tolerance: float) -> int:
-    """How many leading terms (at least two) there are until all that follow stay below ``tolerance``."""
-    counted = np.nonzero(abs(coefficients).max(axis=1) > tolerance)[0]
-    return max(2, int(counted.max(initial=0)) + 1)
-
-
-def _functions_of_pi(
-    log_pi: np.ndarray, log_t: np.ndarray, s: np.ndarray, tau: float, digits: float, order: int
-) -> dict[str, np.ndarray]:
-    """The functions of :class:`_Table` by name, from the means of :func:`_race_means`."""
-    one_minus_phi, *means = _race_means(log_pi, log_t, s, tau, digits, order)
-    functions = {"log_phi": np.log1p(-one_minus_phi), "mean": means[0] / (1 - one_minus_phi)}
-    if order == 2:
-        functions["square"] = means[1] / (1 - one_minus_phi)
-        functions["variance"] = functions["square"] - functions["mean"] ** 2
-    return functions
-
-
-def _nodes_of_t(tau: float, digits: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    r"""Nodes log t and weights of :math:`\int_0^\infty e^{-t} \ldots dt`.
-
-    Towards small t the integrand of the mean falls like :math:`t \, t^\beta / C^2` in log t, where C is at least
-    1 and, in the worst case, :math:`\bar C t^{1/\tau}`.
-    """
-    step = min(0.7, math.pi**2 / (digits + 2.5))
-    lowest = -(digits + 2 * math.log(scale)) / (1 + min(1, 1 / tau))
-    if tau > 1:
-        lowest = max(lowest, -digits / (1 - 1 / tau))
-    log_t = np.arange(lowest - 1, math.log(digits + 3) + step, step)
-    return log_t, step * np.exp(log_t - np.exp(log_t))
-
-
-def _nodes_of_s(digits: float, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    r"""Nodes s and weights of :math:`\int_0^\infty s e^{-s} \ldots ds`, with :math:`s = \exp(u - e^{-u}) / \bar C`."""
-    lowest = -digits / 2 - 0.5  # of u - exp(-u)
-    u = -math.log(-lowest)
-    for _ in range(50):  # Newton's method for the concave, increasing u - exp(-u) = lowest
-        u -= (u - math.exp(-u) - lowest) / (1 + math.exp(-u))
-    step = min(0.5, 3.6 / (digits - 1))
-    u = np.arange(u, math.log((digits + 2) * scale) + step, step)
-    s = np.exp(u - np.exp(-u)) / scale
-    return s, step * s**2 * (1 + np.exp(-u)) * np.exp(-s)
-
-
-def _race_means(
-    log_pi: np.ndarray, log_t: np.ndarray, s: np.ndarray, tau: float, digits: float, order: int
-) -> list[np.ndarray]:
-    r"""1 - phi, psi and, at order 2, chi of (9.3): ``(..., N_t, N_s)`` for log pi of shape ``(...)``.
-
-    With :math:`z = \log(E / t)` the weight of a category no longer depends on t, and the law of z no longer on
-    the category:
-
-    .. math:: w(z) = \left( \frac{\pi}{\pi + e^z} \right)^{1/\tau}, \qquad
-              \mathbb E\, u(w) = \int u(w(z)) \, t e^z \exp(-t e^z) \, dz
-
-    The integrands are smooth and decay at both ends: the trapezoidal rule converges exponentially.
-    """
-    lowest = min(log_pi.min() + min(0, math.log(tau)), -log_t[-1]) - digits
-    highest = math.log(digits + 3) - log_t[0]
-    if tau > order:  # w^order E ~ E^(1 - order/tau) has decayed further to the right
-        lowest = max(lowest, -digits / (1 - order / tau) - log_t[-1])
-    if tau < 1:  # w E ~ E^(1 - 1/tau) has decayed further to the left
-        highest = min(highest, log_pi.max() + digits / (1 / tau - 1) + 1)
-    step = math.pi**2 / (digits + 2.5) / 2
-    z = np.arange(lowest, highest + step, step)
-    E = np.exp(log_t[:, None] + z)
-    density = step * E * np.exp(-E)  # (N_t, N_z)
-    w = np.exp(-np.logaddexp(0, z - log_pi[..., None]) / tau)[..., None]  # (..., N_z, 1)
-    fallen = -np.expm1(-s * w)  # 1 - e^(-sw), (..., N_z, N_s)
-    # Since w <= 1, phi is at least e^-s; beyond s = 36 that can no longer be told from 0 beside 1.
-    one_minus_phi = np.minimum(density @ fallen, -np.expm1(-np.minimum(s, 36)))
-    return [one_minus_phi, *(density @ (w**k * (1 - fallen)) for k in range(1, order + 1))]

@@ -23,6 +23,8 @@ RANKS = {
     "categorical": 2,
     "problems": 3,
     "gumbel": 3,
+    "_blocks": 3,
+    "quadrature": 3,
     "enumeration": 4,
     "rao_blackwell": 4,
     "estimators": 5,

@@ -26,13 +26,8 @@ from rbst import (
     zgr,
 )
 from rbst.categorical import one_hot, softmax, softmax_vjp
-from rbst.rao_blackwell import (
-    _build_table,
-    _nodes_of_s,
-    _nodes_of_t,
-    _race_means,
-    jacobian_moments,
-)
+from rbst.quadrature import build_table, nodes_of_s, nodes_of_t, race_means
+from rbst.rao_blackwell import jacobian_moments
 
 THETA = np.array([0.3, -0.7, 1.1])
 G = np.array([1.0, 2.0, 4.0])
@@ -44,10 +39,10 @@ def plain_mean(logits, D, g, tau, digits=32.0):
     others = D == 0
     n = len(logits)
     scale = 1 + (n - 1) * n ** (-1 / tau)
-    log_t, weight_t = _nodes_of_t(tau, digits, scale)
-    s, weight_s = _nodes_of_s(digits, scale)
+    log_t, weight_t = nodes_of_t(tau, digits, scale)
+    s, weight_s = nodes_of_s(digits, scale)
     log_pi, d = log_softmax(logits)[others], (g - (g * D).sum())[others]
-    one_minus_phi, psi = _race_means(log_pi, log_t, s, tau, digits, order=1)
+    one_minus_phi, psi = race_means(log_pi, log_t, s, tau, digits, order=1)
     weight = np.outer(weight_t, weight_s) * np.exp(np.log1p(-one_minus_phi).sum(axis=0))
     mean_w = psi / (1 - one_minus_phi)
     sum_l, sum_l_d = 1 + mean_w.sum(axis=0), np.einsum("j,jts->ts", d, mean_w)
@@ -437,14 +432,14 @@ def test_a_tolerance_that_cannot_be_kept_is_refused():
 
 
 def test_tables_are_kept_and_bounded():
-    _build_table.cache_clear()
+    build_table.cache_clear()
     D = np.array([0.0, 0.0, 1.0])
     for _ in range(3):
         conditional_mean(THETA, D, G, tau=0.5, rtol=1e-3)
-    assert _build_table.cache_info().misses == 1
+    assert build_table.cache_info().misses == 1
     for tau in np.linspace(0.1, 2, 40):
         conditional_mean(THETA, D, G, tau=float(tau), rtol=1e-3)
-    assert _build_table.cache_info().currsize <= _build_table.cache_info().maxsize <= 32
+    assert build_table.cache_info().currsize <= build_table.cache_info().maxsize <= 32
 
 
 def peak_beyond_result(variables, n, dtype):

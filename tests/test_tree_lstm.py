@@ -13,7 +13,7 @@ from autograd import grad, value_and_grad
 from scipy.stats import chi2
 
 from rbst import Estimator, get_estimator, gumbel_rao, objective, stochastic_node
-from rbst.autodiff import log_probability as log_probability_of
+from rbst.categorical import log_probability as log_probability_of
 from rbst.categorical import one_hot
 from rbst.data.listops import spans
 from rbst.models.tree_lstm import Sequences, TreeLSTM, follow, greedy, left_branching

@@ -9,9 +9,8 @@ import pytest
 from autograd import grad
 from autograd.test_util import check_grads
 
-from rbst import Estimator, RunningMean, get_estimator, objective, straight_through
+from rbst import Estimator, RunningMean, get_estimator, log_probability, objective, straight_through
 from rbst._array import getval
-from rbst.autodiff import log_probability
 from rbst.data import BinaryImages
 from rbst.enumeration import enumerate_outcomes
 from rbst.experiments.run import training_step

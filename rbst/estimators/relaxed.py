@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rbst._array import Array, namespace
+from rbst._array import Array, namespace, row_max
 from rbst._checks import (
     check_gradient,
     check_logits,
@@ -18,8 +18,8 @@ from rbst._checks import (
     check_simplex,
     check_tau,
 )
-from rbst.categorical import softmax, softmax_vjp
-from rbst.gumbel import sample_gumbels
+from rbst.categorical import _softmax, softmax_vjp
+from rbst.gumbel import _sample_gumbels
 
 
 def sample_gumbel_softmax(logits: Array, *, tau: float, rng: Any) -> Array:
@@ -37,7 +37,7 @@ def sample_gumbel_softmax(logits: Array, *, tau: float, rng: Any) -> Array:
     """
     logits, tau = check_logits(logits), check_tau(tau)
     # Below the maximum a shift of all logits has already cancelled, so it cannot cost a digit.
-    return softmax(sample_gumbels(logits - logits.max(axis=-1, keepdims=True), rng), tau)
+    return _softmax(_sample_gumbels(logits - row_max(logits), check_rng(rng, logits)), tau)
 
 
 def gumbel_softmax(logits: Array, S: Array, df_dS: Array, *, tau: float) -> Array:
@@ -99,7 +99,7 @@ def foust(logits: Array, D: Array, df_dD: Array, *, importance_weights: bool = T
     For one variable it is exactly unbiased: with x = 1 or -1 for the two outcomes and :math:`\tilde f(x)`
     the cost at :math:`((1 + x)/2, (1 - x)/2)`, :math:`\int_0^1 \tilde f'(u x) \, du` telescopes, so that
     :math:`\frac{d}{dp} \mathbb E f = \mathbb E[\tilde f'(u x) / p(x)]`. With several variables all are
-    contracted at once, which is biased. ``importance_weights=False`` puts 2 in the place of
+    contracted at once, which is biased. ``importance_weights=False`` puts 2 instead of
     :math:`1 / p(x)`: a lower variance, and a bias even for one variable.
 
     Reconstructed from this identity, not from the authors' text: Pervez, Cohen and Gavves, "Low bias low
@@ -114,7 +114,7 @@ def foust(logits: Array, D: Array, df_dD: Array, *, importance_weights: bool = T
     """
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
     _check_boolean(logits)
-    pi = softmax(logits)
+    pi = _softmax(logits)
     xp = namespace(logits)
     if importance_weights:
         slope = (pi * (1 - D)).sum(axis=-1) * (df_dD[..., 0] - df_dD[..., 1]) / 2

@@ -12,7 +12,7 @@ from typing import Any
 
 from rbst._array import Array
 from rbst._checks import check_pull_back, check_tau
-from rbst.categorical import softmax, softmax_vjp
+from rbst.categorical import _softmax, softmax_vjp
 from rbst.estimators.gumbel_rao import gumbel_rao
 
 
@@ -41,7 +41,8 @@ def straight_through(logits: Array, D: Array, df_dD: Array, *, tau: float = 1.0)
     array([-0.36, -0.24,  0.6 ])
     """
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
-    return softmax_vjp(softmax(logits, tau), df_dD) / check_tau(tau)
+    tau = check_tau(tau)
+    return softmax_vjp(_softmax(logits, tau), df_dD) / tau
 
 
 def st_gumbel_softmax(logits: Array, D: Array, df_dD: Array, *, tau: float, rng: Any) -> Array:

@@ -9,9 +9,9 @@ shape ``(..., n)`` in, the same shape out. Both are functions of D alone and dra
 
 from __future__ import annotations
 
-from rbst._array import Array
+from rbst._array import Array, row_sum
 from rbst._checks import check_pull_back, check_tau
-from rbst.categorical import softmax, softmax_vjp
+from rbst.categorical import _softmax, softmax_vjp
 
 
 def zgr(logits: Array, D: Array, df_dD: Array) -> Array:
@@ -36,9 +36,8 @@ def zgr(logits: Array, D: Array, df_dD: Array) -> Array:
     array([-0.3, -0.3,  0.6])
     """
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
-    d = df_dD - (df_dD * D).sum(axis=-1, keepdims=True)  # g - g_k
-    pull = softmax(logits) * d
-    return (pull - D * pull.sum(axis=-1, keepdims=True)) / 2
+    pull = _softmax(logits) * (df_dD - row_sum(df_dD * D))  # pi * (g - g_k)
+    return (pull - D * row_sum(pull)) / 2
 
 
 def reinmax(logits: Array, D: Array, df_dD: Array, *, tau: float = 1.0) -> Array:
@@ -61,5 +60,5 @@ def reinmax(logits: Array, D: Array, df_dD: Array, *, tau: float = 1.0) -> Array
     array([-0.3, -0.3,  0.6])
     """
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
-    halfway = (softmax(logits, check_tau(tau)) + D) / 2
-    return 2 * softmax_vjp(halfway, df_dD) - softmax_vjp(softmax(logits), df_dD) / 2
+    halfway = (_softmax(logits, check_tau(tau)) + D) / 2
+    return 2 * softmax_vjp(halfway, df_dD) - softmax_vjp(_softmax(logits), df_dD) / 2

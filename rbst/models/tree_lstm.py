@@ -39,8 +39,8 @@ from typing import Any
 from autograd.extend import defvjp, primitive
 
 from rbst._array import Array, getval, namespace
-from rbst.autodiff import log_probability, stochastic_node
-from rbst.categorical import one_hot
+from rbst.autodiff import stochastic_node
+from rbst.categorical import log_probability, one_hot
 from rbst.estimators.registry import Estimator
 from rbst.models.forest import Forest, first_row, next_row, pair_logits
 from rbst.models.mlp import Layout, affine, glorot, mlp, mlp_shapes

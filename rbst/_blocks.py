@@ -1,0 +1,72 @@
+"""Work in blocks, so that memory does not grow with the number of samples, variables or nodes.
+
+A block is a slice of the variables, which :func:`blocks_of_rows` cuts from arrays ``(..., n)``, and of noise
+a slice of the samples, ``(n, k, v)``. In memory the longest of the axes comes last, so that sums and products
+run along many neighbours, whatever the shape of a problem. Sizes are constants: a seed determines the draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from rbst._array import Array, namespace
+from rbst.categorical import positive
+
+
+def by_category(rows: Array) -> Array:
+    """Rows ``(v, n)`` as ``(n, v)``, the longer axis contiguous: sums and products then run along it."""
+    v, n = rows.shape
+    return rows.T if n > v else namespace(rows).ascontiguousarray(rows.T)
+
+
+def block_size(xp: Any) -> int:
+    """Elements in one working block: two blocks fit the cache of a CPU core, or fill a GPU."""
+    return 2**16 if xp is np else 2**24
+
+
+def slices(total: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of at most ``size`` (at least one) that cover ``range(total)``.
+
+    Examples
+    --------
+    >>> list(slices(5, 2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    for start in range(0, total, max(1, size)):
+        yield slice(start, min(start + max(1, size), total))
+
+
+def blocks_of_rows(size: int, *arrays: Array) -> Iterator[tuple[slice, list[Array]]]:
+    """At most ``size`` variables at a time of arrays ``(..., n)``: which they are, and their rows."""
+    flat = [array.reshape(-1, array.shape[-1]) for array in arrays]
+    for rows in slices(len(flat[0]), size):
+        yield rows, [array[rows] for array in flat]
+
+
+def draw_noise(like: Array, num_samples: int, rng: Any) -> Iterator[Array]:
+    """Draws of Exp(1) for the block ``like`` of shape ``(n, v)``, in one buffer used again and again."""
+    xp = namespace(like)
+    n, v = like.shape
+    samples_per_block = min(num_samples, max(1, block_size(xp) // like.size))
+    buffer = xp.empty(samples_per_block * like.size, dtype=like.dtype)
+    for samples in slices(num_samples, samples_per_block):
+        k = samples.stop - samples.start
+        draws = buffer[: k * like.size]
+        # Without the size CuPy draws one number and fills the buffer with it.
+        rng.standard_exponential(size=draws.shape, out=draws, dtype=like.dtype)
+        positive(draws, out=draws)
+        if n > max(k, v):
+            yield draws.reshape(k, v, n).transpose(2, 0, 1)
+        else:
+            yield draws.reshape(n, k, v) if v > k else draws.reshape(n, v, k).swapaxes(1, 2)
+
+
+def slice_noise(exponentials: Array) -> Iterator[Array]:
+    """The given noise ``(K, v, n)`` in blocks of the layout and the size of drawn noise."""
+    xp = namespace(exponentials)
+    samples_per_block = max(1, block_size(xp) // exponentials[0].size)
+    for samples in slices(len(exponentials), samples_per_block):
+        yield positive(exponentials[samples].transpose(2, 0, 1))
