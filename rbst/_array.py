@@ -8,7 +8,6 @@ file choose a device, and bring arrays back from it; docs/gpu.md says what works
 from __future__ import annotations
 
 import sys
-from functools import reduce
 from typing import Any, TypeAlias
 
 import autograd.numpy as autograd_numpy
@@ -43,7 +42,12 @@ __all__ = [
 def is_array(x: Any) -> bool:
     """Whether ``x`` is an array of a module that :func:`namespace` knows."""
     # NumPy's scalars have only the first of the two, CuPy's arrays only the second.
-    return isbox(x) or hasattr(x, "__array_namespace__") or hasattr(x, "__array_function__")
+    return (
+        isinstance(x, np.ndarray)
+        or isbox(x)
+        or hasattr(x, "__array_namespace__")
+        or hasattr(x, "__array_function__")
+    )
 
 
 def namespace(*arrays: Any) -> Any:
@@ -91,18 +95,22 @@ SHORT_ROW = 16
 
 def row_max(x: Array) -> Array:
     """Maximum along the last axis, which is kept with length 1."""
-    xp = namespace(x)
-    if xp is not np or x.shape[-1] > SHORT_ROW:
-        return xp.max(x, axis=-1, keepdims=True)
-    return reduce(np.maximum, _slices(x))[..., None]
+    if type(x) is not np.ndarray or x.shape[-1] > SHORT_ROW:
+        return namespace(x).max(x, axis=-1, keepdims=True)
+    largest = x[..., 0]
+    for category in range(1, x.shape[-1]):
+        largest = np.maximum(largest, x[..., category])
+    return largest[..., None]
 
 
 def row_sum(x: Array) -> Array:
     """Sum along the last axis, which is kept with length 1."""
-    xp = namespace(x)
-    if xp is not np or x.shape[-1] > SHORT_ROW:
-        return xp.sum(x, axis=-1, keepdims=True)
-    return reduce(np.add, _slices(x))[..., None]
+    if type(x) is not np.ndarray or x.shape[-1] > SHORT_ROW:
+        return namespace(x).sum(x, axis=-1, keepdims=True)
+    total = x[..., 0]
+    for category in range(1, x.shape[-1]):
+        total = total + x[..., category]
+    return total[..., None]
 
 
 def row_argmax(x: Array) -> Indices:
@@ -117,10 +125,6 @@ def row_argmax(x: Array) -> Indices:
         index = np.where(candidate > best, category, index)
         best = np.maximum(best, candidate)
     return index
-
-
-def _slices(x: Array) -> list[Array]:
-    return [x[..., category] for category in range(x.shape[-1])]
 
 
 def add_product(total: Array, a: Array, b: Array) -> None:

@@ -114,7 +114,7 @@ def choose_table(logits: Array, tau: float, rtol: float, order: int) -> Table:
     n = logits.shape[-1]
     typical_C = 1 + (n - 1) * n ** (-1 / tau)
     scale = 2.0 ** round(math.log2(typical_C))  # a power of 2, so that many n share a table
-    single = str(logits.dtype) == "float32" and rtol >= SMALLEST_SINGLE_RTOL and order == 1
+    single = logits.dtype.char == "f" and rtol >= SMALLEST_SINGLE_RTOL and order == 1
     key = tau, rtol, scale, order, "float32" if single else "float64"
     xp = namespace(logits)
     return build_table(*key) if xp is np else copy_table(xp, str(logits.device), *key)
