@@ -6,7 +6,7 @@ A NumPy implementation of "Rao-Blackwellizing the Straight-Through Gumbel-Softma
 
 from rbst.autodiff import estimate_gradient, objective, stochastic_node
 from rbst.categorical import log_probability, log_softmax, one_hot, sample_categorical, softmax
-from rbst.diagnostics import BestTemperature, Diagnosis, best_temperature, diagnose
+from rbst.diagnostics import Diagnosis, diagnose
 from rbst.enumeration import exact_expectation, exact_gradient
 from rbst.estimators import (
     Estimator,
@@ -25,8 +25,9 @@ from rbst.estimators import (
 )
 from rbst.gumbel import conditional_gumbels, rejection_gumbels, sample_gumbels
 from rbst.rao_blackwell import conditional_covariance, conditional_mean, conditional_moments
+from rbst.temperature import BestTemperature, best_temperature
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 __all__ = [
     "BestTemperature",

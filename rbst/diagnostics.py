@@ -21,7 +21,6 @@ every figure then comes with its standard error.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,18 +28,50 @@ from typing import Any, Literal
 import numpy as np
 from autograd import elementwise_grad
 
-from rbst._array import Array, namespace
-from rbst._checks import check_gradient, check_logits, check_num_samples, check_tau
+from rbst._array import Array, namespace, new_generator
+from rbst._checks import NotFinite, check_finite, check_gradient, check_logits, check_num_samples
 from rbst._tables import aligned_markdown_table
-from rbst.autodiff import estimate_gradient
+from rbst.autodiff import check_estimate, estimate_gradient
+from rbst.categorical import softmax
 from rbst.enumeration import check_costs, count_outcomes, enumerate_outcomes, exact_gradient
-from rbst.estimators.registry import Estimator, get_estimator
+from rbst.estimators.registry import Estimator, get_estimator, has_own_law
 from rbst.rao_blackwell import conditional_covariance, conditional_moments, jacobian_moments
 
-SEARCH_RTOL = 1e-4
-"""Tolerance while :func:`rbst.best_temperature` searches."""
-
 DRAWS_PER_BLOCK = 2**12
+
+
+class Figure(float):
+    """A number with its standard error, ``error``, which is None where the number is exact.
+
+    Examples
+    --------
+    >>> figure = Figure(0.25, 0.01)
+    >>> figure / 2, figure.error, str(figure)
+    (0.125, 0.01, '2.500e-01 ± 1e-02')
+    """
+
+    error: float | None
+
+    def __new__(cls, value: float, error: float | None = None) -> Figure:
+        figure = super().__new__(cls, value)
+        figure.error = error
+        return figure
+
+    def __str__(self) -> str:
+        return f"{float(self):.3e}" + ("" if self.error is None else f" ± {self.error:.0e}")
+
+    def over(self, scale: float) -> Figure:
+        """The ratio to a scale without an error; infinite where the scale is 0 and the number is not."""
+        if scale == 0:
+            return Figure(math.inf if self else 0.0, self.error)
+        return Figure(self / scale, None if self.error is None else self.error / scale)
+
+    def root(self) -> Figure:
+        """The square root, with the error that the slope passes on; 0 of a negative estimate of a square."""
+        root = math.sqrt(max(self, 0.0))
+        if self.error is None:
+            return Figure(root)
+        return Figure(root, self.error / (2 * root) if root > 0 else math.sqrt(self.error))
 
 
 @dataclass(frozen=True)
@@ -58,9 +89,12 @@ class Diagnosis:
     bias
         :math:`\mathbb E h - \nabla`, shape ``(L, n)``.
     bias_squared, variance, mse
-        :math:`|\mathbb E h - \nabla|^2`, the trace of the covariance, and their sum. A sampled
-        ``bias_squared`` has the part that is due to the variance of the sample mean subtracted, which makes
-        it unbiased, and slightly negative at times when there is no bias to see.
+        :math:`|\mathbb E h - \nabla|^2`, the trace of the covariance, and their sum: each a number whose
+        ``error`` is its standard error, None if exact. A sampled ``bias_squared`` has the part that is due
+        to the variance of the sample mean subtracted, which makes it unbiased, and slightly negative at times
+        when there is no bias to see.
+    cosine
+        Of the angle between :math:`\mathbb E h` and :math:`\nabla`, with an ``error`` too; 0 where one of them is 0.
     variance_given_D
         The part of the variance that is left when D is given, :math:`\mathbb E[\mathrm{tr} \, \mathrm{cov}[h \mid D]]`,
         which is what Rao-Blackwellizing removes; None if sampled.
@@ -68,30 +102,79 @@ class Diagnosis:
         The diagonal of the covariance, shape ``(L, n)``, if it was asked for.
     draws
         Number of estimates behind a sampled diagnosis.
-    bias_error, bias_squared_error, variance_error, mse_error
-        Standard errors, of the shapes of what they belong to; None if exact.
+    bias_error
+        Standard errors of the entries of a sampled bias, shape ``(L, n)``.
+    errors_covariance
+        Covariance of the errors of a sampled ``bias_squared`` and ``variance``.
     """
 
     estimator: str
     method: Literal["exact", "sampled"]
     gradient: Array
     bias: Array
-    bias_squared: float
-    variance: float
-    mse: float
+    bias_squared: Figure
+    variance: Figure
+    mse: Figure
+    cosine: Figure
     tau: float | None = None
     baseline: float | Array | None = None
     variance_given_D: float | None = None
     variance_per_coordinate: Array | None = None
     draws: int | None = None
     bias_error: Array | None = None
-    bias_squared_error: float | None = None
-    variance_error: float | None = None
-    mse_error: float | None = None
+    errors_covariance: float = 0.0
+
+    @property
+    def bias_squared_error(self) -> float | None:
+        """Standard error of ``bias_squared``."""
+        return self.bias_squared.error
+
+    @property
+    def variance_error(self) -> float | None:
+        """Standard error of ``variance``."""
+        return self.variance.error
+
+    @property
+    def mse_error(self) -> float | None:
+        """Standard error of ``mse``."""
+        return self.mse.error
+
+    @property
+    def gradient_squared(self) -> float:
+        r"""The size of what is estimated, :math:`|\nabla|^2`."""
+        return float((self.gradient**2).sum())
+
+    @property
+    def relative_bias(self) -> Figure:
+        r"""Length of the bias over that of the gradient, :math:`|\mathbb E h - \nabla| / |\nabla|`."""
+        return self.bias_squared.over(self.gradient_squared).root()
+
+    @property
+    def relative_deviation(self) -> Figure:
+        r"""Standard deviation over the length of the gradient, :math:`\sqrt{\mathrm{tr} \, \mathrm{cov}[h]} / |\nabla|`."""
+        return self.variance.over(self.gradient_squared).root()
+
+    def relative_mse(self, batch_size: float = 1) -> Figure:
+        r"""MSE of the mean of B independent estimates over the squared gradient.
+
+        .. math:: \frac{|\mathbb E h - \nabla|^2 + \mathrm{tr} \, \mathrm{cov}[h] / B}{|\nabla|^2}
+
+        where B is ``batch_size``. Returning zero scores 1, whatever B: an estimate that scores more is worse
+        than none.
+        """
+        mse = self.mse
+        if batch_size != 1:
+            error = None
+            if self.bias_squared.error is not None and self.variance.error is not None:
+                both = 2 * self.errors_covariance / batch_size
+                squares = self.bias_squared.error**2 + (self.variance.error / batch_size) ** 2
+                error = math.sqrt(max(0.0, squares + both))
+            mse = Figure(self.bias_squared + self.variance / batch_size, error)
+        return mse.over(self.gradient_squared)
 
 
 def diagnose(
-    estimator: Estimator,
+    estimator: str | Estimator,
     f: Callable[[Array], Array],
     logits: Array,
     *,
@@ -100,49 +183,85 @@ def diagnose(
     num_samples: int = 10_000,
     per_coordinate: bool = False,
     rtol: float = 1e-7,
+    tau: float | None = None,
 ) -> Diagnosis:
     r"""Bias, variance and MSE of an estimator of :math:`\partial \mathbb E[f(D)] / \partial \theta`.
 
     Parameters
     ----------
     estimator
-        From :func:`rbst.get_estimator`, or your own: one that says ``given_D`` is diagnosed exactly, any other
-        by sampling. The baseline of ``reinforce`` is the estimator's, 0 by default.
+        A name, or from :func:`rbst.get_estimator`, or your own: one that says ``given_D`` is diagnosed exactly,
+        after a few draws of it were held against what it says, and any other by sampling. The baseline of
+        ``reinforce`` is the estimator's, 0 by default.
     f
         Maps arrays ``(..., L, n)`` to costs ``(...)``.
     logits
         :math:`\theta`, shape ``(L, n)``: L independent variables, enumerated jointly. The diagnosis is made
         in float64.
     df_dD
-        The derivative of f; by default autograd differentiates f.
+        The derivative of f; by default autograd differentiates f, and one difference quotient has to agree.
     rng, num_samples
         Generator and number of estimates where the diagnosis is sampled; an exact one ignores them.
     per_coordinate
         Whether to return the variance of each coordinate as well.
     rtol
         Tolerance of the moments given D, where they are integrals.
+    tau
+        The temperature of an estimator that is given by name, 1 by default.
 
-    Returns a :class:`rbst.Diagnosis`. Raises ``ValueError`` above 10**7 outcomes, and where the estimator has to
-    be sampled and no ``rng`` is given.
+    Returns a :class:`rbst.Diagnosis`. Raises ``ValueError`` above 10**7 outcomes, where the estimator has to
+    be sampled and no ``rng`` is given, for an estimator that is not what it says, and for an f that autograd
+    cannot see.
 
     Paulus et al. (2021), Propositions 1 to 3.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from rbst import get_estimator
     >>> from rbst.problems import QUADRATIC
     >>> logits = np.log([[0.2, 0.3, 0.5]])
     >>> for name in ("st-gs", "gr-mc10", "gr", "zgr"):
-    ...     d = diagnose(get_estimator(name, tau=0.5), QUADRATIC.f, logits)
+    ...     d = diagnose(name, QUADRATIC.f, logits, tau=0.5)
     ...     print(f"{name:8} bias^2 {d.bias_squared:.6f}  variance {d.variance:.6f}  {d.method}")
     st-gs    bias^2 0.000791  variance 0.068662  exact
     gr-mc10  bias^2 0.000791  variance 0.037965  exact
     gr       bias^2 0.000791  variance 0.034554  exact
     zgr      bias^2 0.000000  variance 0.049922  exact
+
+    The last against what it estimates: it has no bias, and one estimate is worse than returning zero.
+
+    >>> f"{d.relative_bias:.2f} {d.relative_deviation:.2f} {d.cosine:.2f} {d.relative_mse(10):.2f}"
+    '0.00 2.82 1.00 0.80'
     """
+    if isinstance(estimator, str):
+        estimator = get_estimator(estimator, tau=1.0 if tau is None else tau)
+    elif tau is not None:
+        raise ValueError(
+            f"tau is for an estimator given by name, got tau={tau} and the estimator {estimator.name!r}; "
+            "build it with the temperature that you want"
+        )
     logits = check_logits(logits).astype("float64", copy=False)
     count_outcomes(logits)
+    if df_dD is None and estimator.evaluates in ("corner", "inside"):
+        check_differentiable(f, logits, inside=estimator.evaluates == "inside")
+    check_claim(estimator, logits)
+    return diagnose_unchecked(
+        estimator, f, logits, df_dD, rng, num_samples, per_coordinate=per_coordinate, rtol=rtol
+    )
+
+
+def diagnose_unchecked(
+    estimator: Estimator,
+    f: Callable[[Array], Array],
+    logits: Array,
+    df_dD: Callable[[Array], Array] | None,
+    rng: Any = None,
+    num_samples: int = 10_000,
+    *,
+    per_coordinate: bool = False,
+    rtol: float = 1e-7,
+) -> Diagnosis:
+    """The same for float64 logits, without a look at what the estimator and f say of themselves."""
     if estimator.given_D == "random":
         return _diagnose_by_sampling(estimator, f, df_dD, logits, rng, num_samples, per_coordinate)
     law_given_D = LAWS_GIVEN_D[estimator.given_D](estimator, logits, per_coordinate, rtol)
@@ -168,8 +287,9 @@ def _diagnose_exactly(
     """Total variance: the variance of the mean given D, plus the mean of the variance given D."""
     xp = namespace(logits)
     weight, mean, between, within = 0.0, xp.zeros(logits.shape), xp.zeros(logits.shape), 0.0
-    for D, probability in _possible_outcomes(logits):
-        mean_given_D, variance_given_D = law_given_D(D, _signal(estimator, f, df_dD, D))
+    for D, probability in enumerate_outcomes(logits):
+        signal = _signal(estimator, f, df_dD, D, logits)
+        mean_given_D, variance_given_D = law_given_D(D, signal)
         # The moments of this block, merged with those of the blocks before it (Chan et al., 1979).
         block_weight = probability.sum()
         block_mean = xp.tensordot(probability, mean_given_D, 1) / block_weight
@@ -188,9 +308,10 @@ def _diagnose_exactly(
         "exact",
         gradient,
         bias,
-        bias_squared,
-        variance,
-        bias_squared + variance,
+        Figure(bias_squared),
+        Figure(variance),
+        Figure(bias_squared + variance),
+        Figure(_cosine(mean, gradient)),
         tau=estimator.tau,
         baseline=estimator.baseline,
         variance_given_D=float(within.sum()),
@@ -198,11 +319,9 @@ def _diagnose_exactly(
     )
 
 
-def _possible_outcomes(logits: Array) -> Iterator[tuple[Array, Array]]:
-    for D, probability in enumerate_outcomes(logits):
-        possible = probability > 0
-        if possible.any():
-            yield D[possible], probability[possible]
+def _cosine(x: Array, y: Array) -> float:
+    lengths = math.sqrt(float((x**2).sum()) * float((y**2).sum()))
+    return float((x * y).sum()) / lengths if lengths > 0 else 0.0
 
 
 def _signal(
@@ -210,20 +329,24 @@ def _signal(
     f: Callable[[Array], Array],
     df_dD: Callable[[Array], Array] | None,
     D: Array,
+    logits: Array,
 ) -> Array:
     """What ``pull_back`` is given of f at the outcomes ``(b, L, n)``: its gradient, or its value."""
+    point = D.copy()  # f may write into its argument
     if estimator.evaluates == "cost-only":
-        return check_costs(f(D), D.shape[:-2])[..., None]
-    return check_gradient((df_dD or elementwise_grad(f))(D), D)
+        return check_costs(f(point), D.shape[:-2])[..., None]
+    gradient = (df_dD or elementwise_grad(f))(point)
+    return check_gradient(gradient, namespace(logits).broadcast_to(logits, D.shape))
 
 
 def _fixed_law(estimator: Estimator, logits: Array, per_coordinate: bool, rtol: float) -> LawGivenD:
-    """Given D, the gradient is one number a coordinate, and its variance is nothing."""
+    """Given D, the gradient is one number for each coordinate, and its variance is zero."""
     xp = namespace(logits)
 
     def law(D: Array, signal: Array) -> tuple[Array, Array]:
         gradient = estimator.pull_back(xp.broadcast_to(logits, D.shape), D, signal, None)
-        return gradient, xp.zeros((*D.shape[:-1], 1))
+        check_finite(f"the gradient of {estimator.name!r}", gradient, "look at its pull_back")
+        return check_estimate(estimator, gradient, D), xp.zeros((*D.shape[:-1], 1))
 
     return law
 
@@ -334,6 +457,7 @@ def _diagnose_by_sampling(
             for block in _blocks(draws)
         ]
     )
+    check_finite(f"estimates of {estimator.name!r}", estimates, "look at f and at its pull_back")
     gradient = exact_gradient(f, logits)
     mean = estimates.mean(axis=0)
     bias, centred = mean - gradient.ravel(), estimates - mean
@@ -343,23 +467,28 @@ def _diagnose_by_sampling(
     # For independent x and y, E (x'y)^2 = tr Sigma^2: neighbours are paired.
     half = draws // 2
     trace_of_square = ((centred[:half] * centred[half : 2 * half]).sum(axis=1) ** 2).mean()
-    along_bias = (centred @ bias).var()
+    along_bias, lengths_squared = centred @ bias, deviations.sum(axis=1)
+    cosine = _cosine(mean, gradient.ravel())
+    lengths = [math.sqrt(float((x**2).sum())) or 1.0 for x in (mean, gradient)]
+    turning = centred @ (gradient.ravel() / lengths[1] - cosine * mean / lengths[0]) / lengths[0]
     return Diagnosis(
         estimator.name,
         "sampled",
         gradient,
         bias.reshape(logits.shape),
-        float((bias**2).sum()) - variance / draws,
-        variance,
-        float(squared_errors.mean()),
+        Figure(
+            float((bias**2).sum()) - variance / draws,
+            math.sqrt(4 * float(along_bias.var()) / draws + 2 * trace_of_square / draws**2),
+        ),
+        Figure(variance, _standard_error(lengths_squared)),
+        Figure(float(squared_errors.mean()), _standard_error(squared_errors)),
+        Figure(cosine, _standard_error(turning)),
         tau=estimator.tau,
         baseline=estimator.baseline,
         variance_per_coordinate=coordinates.reshape(logits.shape) if per_coordinate else None,
         draws=draws,
         bias_error=xp.sqrt(coordinates / draws).reshape(logits.shape),
-        bias_squared_error=math.sqrt(4 * along_bias / draws + 2 * trace_of_square / draws**2),
-        variance_error=_standard_error(deviations.sum(axis=1)),
-        mse_error=_standard_error(squared_errors),
+        errors_covariance=2 * float((along_bias * (lengths_squared - variance)).mean()) / draws,
     )
 
 
@@ -372,114 +501,85 @@ def _standard_error(values: Array) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
-# Which temperature?
+# What an estimator and f say of themselves.
+
+CLAIM_DRAWS = 1000
+CLAIM_ERRORS = 6.0
+"""A right claim is refused with probability 2e-9 for each figure that is compared, if these are normal."""
 
 
-@dataclass(frozen=True)
-class BestTemperature:
-    """What :func:`rbst.best_temperature` found.
-
-    Attributes
-    ----------
-    tau
-        The temperature of least MSE within ``tau_range``.
-    diagnosis
-        The estimator there.
-    tau_range
-        The range that was searched.
-    on_boundary
-        Whether the minimum sits on an end of it.
-    taus, mse
-        The grid that was visited first, and the exact MSE on it.
-    """
-
-    tau: float
-    diagnosis: Diagnosis
-    tau_range: tuple[float, float]
-    on_boundary: bool
-    taus: Array
-    mse: Array
-
-
-def best_temperature(
-    estimator: str | Callable[[float], Estimator],
-    f: Callable[[Array], Array],
-    logits: Array,
-    *,
-    df_dD: Callable[[Array], Array] | None = None,
-    tau_range: tuple[float, float] = (0.01, 10.0),
-) -> BestTemperature:
-    r"""The temperature at which the exact MSE of an estimator is least, on this problem.
-
-    .. math:: \tau^* = \arg\min_{\tau_0 \le \tau \le \tau_1} \mathbb E |h_\tau - \nabla|^2
-
-    where ``estimator`` is a name such as ``"gr"``, or a function from a temperature to an
-    :class:`rbst.Estimator`; ``f``, ``logits`` and ``df_dD`` are those of :func:`diagnose`; and
-    :math:`(\tau_0, \tau_1)` is ``tau_range``. A grid of 13 temperatures, even in log tau, brackets the
-    minimum, and a bounded search refines it to a hundredth.
-
-    Returns a :class:`rbst.BestTemperature`; warns where the minimum sits on the boundary of the range, for then the
-    true one lies beyond it, if there is one. Raises ``ValueError`` for an estimator without a
-    temperature, or one whose MSE is known by sampling only.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from rbst.problems import LINEAR
-    >>> best = best_temperature("gr", LINEAR.f, np.log([[0.2, 0.3, 0.5]]), tau_range=(0.1, 5.0))
-    >>> round(best.tau, 2), best.on_boundary
-    (0.72, False)
-    """
-    from scipy.optimize import minimize_scalar
-
-    low, high = (check_tau(tau) for tau in tau_range)
-    if low >= high:
+def check_claim(estimator: Estimator, logits: Array) -> None:
+    """Hold a few draws of an estimator of one's own against the law given D that it names."""
+    if estimator.given_D == "random" or has_own_law(estimator):
+        return
+    xp = namespace(logits)
+    rng = new_generator(xp, 0)
+    K = estimator.num_samples or 1.0
+    draws = 20 if math.inf == K else int(max(20, min(CLAIM_DRAWS, 10**6 // K)))
+    many = xp.broadcast_to(logits, (draws, *logits.shape))
+    D = estimator.sample(many, rng)[1]
+    cost_only = estimator.evaluates == "cost-only"
+    signal = rng.standard_normal(logits.shape[:-1] if cost_only else logits.shape)
+    signal = xp.broadcast_to(xp.asarray(signal), (draws, *signal.shape))
+    given = check_estimate(estimator, estimator.pull_back(many, D, signal, rng), many)
+    if estimator.given_D == "fixed":
+        wanted, law = estimator.pull_back(many, D, signal, rng), "is fixed given D"
+    else:
+        name = "gr" if math.inf == K else f"gr-mc{int(K)}"
+        wanted = get_estimator(name, tau=estimator.tau).pull_back(many, D, signal, rng)
+        law = f"has the law of {name} at tau = {estimator.tau:g}"
+    if estimator.given_D == "fixed" or math.isinf(K):
+        apart = float(abs(given - wanted).max())
+        figure, wrong = f"{apart:.3g} apart", not apart <= 1e-5 * float(abs(wanted).max())
+    else:
+        apart = _standard_errors_apart(given, wanted)
+        figure, wrong = f"{apart:.3g} standard errors apart", not apart <= CLAIM_ERRORS
+    if wrong:
         raise ValueError(
-            f"tau_range must be (low, high) with low < high, got ({low}, {high}); swap them"
+            f"estimator {estimator.name!r} says that it {law}, got gradients that are {figure} over "
+            f"{draws} draws; leave given_D out, and it is diagnosed by sampling"
         )
-    build = estimator
-    if isinstance(estimator, str):
-
-        def build(tau: float) -> Estimator:
-            return get_estimator(estimator, tau=tau)
-
-    _check_searchable(build(low))
-
-    def mse_at(log_tau: float) -> float:
-        candidate = build(math.exp(log_tau))
-        return diagnose(candidate, f, logits, df_dD=df_dD, rtol=SEARCH_RTOL).mse
-
-    grid = np.linspace(math.log(low), math.log(high), 13)
-    mse = np.array([mse_at(log_tau) for log_tau in grid])
-    lowest = int(mse.argmin())
-    bracket = grid[max(lowest - 1, 0)], grid[min(lowest + 1, len(grid) - 1)]
-    refined = minimize_scalar(mse_at, bounds=bracket, method="bounded", options={"xatol": 1e-2})
-    log_tau = refined.x if refined.fun < mse[lowest] else grid[lowest]
-    end = 0 if mse[0] <= mse[-1] else -1
-    on_boundary = bool(mse[end] <= min(refined.fun, mse[lowest]) * (1 + SEARCH_RTOL))
-    if on_boundary:
-        log_tau = grid[end]
-        warnings.warn(
-            f"the MSE of {build(low).name!r} is least at tau = {math.exp(log_tau):g}, an end of the range "
-            f"({low:g}, {high:g}) that was searched; widen tau_range"
-            + (", or take the limit of gr as tau falls to 0, zgr" if end == 0 else ""),
-            stacklevel=2,
-        )
-    tau = math.exp(log_tau)
-    diagnosis = diagnose(build(tau), f, logits, df_dD=df_dD)
-    return BestTemperature(tau, diagnosis, (low, high), on_boundary, np.exp(grid), mse)
 
 
-def _check_searchable(estimator: Estimator) -> None:
-    if estimator.tau is None:
+def _standard_errors_apart(given: Array, wanted: Array) -> float:
+    """The largest difference of two means over the draws, of the entries and of the squared length."""
+    differences = (given - wanted).reshape(len(given), -1)
+    squares = (given**2 - wanted**2).reshape(len(given), -1).sum(axis=-1, keepdims=True)
+    largest = 0.0
+    for figures in (differences, squares):
+        error = figures.std(axis=0, ddof=1) / math.sqrt(len(figures))
+        scale = error + 1e-9 * float(abs(wanted).max())
+        largest = max(largest, float((abs(figures.mean(axis=0)) / scale).max()))
+    return largest
+
+
+def check_differentiable(f: Callable[[Array], Array], logits: Array, *, inside: bool) -> None:
+    """Hold autograd's derivative of f against a central difference, at eight corners or at the mean."""
+    xp = namespace(logits)
+    if inside:
+        points = softmax(logits)[None]
+    else:
+        corners = next(enumerate_outcomes(logits))[0]
+        points = corners[:: max(1, len(corners) // 8)][:8]
+    direction = xp.cos(xp.arange(float(logits.size))).reshape(logits.shape)
+    direction = xp.where(xp.isfinite(logits), direction, 0)
+    step = 1e-5 * direction
+    try:
+        with np.errstate(all="ignore"):
+            above, below = check_costs(
+                f(xp.stack([points + step, points - step])), (2, len(points))
+            )
+    except NotFinite:  # f ends at the simplex
+        return
+    slopes = (above - below) / 2e-5
+    gradient = xp.where(direction == 0, 0, elementwise_grad(f)(points))
+    seen = (gradient * direction).sum(axis=(-2, -1))
+    tolerance = 1e-3 * (abs(slopes) + abs(seen)) + 1e-8 * (1 + abs(above))
+    worst = int((abs(slopes - seen) - tolerance).argmax())
+    if not bool(abs(slopes - seen)[worst] <= tolerance[worst]):
         raise ValueError(
-            f"estimator {estimator.name!r} has no temperature to choose; take it as it is, or pass one "
-            "that has, such as 'gr'"
-        )
-    if estimator.given_D == "random":
-        raise ValueError(
-            f"the MSE of estimator {estimator.name!r} is known by sampling only, whose noise hides a "
-            "minimum; compare diagnose() at a few temperatures, with their standard errors"
+            f"autograd must see all of f, got a slope of {float(seen[worst]):.4g} where f has "
+            f"{float(slopes[worst]):.4g}; write f with autograd.numpy throughout, or pass its derivative as df_dD"
         )
 
 
@@ -489,8 +589,8 @@ def _check_searchable(estimator: Estimator) -> None:
 def diagnosis_table(diagnoses: Sequence[Diagnosis]) -> str:
     """The diagnoses as a Markdown table, aligned so that it reads as plain text as well.
 
-    Sampled figures carry their standard error after a plus-minus sign. An exact figure that is nothing
-    but rounding, below 1e-20 of the squared gradient, is shown as 0.
+    Sampled figures carry their standard error after a plus-minus sign. An exact figure that is only
+    rounding, below 1e-20 of the squared gradient, is shown as 0.
 
     Examples
     --------
@@ -511,14 +611,10 @@ def _table_row(d: Diagnosis) -> tuple[str, ...]:
     how = "exact" if d.method == "exact" else f"{d.draws:,} draws"
     if d.baseline is not None:
         how += f", baseline {d.baseline}"
-    figures = (
-        _figure(getattr(d, key), getattr(d, f"{key}_error"), float(1e-20 * (d.gradient**2).sum()))
-        for key in ("bias_squared", "variance", "mse")
-    )
+    figures = (_shown(figure, d) for figure in (d.bias_squared, d.variance, d.mse))
     return (d.estimator, "" if d.tau is None else f"{d.tau:g}", *figures, how)
 
 
-def _figure(value: float, error: float | None, rounding: float) -> str:
-    if error is not None:
-        return f"{value:.3e} ± {error:.0e}"
-    return f"{value:.3e}" if value > rounding else "0"
+def _shown(figure: Figure, d: Diagnosis) -> str:
+    rounding = figure.error is None and abs(figure) <= 1e-20 * d.gradient_squared
+    return "0" if rounding else str(figure)

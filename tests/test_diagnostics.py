@@ -7,6 +7,7 @@ with probability 6e-5; seeds are fixed, so a test that passes keeps passing.
 import dataclasses
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -404,3 +405,224 @@ def test_table():
     assert "10,000 draws" in rows[1]
     assert rows[1].count("±") == 3
     assert "baseline 0" in rows[2]
+
+
+# What an estimator and f say of themselves.
+
+
+def claims(name, **law):
+    """An estimator of the table under the claim of another."""
+    return dataclasses.replace(get_estimator(name, tau=0.5), name="mine", **law)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "law"),
+    [
+        (claims("zgr", given_D="gumbel-rao", tau=0.5, num_samples=1), "gr-mc1 at tau = 0.5"),
+        (claims("zgr", given_D="gumbel-rao", tau=0.5, num_samples=math.inf), "gr at tau = 0.5"),
+        (claims("st-gs", num_samples=100), "gr-mc100 at tau = 0.5"),
+        (claims("gr-mc10", num_samples=1), "gr-mc1 at tau = 0.5"),
+        (claims("st-gs", num_samples=math.inf), "gr at tau = 0.5"),
+        (claims("gr", num_samples=1), "gr-mc1 at tau = 0.5"),
+        (claims("st-gs", tau=0.8), "gr-mc1 at tau = 0.8"),
+        (claims("st-gs", given_D="fixed"), "is fixed given D"),
+    ],
+)
+def test_an_estimator_that_is_not_what_it_says_is_refused_with_the_figure(estimator, law):
+    """Believed, it would get exact figures of something else."""
+    with pytest.raises(
+        ValueError, match=rf"'mine' says that it .*{law}, got gradients that are [\d.e+]+ "
+    ):
+        diagnose(estimator, QUARTIC.f, random_logits((2, 3)))
+
+
+@pytest.mark.parametrize("tau", [1e-3, 0.05, 0.5, 5.0, 100.0])
+@pytest.mark.parametrize("name", ["st-gs", "gr-mc1", "gr-mc10", "gr"])
+def test_an_estimator_that_is_what_it_says_is_believed(name, tau):
+    """At low temperatures the draws have heavy tails; 4 of each are held to 6 standard errors."""
+    inner = get_estimator(name, tau=tau)
+    own = dataclasses.replace(inner, pull_back=lambda *arguments: inner.pull_back(*arguments))
+    for seed in range(4):
+        diagnostics.check_claim(own, random_logits((2, 4), seed))
+
+
+def test_a_fixed_estimator_of_ones_own_may_take_costs():
+    inner = get_estimator("reinforce")
+    own = dataclasses.replace(inner, pull_back=lambda *arguments: inner.pull_back(*arguments))
+    logits = random_logits((2, 3))
+    assert diagnose(own, QUARTIC.f, logits).variance == diagnose(inner, QUARTIC.f, logits).variance
+
+
+@pytest.mark.parametrize("given_D", ["fixed", "random"])
+def test_a_gradient_of_another_shape_or_none_at_all_is_refused(given_D):
+    """Broadcast, a gradient of shape (..., 1) would be an estimator without variance."""
+    options = {"rng": np.random.default_rng(0), "num_samples": 10}
+    logits = random_logits((2, 3))
+    own = Estimator("mine", "corner", lambda logits, D, g, rng: g[..., :1], given_D=given_D)
+    with pytest.raises(ValueError, match="'mine' must return a gradient of the shape of logits"):
+        diagnose(own, QUARTIC.f, logits, **options)
+    own = Estimator("mine", "corner", lambda logits, D, g, rng: g * np.nan, given_D=given_D)
+    with pytest.raises(ValueError, match=r"'mine'.* got"):
+        diagnose(own, QUARTIC.f, logits, **options)
+
+
+@pytest.mark.parametrize("name", ["st", "gs", "gr"])
+def test_an_f_that_autograd_cannot_see_is_refused(name):
+    def f(D):
+        hidden = np.asarray(getattr(D, "_value", D))
+        return QUARTIC.f(D) + (hidden[..., 0] ** 2).sum(axis=-1)
+
+    options = {"rng": np.random.default_rng(0), "num_samples": 10}
+    logits = random_logits((2, 3))
+    with pytest.raises(
+        ValueError, match=r"autograd must see all of f, got a slope of .*; write f with"
+    ):
+        diagnose(get_estimator(name), f, logits, **options)
+    diagnose(get_estimator(name), f, logits, df_dD=QUARTIC.df_dD, **options)
+    diagnose(get_estimator("reinforce"), f, logits)
+    if name != "gs":
+        with pytest.raises(ValueError, match="autograd must see all of f"):
+            best_temperature(name if name == "gr" else "st-gs", f, logits)
+
+
+@pytest.mark.parametrize("name", ["st", "st-gs", "gr", "reinforce"])
+def test_impossible_outcomes_do_not_poison_a_diagnosis(name):
+    """Logits (-inf, 0, 1), and an f that has no value where the first category is selected."""
+    logits = np.array([[-np.inf, 0.0, 1.0]])
+
+    def f(D):
+        return np.where(D[..., 0, 0] == 1, np.nan, QUARTIC.f(D))
+
+    def df_dD(D):
+        gradient = QUARTIC.df_dD(D)
+        gradient[..., 0] = np.inf
+        return gradient
+
+    with_hole = diagnose(get_estimator(name, tau=0.5), f, logits, df_dD=df_dD)
+    plain = diagnose(get_estimator(name, tau=0.5), QUARTIC.f, logits, df_dD=QUARTIC.df_dD)
+    assert (with_hole.bias_squared, with_hole.mse) == (plain.bias_squared, plain.mse)
+
+
+def test_an_f_that_writes_into_its_argument_changes_nothing():
+    def f(D):
+        values = QUARTIC.f(D.copy())
+        D *= 0
+        return values
+
+    logits = random_logits((2, 3))
+    one, other = (diagnose(get_estimator("reinforce"), g, logits) for g in (f, QUARTIC.f))
+    assert (one.bias_squared, one.variance) == (other.bias_squared, other.variance)
+
+
+def test_figures_that_are_not_numbers_or_negative_are_not_shown_as_zero():
+    logits = random_logits((1, 3))
+    d = diagnose(get_estimator("reinforce"), QUARTIC.f, logits)
+    for value in (math.nan, -1e-3, -math.inf):
+        row = diagnosis_table([dataclasses.replace(d, variance=diagnostics.Figure(value))])
+        assert f"| {value:.3e} " in row.splitlines()[-1]
+    for f in (lambda D: QUARTIC.f(D) * np.nan, lambda D: QUARTIC.f(D) * np.inf):
+        with pytest.raises(ValueError, match="the value of f must be finite, got"):
+            diagnose(get_estimator("reinforce"), f, logits)
+
+
+# The ruler that decides: everything over the size of the gradient, for a batch.
+
+
+def test_what_returning_zero_scores():
+    zero = Estimator("zero", "corner", lambda logits, D, g, rng: 0 * logits, given_D="fixed")
+    d = diagnose(zero, QUARTIC.f, random_logits((2, 3)))
+    assert d.relative_mse() == pytest.approx(1, rel=1e-14)
+    assert d.relative_mse(100) == pytest.approx(1, rel=1e-14)
+    assert d.relative_bias == pytest.approx(1, rel=1e-14)
+    assert (d.relative_deviation, d.cosine) == (0, 0)
+    # Where the gradient is 0 there is nothing to compare with.
+    flat = diagnose("reinforce", lambda D: 1 + 0 * QUARTIC.f(D), random_logits((2, 3)))
+    assert flat.gradient_squared == 0
+    assert flat.relative_mse() == math.inf
+
+
+@pytest.mark.parametrize("name", ["st", "gr", "zgr", "reinforce"])
+def test_the_relative_figures_are_those_of_a_loop(name):
+    logits = random_logits((2, 3))
+    d = diagnose(name, QUARTIC.f, logits, tau=0.6)
+    length = np.linalg.norm(d.gradient)
+    mean = d.gradient + d.bias
+    assert d.relative_bias == pytest.approx(np.linalg.norm(d.bias) / length)
+    assert d.relative_deviation == pytest.approx(math.sqrt(d.variance) / length)
+    assert d.cosine == pytest.approx((mean * d.gradient).sum() / np.linalg.norm(mean) / length)
+    for B in (1, 7):
+        assert d.relative_mse(B) == pytest.approx((d.bias_squared + d.variance / B) / length**2)
+    assert d.relative_mse().error is d.cosine.error is d.relative_bias.error is None
+
+
+def test_standard_errors_of_the_relative_figures_are_calibrated():
+    """Over 300 diagnoses the squared deviations, in standard errors, average 1; tolerance 5 deviations."""
+    logits, rng = random_logits((2, 3)), np.random.default_rng(0)
+    exact = diagnose("st-gs", QUARTIC.f, logits, tau=1.0)
+    assert exact.cosine < 0.97  # near 1 its error is not of first order
+    estimator = dataclasses.replace(get_estimator("st-gs", tau=1.0), given_D="random")
+    figures = {
+        "bias": lambda d: d.relative_bias,
+        "deviation": lambda d: d.relative_deviation,
+        "cosine": lambda d: d.cosine,
+        "MSE": lambda d: d.relative_mse(),
+        "MSE of 20": lambda d: d.relative_mse(20),
+    }
+    z = {key: [] for key in figures}
+    for _ in range(300):
+        d = diagnose(estimator, QUARTIC.f, logits, df_dD=QUARTIC.df_dD, rng=rng, num_samples=4000)
+        for key, figure in figures.items():
+            z[key].append((figure(d) - figure(exact)) / figure(d).error)
+    for key, values in z.items():
+        assert np.mean(np.square(values)) == pytest.approx(1, abs=5 * math.sqrt(2 / 300)), key
+
+
+def test_diagnose_takes_a_name():
+    logits = random_logits((2, 3))
+    by_name = diagnose("gr", QUARTIC.f, logits, tau=0.7)
+    assert by_name.mse == diagnose(get_estimator("gr", tau=0.7), QUARTIC.f, logits).mse
+    assert diagnose("gr", QUARTIC.f, logits).tau == 1.0
+    with pytest.raises(ValueError, match=r"tau is for an estimator given by name, got tau=0\.5"):
+        diagnose(get_estimator("gr"), QUARTIC.f, logits, tau=0.5)
+
+
+def test_the_best_temperature_falls_as_the_batch_grows():
+    logits = random_logits((2, 3), seed=7)
+    bests = [best_temperature("gr", LINEAR.f, logits, batch_size=B) for B in (10, 100, 1000)]
+    taus = [best.tau for best in bests]
+    assert taus == sorted(taus, reverse=True)
+    for best, B in zip(bests, (10, 100, 1000), strict=True):
+        assert best.diagnosis.relative_mse(
+            B
+        ) <= best.mse.min() / best.diagnosis.gradient_squared * (1 + 1e-3)
+        assert str(best).startswith(f"tau = {best.tau:.3g}, where the MSE is ")
+        assert best.why == ""
+
+
+def test_where_zero_wins_there_is_a_choice_and_no_temperature():
+    """At B = 1 on this problem; the batch that is named is enough, and half of it is not."""
+    logits = random_logits((2, 3))
+    with pytest.warns(
+        UserWarning, match="returning zero beats 'st-gs' at every tau for a batch of 1"
+    ) as caught:
+        best = best_temperature("st-gs", QUADRATIC.f, logits, tau_range=(0.05, 1.0))
+    assert best.zero_wins
+    message = str(caught[0].message)
+    assert message == str(best)
+    enough = int(re.search(r"a batch of (\d+) to beat it", message)[1])
+    assert min(d.relative_mse(enough) for d in best.pareto) < 1
+    assert min(d.relative_mse(enough / 2) for d in best.pareto) > 1
+    assert "|bias|/|gradient|  sd/|gradient|" in message
+    biases, deviations = (
+        [getattr(d, key) for d in best.pareto] for key in ("bias_squared", "variance")
+    )
+    assert len(best.pareto) > 3
+    assert [d.tau for d in best.pareto] == sorted(d.tau for d in best.pareto)
+    for one, other in itertools.combinations(range(len(best.pareto)), 2):
+        assert (biases[one] < biases[other]) == (deviations[one] > deviations[other])
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, math.nan, math.inf])
+def test_a_batch_holds_something(batch_size):
+    with pytest.raises(ValueError, match=r"batch_size must be a finite number >= 1, got .*; 1 is"):
+        best_temperature("gr", LINEAR.f, random_logits((1, 3)), batch_size=batch_size)

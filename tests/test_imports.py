@@ -30,6 +30,7 @@ RANKS = {
     "estimators": 5,
     "autodiff": 6,
     "diagnostics": 7,
+    "temperature": 8,
     "models": 7,
     "plotting": 7,
     "crosscheck": 8,

@@ -380,12 +380,15 @@ def _find(name: str) -> tuple[Entry, int | None]:
     raise ValueError(_unknown(name))
 
 
-def named_entry(estimator: Estimator) -> Entry | None:
-    """The row of the table that an estimator was built from, None for one of your own."""
-    call = estimator.estimate or estimator.pull_back
-    if isinstance(call, partial) and call.func in (_pull_back, _estimate):
-        return next((entry for entry in ESTIMATORS if entry.function is call.args[0]), None)
-    return None
+def has_own_law(estimator: Estimator) -> bool:
+    """Whether an estimator says of its law what the table says of it: as it was built, not as it was changed."""
+    call = estimator.pull_back
+    if not (isinstance(call, partial) and call.func is _pull_back):
+        return False
+    function, _, taken = call.args
+    entry = next(entry for entry in ESTIMATORS if entry.function is function)
+    table = entry.given_D, taken.get("num_samples", entry.num_samples), taken.get("tau")
+    return table == (estimator.given_D, estimator.num_samples, estimator.tau)
 
 
 def _unknown(name: object) -> str:

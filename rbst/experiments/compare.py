@@ -12,8 +12,9 @@ import argparse
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -133,7 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
     results = {
         "logits": config.logits,
         "gradient": exact_gradient(problem.f, config.logits),
-        "diagnoses": [asdict(diagnosis) for diagnosis in diagnoses],
+        "diagnoses": [_record(diagnosis) for diagnosis in diagnoses],
         "left_out": left_out,
     }
     write_results(out, config, start, results=results)
@@ -144,6 +145,14 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"left out: {name} ({reason})")
     print(f"\nResults, against-tau.png and against-samples.png are in {out}")
     return 0
+
+
+def _record(diagnosis: Diagnosis) -> dict[str, Any]:
+    """What ``results.json`` says of a diagnosis: its figures, and the standard error of each beside it."""
+    record = {f.name: getattr(diagnosis, f.name) for f in fields(diagnosis)}
+    errors = ("bias_squared_error", "variance_error", "mse_error")
+    ratios = ("gradient_squared", "relative_bias", "relative_deviation")
+    return record | {name: getattr(diagnosis, name) for name in (*errors, *ratios)}
 
 
 def _config_from(arguments: argparse.Namespace) -> Config:

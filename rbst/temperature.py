@@ -1,0 +1,234 @@
+r"""Which temperature? The one at which the mean of a batch of estimates is nearest to the gradient.
+
+A relaxation trades bias for variance by its temperature, and a batch divides the variance alone: the best
+temperature falls as the batch grows. What counts is the mean squared error of the batch against the squared
+gradient, :meth:`rbst.Diagnosis.relative_mse`, where returning zero scores 1. Where nothing beats zero, or
+the least value lies at an end of the range, no temperature was found, and the choice is left between bias
+and variance.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rbst._array import Array
+from rbst._checks import check_logits, check_tau
+from rbst._tables import text_table
+from rbst.diagnostics import (
+    Diagnosis,
+    check_claim,
+    check_differentiable,
+    diagnose,
+    diagnose_unchecked,
+)
+from rbst.enumeration import count_outcomes
+from rbst.estimators.registry import Estimator, get_estimator
+
+SEARCH_RTOL = 1e-4
+"""Tolerance while :func:`best_temperature` searches."""
+
+GRID = 13
+
+
+@dataclass(frozen=True)
+class BestTemperature:
+    """What :func:`best_temperature` found; as text, the temperature or what there is to choose from.
+
+    Attributes
+    ----------
+    tau
+        The temperature of least MSE within ``tau_range``.
+    diagnosis
+        The estimator there.
+    tau_range
+        The range that was searched.
+    on_boundary
+        Whether the minimum sits on an end of it.
+    taus, mse
+        The grid that was visited first, and the exact MSE of the mean of a batch on it.
+    batch_size
+        The number of estimates in the batch.
+    zero_wins
+        Whether returning zero has a smaller MSE.
+    pareto
+        The diagnoses of the grid that no other beats in both bias and variance.
+    """
+
+    tau: float
+    diagnosis: Diagnosis
+    tau_range: tuple[float, float]
+    on_boundary: bool
+    taus: Array
+    mse: Array
+    batch_size: float = 1
+    zero_wins: bool = False
+    pareto: tuple[Diagnosis, ...] = ()
+
+    def __str__(self) -> str:
+        if not (self.on_boundary or self.zero_wins):
+            score = self.diagnosis.relative_mse(self.batch_size)
+            return f"tau = {self.tau:.3g}, where the MSE is {score:.3g} of the squared gradient"
+        rows = [
+            [f"{d.tau:.3g}", f"{d.relative_bias:.3g}", f"{d.relative_deviation:.3g}"]
+            for d in self.pareto
+        ]
+        table = text_table([["tau", "|bias|/|gradient|", "sd/|gradient|"], *rows])
+        return f"{self.why}; to choose from:\n{table}"
+
+    @property
+    def why(self) -> str:
+        """Why no temperature is the best one, or nothing."""
+        reasons = []
+        name, B = self.diagnosis.estimator, f"{self.batch_size:g}"
+        if self.zero_wins:
+            score = self.diagnosis.relative_mse(self.batch_size)
+            reasons.append(
+                f"returning zero beats {name!r} at every tau for a batch of {B} (at best its MSE is "
+                f"{score:.3g} of the squared gradient)" + self._batch_that_helps()
+            )
+        if self.on_boundary:
+            low, high = self.tau_range
+            reasons.append(
+                f"the MSE of {name!r} is least at tau = {self.tau:g}, an end of the range ({low:g}, "
+                f"{high:g}) that was searched"
+                + ("; the limit of gr as tau falls to 0 is zgr" if self.tau == low else "")
+            )
+        return "; ".join(reasons)
+
+    def _batch_that_helps(self) -> str:
+        """From which batch on some temperature of the grid beats zero: variance / B < |gradient|^2 - bias^2."""
+        room = [(d.gradient_squared - d.bias_squared, d.variance) for d in self.pareto]
+        sizes = [variance / left for left, variance in room if left > 0]
+        if not sizes:
+            return ", and its bias alone is longer than the gradient"
+        return f", and it would take a batch of {math.floor(min(sizes)) + 1} to beat it"
+
+
+def best_temperature(
+    estimator: str | Callable[[float], Estimator],
+    f: Callable[[Array], Array],
+    logits: Array,
+    *,
+    df_dD: Callable[[Array], Array] | None = None,
+    tau_range: tuple[float, float] = (0.01, 10.0),
+    batch_size: float = 1,
+) -> BestTemperature:
+    r"""The temperature at which the exact MSE of the mean of a batch of estimates is least, on this problem.
+
+    .. math:: \tau^* = \arg\min_{\tau_0 \le \tau \le \tau_1} \; |\mathbb E h_\tau - \nabla|^2
+              + \frac1B \mathrm{tr} \, \mathrm{cov}[h_\tau]
+
+    where ``estimator`` is a name such as ``"gr"``, or a function from a temperature to an
+    :class:`rbst.Estimator`; ``f``, ``logits`` and ``df_dD`` are those of :func:`rbst.diagnose`;
+    :math:`(\tau_0, \tau_1)` is ``tau_range`` and B is ``batch_size``. A grid of 13 temperatures, even in
+    log tau, brackets the minimum, and a bounded search refines it to a hundredth.
+
+    Returns a :class:`rbst.BestTemperature`; warns, with the bias and the variance that there are to choose from, where
+    the minimum sits on the boundary of the range, for then the true one lies beyond it, if there is one,
+    and where returning zero has a smaller MSE. Raises ``ValueError`` for an estimator without a temperature,
+    or one whose MSE is known by sampling only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rbst.problems import LINEAR
+    >>> for B in (10, 1000):
+    ...     best = best_temperature("gr", LINEAR.f, np.log([[0.2, 0.3, 0.5]]), batch_size=B)
+    ...     print(B, best)
+    10 tau = 0.332, where the MSE is 0.0195 of the squared gradient
+    1000 tau = 0.0738, where the MSE is 0.000283 of the squared gradient
+    """
+    from scipy.optimize import minimize_scalar
+
+    low, high = (check_tau(tau) for tau in tau_range)
+    if low >= high:
+        raise ValueError(
+            f"tau_range must be (low, high) with low < high, got ({low}, {high}); swap them"
+        )
+    if not 1 <= batch_size < math.inf:
+        raise ValueError(
+            f"batch_size must be a finite number >= 1, got {batch_size}; 1 is a single estimate"
+        )
+    build = _builder(estimator)
+    logits = check_logits(logits).astype("float64", copy=False)
+    count_outcomes(logits)
+    _check_searchable(build(low))
+    check_claim(build(low), logits)
+    if df_dD is None:
+        check_differentiable(f, logits, inside=False)
+
+    def diagnose_at(log_tau: float, rtol: float = SEARCH_RTOL) -> Diagnosis:
+        return diagnose_unchecked(build(math.exp(log_tau)), f, logits, df_dD, rtol=rtol)
+
+    def mse_of(diagnosis: Diagnosis) -> float:
+        return diagnosis.bias_squared + diagnosis.variance / batch_size
+
+    grid = np.linspace(math.log(low), math.log(high), GRID)
+    diagnoses = [diagnose_at(log_tau) for log_tau in grid]
+    mse = np.array([mse_of(diagnosis) for diagnosis in diagnoses])
+    lowest = int(mse.argmin())
+    bracket = grid[max(lowest - 1, 0)], grid[min(lowest + 1, len(grid) - 1)]
+    refined = minimize_scalar(
+        lambda log_tau: mse_of(diagnose_at(log_tau)),
+        bounds=bracket,
+        method="bounded",
+        options={"xatol": 1e-2},
+    )
+    log_tau = refined.x if refined.fun < mse[lowest] else grid[lowest]
+    end = 0 if mse[0] <= mse[-1] else -1
+    on_boundary = bool(mse[end] <= min(refined.fun, mse[lowest]) * (1 + SEARCH_RTOL))
+    if on_boundary:
+        log_tau = grid[end]
+    diagnosis = diagnose(build(math.exp(log_tau)), f, logits, df_dD=df_dD)
+    best = BestTemperature(
+        math.exp(log_tau),
+        diagnosis,
+        (low, high),
+        on_boundary,
+        np.exp(grid),
+        mse,
+        batch_size,
+        bool(diagnosis.relative_mse(batch_size) >= 1),
+        _pareto(diagnoses),
+    )
+    if best.why:
+        warnings.warn(str(best), stacklevel=2)
+    return best
+
+
+def _builder(estimator: str | Callable[[float], Estimator]) -> Callable[[float], Estimator]:
+    if isinstance(estimator, str):
+        return lambda tau: get_estimator(estimator, tau=tau)
+    return estimator
+
+
+def _check_searchable(estimator: Estimator) -> None:
+    if estimator.tau is None:
+        raise ValueError(
+            f"estimator {estimator.name!r} has no temperature to choose, got it to search over; take it as it "
+            "is, or pass one that has, such as 'gr'"
+        )
+    if estimator.given_D == "random":
+        raise ValueError(
+            f"the MSE of estimator {estimator.name!r} is known by sampling only, whose noise hides a "
+            "minimum; compare diagnose() at a few temperatures, with their standard errors"
+        )
+
+
+def _pareto(diagnoses: Sequence[Diagnosis]) -> tuple[Diagnosis, ...]:
+    """Those that no other beats: each has less bias or less variance than any other one."""
+
+    def beaten(d: Diagnosis) -> bool:
+        return any(
+            other.bias_squared <= d.bias_squared
+            and other.variance <= d.variance
+            and (other.bias_squared < d.bias_squared or other.variance < d.variance)
+            for other in diagnoses
+        )
+
+    return tuple(d for d in diagnoses if not beaten(d))
