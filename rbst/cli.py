@@ -8,45 +8,84 @@ standard error and exit status 2; an interrupt is status 130.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import NoReturn
 
 from rbst import __version__
+from rbst._terminal import steady_streams
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 COMMANDS = {
     "vae": (
         "rbst.experiments.vae",
         "train a discrete VAE with several estimators and compare them",
+        (
+            "rbst vae --quick",
+            "rbst vae --estimator st-gs --estimator gr --seeds 3",
+            "rbst vae --data mnist --arity 16 --estimator gr-mc10 --out runs/mine",
+            "rbst vae --resume --out runs/mine",
+        ),
     ),
     "sweep": (
         "rbst.experiments.sweep",
         "random search over discrete VAEs or parsers, on cores or a cluster",
+        (
+            "rbst sweep --estimator st-gs --estimator gr --draws 5",
+            "rbst sweep --data mnist --arity 2 --learning-rate 3e-4 2e-3 --out runs/search",
+            "rbst sweep listops --estimator gr --tau 0.1",
+        ),
     ),
     "report": (
         "rbst.experiments.report",
         "collect runs of VAEs and parsers into the paper's tables",
+        (
+            "rbst report runs",
+            "rbst report runs/search --missing --format markdown --out /tmp/table",
+        ),
     ),
     "listops": (
         "rbst.experiments.listops",
         "learn latent parse trees from the values of ListOps expressions",
+        (
+            "rbst listops --quick",
+            "rbst listops --estimator left --estimator gold --estimator gr --max-length 25",
+        ),
     ),
     "check": (
         "rbst.crosscheck.command",
         "hold another implementation of an estimator against the exact answers",
+        (
+            "rbst check mymodule:my_function --estimator gr-mc10",
+            "rbst check mymodule:my_function --estimator st-gs --samples 20000",
+        ),
     ),
-    "vectors": ("rbst.vectors", "write test vectors for implementations in other languages"),
+    "vectors": (
+        "rbst.vectors",
+        "write test vectors for implementations in other languages",
+        ("rbst vectors --out vectors.json",),
+    ),
     "quadratic": (
         "rbst.experiments.quadratic",
         "the toy programme of the paper: its Figure 1 exactly, and its minimisation",
+        ("rbst quadratic --quick", "rbst quadratic --tau 0.5 --samples 1000"),
     ),
     "compare": (
         "rbst.experiments.compare",
         "bias, variance and MSE of every estimator on a test function",
+        ("rbst compare --quick", "rbst compare --problem quartic --n 3 --tau 0.5"),
     ),
-    "estimators": ("rbst.experiments.estimators", "list the estimators that go by a name"),
+    "estimators": (
+        "rbst.experiments.estimators",
+        "list the estimators that go by a name",
+        ("rbst estimators",),
+    ),
 }
+"""Module, help and examples of each subcommand."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,8 +95,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that shows each default once, and none where the default is to do nothing."""
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Help that shows each default once, none where the default is to do nothing, and examples as they are."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default in (None, False) or "(default" in (action.help or ""):
@@ -68,6 +107,19 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    with steady_streams() as lost:
+        try:
+            status = _run(argv)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            status = 130
+    if lost:
+        print(f"rbst: {lost[0]}", file=sys.stderr)
+        return status or 2
+    return status
+
+
+def _run(argv: Sequence[str]) -> int:
     # Only the module of the subcommand asked for is imported; the others keep their line of help.
     wanted = next((word for word in argv if word in COMMANDS), None)
     parser = build_parser(wanted)
@@ -76,13 +128,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return import_module(COMMANDS[arguments.command][0]).run(arguments) or 0
+        with limited_threads(arguments.threads):
+            return import_module(COMMANDS[arguments.command][0]).run(arguments) or 0
     except (ValueError, TypeError, OSError) as error:
         print(f"rbst {arguments.command}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Limit BLAS to this many threads, in the processes that start meanwhile too.
+
+    The matrices here are small: a second thread mostly waits for the first, and on a busy machine for everyone.
+    """
+    if not 1 <= threads <= 1024:
+        raise ValueError(f"--threads must be from 1 to 1024, got {threads}; 1 is best for most")
+    from threadpoolctl import threadpool_limits
+
+    os.environ |= dict.fromkeys(THREADS, str(threads))  # read by the BLAS of a new process
+    os.environ["MPLBACKEND"] = "Agg"  # figures go into files, whatever draws elsewhere
+    with threadpool_limits(limits=threads):
+        yield
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -93,13 +159,15 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"rbst {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for name, (module, summary) in COMMANDS.items():
+    for name, (module, summary, examples) in COMMANDS.items():
         subparser = subparsers.add_parser(
             name,
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
+            epilog="examples:\n" + "\n".join(f"  {line}" for line in examples),
             formatter_class=_Formatter,
         )
         if name == command:
             import_module(module).add_arguments(subparser)
+        subparser.add_argument("--threads", type=int, default=1, metavar="N", help="of BLAS")
     return parser

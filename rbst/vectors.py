@@ -179,18 +179,23 @@ def read_vectors(path: str | os.PathLike) -> list[dict[str, Any]]:
     ]
 
 
-def write_vectors(path: str | os.PathLike) -> None:
+def write_vectors(path: str | os.PathLike, *, overwrite: bool = False) -> None:
     """Write the vectors as ``path``, which must end in ``.json``, and as ``.npz`` beside it.
 
     JSON has one line a case and sorted keys; logits of -inf are the string ``"-Infinity"``. In the
     archive, field x of a case is the array ``<id>/x``. Both are the same byte by byte from run to run, with
-    the same number of threads.
+    the same number of threads. Files that exist are an error unless ``overwrite`` is true.
     """
     path = Path(path)
     if path.suffix != ".json":
         raise ValueError(
             f"vectors are written to a file named *.json, got {path}; the .npz comes beside it"
         )
+    for existing in (path, path.with_suffix(".npz")):
+        if existing.exists() and not overwrite:
+            raise FileExistsError(
+                f"{existing} exists already; replace it with --overwrite, or choose another --out"
+            )
     cases = make_vectors()
     lines = ",\n".join(json.dumps(_plain(case), sort_keys=True, allow_nan=False) for case in cases)
     write_text(path, f'{{"cases": [\n{lines}\n],\n"schema": "{SCHEMA}"}}\n')
@@ -216,11 +221,12 @@ def _plain(value: Any) -> Any:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``rbst vectors``."""
     parser.add_argument("--out", required=True, metavar="FILE.json", help="where to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the vectors and say where."""
-    write_vectors(arguments.out)
+    write_vectors(arguments.out, overwrite=arguments.overwrite)
     path = Path(arguments.out)
     print(f"wrote {path} and {path.with_suffix('.npz')}")
     return 0

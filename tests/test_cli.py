@@ -1,9 +1,11 @@
 """The command line as a user meets it: help, errors of one line, results on the disk, resuming."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -141,6 +143,125 @@ def test_options_that_contradict_the_experiment_are_refused(tmp_path, capsys, op
     assert "was started with" in one_line(capsys)
 
 
+# Numbers first: whatever standard output is, what was computed is shown or saved.
+
+
+def shell(line, **environment):
+    """A line of shell in which RBST is the command; its status, output and errors."""
+    line = line.replace("RBST", f"{sys.executable} -m rbst")
+    return subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, env=os.environ | environment
+    )
+
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+
+
+@posix
+@pytest.mark.parametrize(
+    ("line", "status", "errors"),
+    [
+        ("RBST estimators >&-", 0, ""),
+        ("RBST estimators 2>&-", 0, ""),
+        ("set -o pipefail; RBST estimators | head -1", 0, ""),
+        ("RBST estimators >/dev/full", 2, "rbst: the output could not be written: No space left"),
+        ("RBST --help >&-", 0, ""),
+    ],
+)
+def test_streams_that_are_closed_broken_or_full(line, status, errors):
+    done = shell(line)
+    assert (done.returncode, done.stderr == "") == (status, errors == "")
+    assert errors in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@posix
+@pytest.mark.parametrize("stream", [">&-", ">/dev/full", "| head -0", ">&- 2>&-"])
+def test_a_training_survives_the_loss_of_its_output(tmp_path, stream):
+    words = f"{' '.join(SMALL)} --estimator st --out {tmp_path / 'out'}"
+    shell(f"RBST vae {words} {stream}")
+    assert len(outcome(tmp_path / "out")) == 1
+
+
+@posix
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_terminal_of_few_characters_is_shown_what_it_can_show(tmp_path, encoding):
+    words = f"{' '.join(SMALL)} --estimator st --seeds 2 --out {tmp_path / 'out'}"
+    line = f"PYTHONIOENCODING={encoding} RBST vae {words} | iconv -f {encoding} -t utf-8"
+    done = shell(line)
+    assert done.returncode == 0
+    assert done.stdout.count("+/-" if encoding == "ascii" else "±") == 4
+
+
+@posix
+def test_a_bogus_backend_and_a_narrow_terminal_cost_nothing(tmp_path):
+    words = f"{' '.join(SMALL)} --estimator st --out {tmp_path / 'out'}"
+    done = shell(f"RBST vae {words}", MPLBACKEND="nonsense", COLUMNS="20")
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert shell("RBST vae --help", COLUMNS="20").returncode == 0
+
+
+def test_a_figure_that_cannot_be_drawn_costs_no_number(tmp_path, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("Data has no positive values, and therefore cannot be log-scaled.")
+
+    monkeypatch.setattr("rbst.plotting.new_figure", fail)
+    assert run(*SMALL, "--estimator", "st", "--out", tmp_path / "out") == 0
+    captured = capsys.readouterr()
+    assert "curves.png was not drawn: Data has no positive values" in captured.err
+    assert "M=100" in captured.out
+    assert len(outcome(tmp_path / "out")) == 1
+
+
+def test_progress_in_a_log_is_ten_lines_for_a_training(tmp_path, capsys):
+    run(*SMALL, "--estimator", "st", "--out", tmp_path / "out")
+    lines = capsys.readouterr().err.splitlines()
+    training = [line for line in lines if "st        seed 0: " in line]
+    assert [int(line.split()[3]) for line in training] == list(range(3, 31, 3))
+    assert len(lines) <= 20
+
+
+# Two processes on one folder.
+
+
+@posix
+def test_of_three_processes_on_one_folder_each_ends_with_the_right_numbers_or_a_sentence(tmp_path):
+    words = [*("vae", "--estimator", "st"), *SMALL[:6], "--iterations", "1500"]
+    run(*words[1:], "--out", tmp_path / "whole")
+    out = tmp_path / "out"
+    first = subprocess.Popen(
+        [sys.executable, "-m", "rbst", *words, "--checkpoint-every", "10", "--out", out],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not (out / "st-seed0" / "checkpoint.npz").exists():
+        assert first.poll() is None
+        time.sleep(0.005)
+    first.kill()
+    first.wait()
+    command = [sys.executable, "-m", "rbst", "vae", "--resume", "--out", out]
+    three = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for process in three:
+        _, errors = process.communicate()
+        assert process.returncode == 0 or "is being written by another process" in errors
+    assert 0 in [process.returncode for process in three]
+    assert outcome(out) == outcome(tmp_path / "whole")
+
+
+# What is asked for is refused before anything is made, and what a folder holds may be anything.
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--tau-final 1e-300", f"--seeds {10**30}", "--bits 99999999999", "--threads 0", f"--seed {10**30}",
+     "--estimator st --estimator st", f"--iterations {10**30}", "--hidden 99999999999"],
+)  # fmt: skip
+def test_what_no_machine_could_do_is_one_line(words, tmp_path, capsys):
+    assert run(*words.split(), "--out", tmp_path / "out") == 2
+    one_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
 # Errors: one line on standard error, exit status 2, and nothing on the disk.
 
 
@@ -233,7 +354,20 @@ def test_resume_without_an_experiment_is_one_line(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"nonsense": 1}', '{"bits": "many"}', '{"tau": -1}']
+    "content",
+    [
+        "{",
+        "[]",
+        '{"nonsense": 1}',
+        '{"bits": "many"}',
+        '{"tau": -1}',
+        '{"seeds": 1.5}',
+        '{"hidden": 4}',
+        '{"track": 1}',
+        50_000 * "[",
+        '{"estimators": "st"}',
+        '{"tau": null}',
+    ],
 )
 def test_resume_with_a_damaged_configuration_is_one_line(tmp_path, capsys, content):
     (tmp_path / "config.json").write_text(content)

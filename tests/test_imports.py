@@ -18,6 +18,7 @@ RANKS = {
     "_array": 0,
     "_checks": 1,
     "_progress": 0,
+    "_terminal": 1,
     "_files": 1,
     "_tables": 1,
     "categorical": 2,

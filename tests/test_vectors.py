@@ -146,6 +146,18 @@ def test_another_schema_is_refused(tmp_path):
         read_vectors(path)
 
 
+def test_files_that_exist_are_replaced_only_if_asked(tmp_path, made, monkeypatch):
+    monkeypatch.setattr("rbst.vectors.make_vectors", lambda: made[:1])
+    (tmp_path / "v.npz").write_text("precious")
+    with pytest.raises(
+        FileExistsError, match=r"v\.npz exists already; replace it with --overwrite"
+    ):
+        write_vectors(tmp_path / "v.json")
+    assert (tmp_path / "v.npz").read_text() == "precious"
+    write_vectors(tmp_path / "v.json", overwrite=True)
+    assert len(read_vectors(tmp_path / "v.json")) == 1
+
+
 def test_the_command_wants_a_json_file(tmp_path):
     command = [sys.executable, "-m", "rbst", "vectors", "--out", str(tmp_path / "v.txt")]
     result = subprocess.run(command, capture_output=True, text=True)

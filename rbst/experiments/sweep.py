@@ -308,7 +308,7 @@ def test_job(job: Job) -> None:
 
 @contextmanager
 def executor(scheduler: str | None, workers: int) -> Iterator[Executor]:
-    """Local processes with one BLAS thread each, or the workers of a Dask cluster."""
+    """Local processes, or the workers of a Dask cluster."""
     if not 1 <= workers <= 1000:
         raise ValueError(f"--workers must be at least 1 and at most 1000, got {workers}; change it")
     if scheduler is not None:
@@ -322,9 +322,6 @@ def executor(scheduler: str | None, workers: int) -> Iterator[Executor]:
         with Client(scheduler, timeout=30) as client:
             yield client.get_executor(pure=False)
         return
-    # Read by the BLAS of a process when it starts, which the new ones have yet to do.
-    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    os.environ |= dict.fromkeys(threads, "1")
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
         try:

@@ -1,0 +1,86 @@
+"""Standard output and error that cost no result: closed, broken, full, or of few characters.
+
+A command that has computed for hours must not die of the line that says so. What cannot be written is dropped,
+what cannot be encoded is spelled, and :func:`steady_streams` tells at the end whether anything was lost.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+SPELLED = {"±": "+/-", "–": "-", "≤": "<=", "≥": ">=", "→": "->", "∞": "inf", "²": "^2", "∇": "grad",
+           "τ": "tau", "θ": "theta", "π": "pi", "×": "x", "·": "*", "…": "..."}  # fmt: skip
+"""What ASCII and cp1252 terminals are shown for characters that they lack."""
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(SPELLED.get(character, "?") for character in lacking), error.end
+
+
+codecs.register_error("rbst-spelled", _spell)
+
+
+class _Steady:
+    """A stream whose writes never fail; ``lost`` is the first error that they met."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream, self.lost = stream, None
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="rbst-spelled")
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self.stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self.stream.flush)
+
+    def _try(self, act: Any) -> None:
+        if self.lost is None:
+            try:
+                act()
+            except (OSError, ValueError) as error:  # a ValueError: it has been closed
+                self.lost = error
+                self._drain()
+
+    def _drain(self) -> None:
+        """What is still in the buffer goes to nowhere, so that Python does not fail on it when it ends."""
+        try:
+            descriptor = self.stream.fileno()
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), descriptor)
+        except (OSError, ValueError, AttributeError):
+            pass
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def steady_streams() -> Iterator[list[str]]:
+    """Make both streams steady for a while; the list says, after the end, what of the output was lost.
+
+    A reader that has gone, as in ``| head -1``, has seen what it wanted, so that nothing counts as lost.
+    """
+    before, lost = (sys.stdout, sys.stderr), []
+    # A stream that was closed when Python started is None. Its number must not become that of a file.
+    streams = [_Steady(stream or open(os.devnull, "w")) for stream in before]  # noqa: SIM115
+    sys.stdout, sys.stderr = streams  # type: ignore[assignment]
+    try:
+        yield lost
+    finally:
+        for stream in streams:
+            stream.flush()
+        sys.stdout, sys.stderr = before
+        error = streams[0].lost
+        if isinstance(error, OSError) and error.errno not in (errno.EPIPE, errno.ESHUTDOWN):
+            lost.append(f"the output could not be written: {error.strerror}")
