@@ -7,7 +7,7 @@ the figure. Imported by experiments and tutorials only.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -136,30 +136,35 @@ def plot_programme(axes: Any, mesh: Any, value: Any) -> Any:
     return frame_simplex(axes, singular="black")
 
 
-TITLES = {"bias_squared": "bias$^2$", "variance": "variance (trace)", "mse": "MSE"}
-
-
-def plot_against_tau(axes: Any, taus: Any, lines: Mapping, points: Mapping, quantity: str) -> Any:
-    """Draw one figure of diagnoses against the temperature.
+def plot_against_tau(
+    axes: Any,
+    taus: Any,
+    lines: Mapping,
+    points: Mapping,
+    quantity: Callable[[Any], Any],
+    floor: float | None = None,
+) -> Any:
+    """Draw one figure of diagnoses, ``quantity(diagnosis)``, against the temperature.
 
     ``lines[estimator]`` holds exact diagnoses, one for each of ``taus``; ``points[estimator]`` sampled ones,
-    drawn with their standard error. A bias of nothing but rounding, or one that sampling does not
-    resolve, has no place on a logarithmic axis.
+    drawn with their standard error. What is only rounding, below ``floor``, or what sampling does not resolve
+    has no place on a logarithmic axis.
     """
+    positive = False
     for name, diagnoses in lines.items():
-        values = np.array([getattr(d, quantity) for d in diagnoses])
-        resolved = values > 1e-20 * np.sum(diagnoses[0].gradient ** 2)
+        values = np.array([quantity(d) for d in diagnoses], dtype=float)
+        resolved = values > (1e-20 * diagnoses[0].gradient_squared if floor is None else floor)
         axes.plot(taus, np.where(resolved, values, np.nan), color=colour(name), label=name)
+        positive |= bool(resolved.any())
     for name, diagnoses in points.items():
-        values, errors = (
-            np.array([getattr(d, key) for d in diagnoses])
-            for key in (quantity, f"{quantity}_error")
-        )
+        values = np.array([quantity(d) for d in diagnoses], dtype=float)
+        errors = np.array([quantity(d).error for d in diagnoses])
         x = np.array([np.sqrt(taus[0] * taus[-1]) if d.tau is None else d.tau for d in diagnoses])
         seen = values > 2 * errors
         style = {"fmt": "o", "markersize": 4, "capsize": 2, "color": colour(name), "label": name}
         axes.errorbar(x[seen], values[seen], errors[seen], **style)
-    axes.set(xscale="log", yscale="log", xlabel="temperature $\\tau$", title=TITLES[quantity])
+        positive |= bool(seen.any())
+    axes.set(xscale="log", yscale="log" if positive else "linear", xlabel="temperature $\\tau$")
     return axes
 
 
@@ -179,7 +184,7 @@ def plot_against_samples(axes: Any, st_gs: Any) -> Any:
     if st_gs.bias_squared > 1e-20 * np.sum(st_gs.gradient**2):
         axes.axhline(st_gs.bias_squared, color="0.5", linewidth=1, label="bias$^2$, for every K")
     axes.plot(1, st_gs.mse, "o", color=colour("st-gs"), label="MSE of st-gs")
-    axes.set(xscale="log", yscale="log", xlabel="K")
+    axes.set(xscale="log", yscale="log" if st_gs.mse > 0 else "linear", xlabel="K")
     return axes
 
 

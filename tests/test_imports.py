@@ -20,6 +20,7 @@ RANKS = {
     "_progress": 0,
     "_terminal": 1,
     "_files": 1,
+    "_load": 1,
     "_tables": 1,
     "categorical": 2,
     "problems": 3,

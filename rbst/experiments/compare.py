@@ -2,8 +2,9 @@ r"""``rbst compare``: bias, variance and MSE of every estimator that goes by a n
 
 The expectation of a named test function (:mod:`rbst.problems`) over a few categorical variables with
 random logits; each estimator is diagnosed exactly where it can be, and by sampling with standard errors
-where it cannot (:mod:`rbst.diagnostics`). Prints and writes a table, and draws the three figures against the
-temperature and against the number of samples K.
+where it cannot (:mod:`rbst.diagnostics`). Prints and writes a table, ranks the estimators by the MSE of the mean
+of a batch, in which returning zero has its place, and draws the figures against the temperature and against
+the number of samples K. f and estimators may be the user's own.
 """
 
 from __future__ import annotations
@@ -11,19 +12,22 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from autograd.tracer import isbox
 
 from rbst._array import Array
 from rbst._checks import check_num_samples, check_tau
 from rbst._files import whole_file, write_text
-from rbst.diagnostics import Diagnosis, diagnose, diagnosis_table
+from rbst._load import load_object
+from rbst._tables import aligned_markdown_table
+from rbst.diagnostics import Diagnosis, Figure, diagnose, diagnosis_table
 from rbst.enumeration import count_outcomes, exact_gradient
-from rbst.estimators.registry import ESTIMATORS, get_estimator
+from rbst.estimators.registry import ESTIMATORS, Estimator, get_estimator
 from rbst.experiments.run import start_experiment, write_results
 from rbst.experiments.settings import tuples
 from rbst.plotting import new_figure, plot_against_samples, plot_against_tau
@@ -43,6 +47,11 @@ class Config:
     baseline: float = 0.0
     draws: int = 10_000
     seed: int = 0
+    function: str = ""
+    estimators: tuple[str, ...] = ()
+    batch: int = 1
+    budget: float | None = None
+    derivative_cost: float = 2.0
 
     def __post_init__(self) -> None:
         for option in ("n", "variables"):
@@ -56,15 +65,30 @@ class Config:
             raise ValueError(f"--draws must be at least 2, got {self.draws}")
         if self.seed < 0:
             raise ValueError(f"--seed must be at least 0, got {self.seed}")
-        for option in ("taus", "num_samples"):  # given twice, a value is one
+        if self.batch < 1:
+            raise ValueError(
+                f"--batch must be at least 1, got {self.batch}; 1 is a single estimate"
+            )
+        if self.budget is not None and self.batch != 1:
+            raise ValueError(
+                f"--budget decides the batch of each estimator, got --batch {self.batch} too; leave one out"
+            )
+        if self.budget is not None and not 1 <= self.budget < math.inf:
+            raise ValueError(f"--budget must be finite and at least 1, got {self.budget}; try 100")
+        if not 0 <= self.derivative_cost < math.inf:
+            raise ValueError(
+                f"--derivative-cost must be finite and at least 0, got {self.derivative_cost}; 2 is the default"
+            )
+        for option in ("taus", "num_samples", "estimators"):  # given twice, a value is one
             object.__setattr__(self, option, tuple(dict.fromkeys(getattr(self, option))))
         for tau in self.taus:
             check_tau(tau)
         for K in self.num_samples:
             check_num_samples(K)
         count_outcomes(self.logits)
-        get_problem(self.problem, self.logits)
         get_estimator("reinforce", baseline=self.baseline)
+        choose_problem(self)
+        choose_estimators(self)
 
     @property
     def logits(self) -> Array:
@@ -76,7 +100,7 @@ class Config:
     def caption(self) -> str:
         """What a figure must say of the experiment."""
         return (
-            f"{self.problem} test function, L = {self.variables} variables, n = {self.n} categories, "
+            f"{self.function or self.problem + ' test function'}, L = {self.variables} variables, n = {self.n} categories, "
             f"normal logits of scale {self.scale:g}, seed {self.seed}"
         )
 
@@ -106,6 +130,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     option("--scale", type=float, default=default.scale, help="standard deviation of the logits")
     option("--baseline", type=float, default=default.baseline, help="of reinforce")
+    option(
+        "--function",
+        metavar="MODULE:NAME",
+        default=default.function,
+        help="your own f instead, for autograd to differentiate, or an rbst.problems.Problem",
+    )
+    option(
+        "--estimator",
+        dest="estimators",
+        action="append",
+        metavar="NAME",
+        default=argparse.SUPPRESS,
+        help="name, or MODULE:NAME of your own Estimator or function of tau; repeatable (default: all names)",
+    )
+    option("--batch", type=int, default=default.batch, metavar="B", help="estimates in a mean")
+    option(
+        "--budget",
+        type=float,
+        metavar="C",
+        help="evaluations of f that each estimator may spend on its batch, instead of --batch",
+    )
+    option(
+        "--derivative-cost",
+        type=float,
+        default=default.derivative_cost,
+        help="of df/dD after f, in evaluations of f, for --budget",
+    )
     option("--draws", type=int, default=default.draws, help="estimates where one has to sample")
     option("--seed", type=int, default=default.seed, help="of the logits and of what is sampled")
     option("--out", type=Path, help="folder of the results (default: runs/compare/DATE-TIME)")
@@ -117,32 +168,43 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     config = _config_from(arguments)
+    problem, builders = choose_problem(config), choose_estimators(config)
+    gradient = exact_gradient(
+        problem.f, config.logits
+    )  # an f without values is said before any work
     out = start_experiment("compare", config, arguments.out)
     start = time.perf_counter()
-    problem = get_problem(config.problem, config.logits)
     rng = np.random.default_rng(config.seed)
 
-    diagnoses, left_out = [], {}
-    for name, tau in tqdm(list(_candidates(config)), desc="diagnosing"):
+    diagnoses, batches, left_out = [], [], {}
+    for name, estimator in tqdm(list(_candidates(config, builders)), desc="diagnosing"):
         try:
-            diagnoses.append(_diagnose(name, tau, problem, config, rng))
-        except ValueError as error:  # an estimator that is not made for this n
+            batch = _batch_of(estimator, problem, config)
+            diagnoses.append(_diagnose(estimator, problem, config, rng))
+            batches.append(batch)
+        except ValueError as error:  # not made for this n, or beyond the budget
             left_out[name] = str(error)
+    if not diagnoses:
+        reasons = "; ".join(dict.fromkeys(left_out.values()))
+        raise ValueError(f"no estimator can be compared here ({reasons})")
 
-    table = diagnosis_table(diagnoses)
+    table = f"{diagnosis_table(diagnoses)}\n\n{ranking(diagnoses, batches)}"
     write_text(out / "table.md", table + "\n")
     results = {
         "logits": config.logits,
-        "gradient": exact_gradient(problem.f, config.logits),
-        "diagnoses": [_record(diagnosis) for diagnosis in diagnoses],
+        "gradient": gradient,
+        "diagnoses": [
+            _record(d) | {"batch": B, "relative_mse": d.relative_mse(B)}
+            for d, B in zip(diagnoses, batches, strict=True)
+        ],
         "left_out": left_out,
     }
     write_results(out, config, start, results=results)
-    draw_against_tau(config, problem, diagnoses, out / "against-tau.png")
-    draw_against_samples(config, problem, out / "against-samples.png")
     print(f"{problem.equation}: {config.caption}\n\n{table}")
     for name, reason in left_out.items():
         print(f"left out: {name} ({reason})")
+    draw_against_tau(config, problem, builders, diagnoses, out / "against-tau.png")
+    draw_against_samples(config, problem, out / "against-samples.png")
     print(f"\nResults, against-tau.png and against-samples.png are in {out}")
     return 0
 
@@ -161,46 +223,199 @@ def _config_from(arguments: argparse.Namespace) -> Config:
     return replace(config, draws=min(config.draws, 1000)) if arguments.quick else config
 
 
-def _candidates(config: Config) -> Iterator[tuple[str, float]]:
-    """Every name of the registry, with each K and each temperature that it has."""
-    for entry in ESTIMATORS:
-        for name in dict.fromkeys(map(entry.with_samples, config.num_samples)):
-            has_tau = get_estimator(name, tau=config.taus[0]).tau is not None
-            for tau in config.taus if has_tau else config.taus[:1]:
-                yield name, tau
+Builder = Callable[[float], Estimator]
+"""From a temperature to an estimator."""
+
+
+def choose_problem(config: Config) -> Problem:
+    """The test function: one with a name, or the user's own."""
+    if not config.function:
+        return get_problem(config.problem, config.logits)
+    own = load_object(config.function, "--function")
+    if isinstance(own, Problem):
+        return own
+    if not callable(own):
+        raise ValueError(
+            f"--function must be a function of arrays (..., L, n) or an rbst.problems.Problem, got a "
+            f"{type(own).__name__} at {config.function!r}; give the address of a function"
+        )
+    return Problem(config.function, own, getattr(own, "df_dD", None), f"f = {config.function}")
+
+
+def choose_estimators(config: Config) -> dict[str, Builder]:
+    """The estimators to compare: those that were asked for, or every name with each K."""
+    names = config.estimators or tuple(
+        name for entry in ESTIMATORS for name in map(entry.with_samples, config.num_samples)
+    )
+    builders = {name: _builder(name, config) for name in names}
+    called = [build(config.taus[0]).name for build in builders.values()]
+    for name in called:
+        if called.count(name) > 1:
+            raise ValueError(
+                f"each estimator needs a name of its own, got two called {name!r}; rename one"
+            )
+    return builders
+
+
+def _builder(name: str, config: Config) -> Builder:
+    if ":" not in name:
+        get_estimator(name)
+        return lambda tau: get_estimator(name, tau=tau, baseline=config.baseline)
+    own = load_object(name, "--estimator")
+    build = own if callable(own) else lambda tau: own
+    try:
+        built = build(config.taus[0])
+        found = f"a {type(built).__name__}"
+    except Exception as error:
+        built, found = None, f"{type(error).__name__}: {error},"
+    if not isinstance(built, Estimator):
+        raise ValueError(
+            f"--estimator must be an rbst.Estimator or a function from a temperature to one, got {found} "
+            f"from {name!r}; see the help of rbst.Estimator"
+        )
+    return build
+
+
+def _candidates(config: Config, builders: dict[str, Builder]) -> Iterator[tuple[str, Estimator]]:
+    """Every estimator, at each temperature if it has one that can be chosen."""
+    for name, build in builders.items():
+        first, last = build(config.taus[0]).tau, build(config.taus[-1]).tau
+        for tau in config.taus if first != last else config.taus[:1]:
+            yield name, build(tau)
 
 
 def _diagnose(
-    name: str, tau: float, problem: Problem, config: Config, rng: np.random.Generator
+    estimator: Estimator, problem: Problem, config: Config, rng: np.random.Generator | None
 ) -> Diagnosis:
     return diagnose(
-        get_estimator(name, tau=tau, baseline=config.baseline),
-        problem.f,
-        config.logits,
-        df_dD=problem.df_dD,
-        rng=rng,
-        num_samples=config.draws,
+        estimator, problem.f, config.logits, df_dD=problem.df_dD, rng=rng, num_samples=config.draws
     )
 
 
+# What a batch costs, and what it is worth.
+
+
+def count_evaluations(
+    estimator: Estimator, f: Callable[[Array], Array], logits: Array
+) -> tuple[float, float]:
+    """How often one estimate evaluates f, and how often its derivative.
+
+    Counted where an estimator of several evaluations makes them itself, on one problem with the seed 0.
+
+    Examples
+    --------
+    >>> count_evaluations(get_estimator("gr-mc10"), abs, np.zeros((1, 3)))
+    (1, 1)
+    >>> count_evaluations(get_estimator("reinforce"), abs, np.zeros((1, 3)))
+    (1, 0)
+    """
+    if estimator.evaluates != "several":
+        return 1, int(estimator.evaluates != "cost-only")
+    counts = {False: 0, True: 0}
+
+    def counting(D: Array) -> Array:
+        counts[isbox(D)] += math.prod(D.shape[:-2])
+        return f(D)
+
+    estimator.estimate(counting, logits, np.random.default_rng(0))
+    return counts[False] + counts[True], counts[True]
+
+
+def _batch_of(estimator: Estimator, problem: Problem, config: Config) -> int:
+    """The batch that was asked for, or what the budget buys."""
+    if config.budget is None:
+        return config.batch
+    values, derivatives = count_evaluations(estimator, problem.f, config.logits)
+    cost = values + config.derivative_cost * derivatives
+    if cost > config.budget:
+        raise ValueError(f"one estimate costs {cost:g} evaluations, got --budget {config.budget:g}")
+    return int(config.budget // cost)
+
+
+def ranking(diagnoses: Sequence[Diagnosis], batches: Sequence[int]) -> str:
+    """The estimators by the MSE of the mean of a batch over the squared gradient, and the place of zero.
+
+    Examples
+    --------
+    >>> f, logits = get_problem("quadratic", np.zeros((1, 3))).f, np.log([[0.2, 0.3, 0.5]])
+    >>> print(ranking([diagnose(name, f, logits, tau=0.5) for name in ("gr", "zgr")], [10, 10]))
+    | estimator          | tau | bias/grad | sd/grad | cosine | B  | MSE/grad^2 |
+    |--------------------|-----|-----------|---------|--------|----|------------|
+    | gr                 | 0.5 | 0.355     | 2.35    | 0.936  | 10 | 0.676      |
+    | zgr                |     | 0         | 2.82    | 1      | 10 | 0.795      |
+    | **returning zero** |     | 1         | 0       |        |    | 1          |
+    """
+    heading = ("estimator", "tau", "bias/grad", "sd/grad", "cosine", "B", "MSE/grad^2")
+    scored = [(d.relative_mse(B), _ranked(d, B)) for d, B in zip(diagnoses, batches, strict=True)]
+    zero = ("**returning zero**", "", "1", "0", "", "", "1")
+    rows = sorted([*scored, (Figure(1.0), zero)], key=lambda scored: scored[0])
+    return aligned_markdown_table([heading, *(row for _, row in rows)])
+
+
+def _ranked(d: Diagnosis, batch: int) -> tuple[str, ...]:
+    figures = [d.relative_bias, d.relative_deviation, d.cosine, d.relative_mse(batch)]
+    bias, deviation, cosine, mse = map(_brief, figures)
+    return (
+        d.estimator,
+        "" if d.tau is None else f"{d.tau:g}",
+        bias,
+        deviation,
+        cosine,
+        str(batch),
+        mse,
+    )
+
+
+def _brief(figure: Figure) -> str:
+    """Three digits, with the error of a sampled figure; what is only rounding is 0."""
+    if figure.error is not None:
+        return f"{figure:.3g} ± {figure.error:.1g}"
+    return "0" if abs(figure) < 1e-10 else f"{figure:.3g}"
+
+
+# Figures.
+
+
 def draw_against_tau(
-    config: Config, problem: Problem, diagnoses: list[Diagnosis], path: Path
+    config: Config,
+    problem: Problem,
+    builders: dict[str, Builder],
+    diagnoses: list[Diagnosis],
+    path: Path,
 ) -> None:
-    """Bias^2, variance and MSE against tau: lines where exact, error bars where sampled."""
+    """Bias^2, variance and MSE against tau: lines where exact, error bars where sampled.
+
+    With a batch, all are over the gradient, and a line at 1 is what returning zero scores.
+    """
     low, high = min(config.taus), max(config.taus)
     taus = np.geomspace(low / 1.5, high * 1.5, 13)
-    lines = {d.estimator: [] for d in diagnoses if d.method == "exact"}
+    exact = {d.estimator for d in diagnoses if d.method == "exact"}
+    chosen = [build for build in builders.values() if build(taus[0]).name in exact]
+    lines = {build(taus[0]).name: [] for build in chosen}
     for tau in taus:  # the outer loop: what depends on tau alone is computed once
-        for name in lines:
-            lines[name].append(_diagnose(name, tau, problem, config, None))
+        for estimator in (build(tau) for build in chosen):
+            lines[estimator.name].append(_diagnose(estimator, problem, config, None))
     points = {}
     for d in diagnoses:
         if d.method == "sampled":
             points.setdefault(d.estimator, []).append(d)
+    batch = {
+        build(taus[0]).name: _batch_of(build(taus[0]), problem, config) for build in chosen
+    } | {name: config.batch for name in points}
+    quantities = QUANTITIES
+    if config.batch != 1 or config.budget is not None:
+        title = f"MSE / |gradient|$^2$, B = {config.batch}"
+        if config.budget is not None:
+            title = f"MSE / |gradient|$^2$ at {config.budget:g} evaluations"
+        quantities = RATIOS | {title: lambda d: d.relative_mse(batch[d.estimator])}
     figure, axes = new_figure(1, 3, width=12, height=4.6)
-    for column, quantity in zip(axes[0], ("bias_squared", "variance", "mse"), strict=True):
-        plot_against_tau(column, taus, lines, points, quantity)
-    figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    for column, (title, quantity) in zip(axes[0], quantities.items(), strict=True):
+        floor = None if quantities is QUANTITIES else 1e-10
+        plot_against_tau(column, taus, lines, points, quantity, floor)
+        column.set_title(title)
+    if quantities is not QUANTITIES:
+        axes[0, 2].axhline(1, color="black", linestyle="--", linewidth=1, label="returning zero")
+    figure.legend(*axes[0, 2].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     figure.suptitle(
         f"{config.caption}\nLines: exact; st-gs, every gr-mcK and gr have one bias. Points: {config.draws:,} "
         "draws with standard error, left out where they do not resolve the bias.",
@@ -210,6 +425,17 @@ def draw_against_tau(
         figure.savefig(temporary, dpi=150)
 
 
+QUANTITIES = {
+    "bias$^2$": lambda d: d.bias_squared,
+    "variance (trace)": lambda d: d.variance,
+    "MSE": lambda d: d.mse,
+}
+RATIOS = {
+    "|bias| / |gradient|": lambda d: d.relative_bias,
+    "standard deviation / |gradient|": lambda d: d.relative_deviation,
+}
+
+
 def draw_against_samples(config: Config, problem: Problem, path: Path) -> None:
     """Bias^2, variance and MSE of GR-MCK against K at each temperature, exact by Proposition 3."""
     columns = len(config.taus)
@@ -217,7 +443,8 @@ def draw_against_samples(config: Config, problem: Problem, path: Path) -> None:
     for column in axes[0, 1:]:
         column.sharey(axes[0, 0])
     for column, tau in zip(axes[0], config.taus, strict=True):
-        plot_against_samples(column, _diagnose("st-gs", tau, problem, config, None))
+        st_gs = get_estimator("st-gs", tau=tau)
+        plot_against_samples(column, _diagnose(st_gs, problem, config, None))
         column.set_title(f"$\\tau$ = {tau:g}", fontsize=10)
     axes[0, 0].legend(fontsize=7)
     figure.suptitle(f"GR-MCK, {config.caption}; all exact", fontsize=9)

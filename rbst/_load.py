@@ -1,0 +1,36 @@
+"""Objects of the user's by their address, ``module:name``. A leaf: anyone may import it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+
+def load_object(address: str, what: str) -> Any:
+    """The object ``name`` of the module, from the current folder or an installed package.
+
+    ``what`` says in messages what it is for. Raises ``ValueError`` for an address that leads nowhere.
+
+    Examples
+    --------
+    >>> load_object("rbst.problems:QUADRATIC", "the function").name
+    'quadratic'
+    """
+    module, colon, name = address.partition(":")
+    if not (module and colon and name):
+        raise ValueError(
+            f"{what} must be given as MODULE:NAME, got {address!r}; for example mine:f, for f in mine.py"
+        )
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), name)
+    except AttributeError:
+        cure = f"the module {module!r} has no {name!r}, so check the name after the colon"
+    except ImportError as error:
+        cure = f"{type(error).__name__}: {error}; run the command in the folder of the module"
+    except Exception as error:
+        cure = f"the module itself raises {type(error).__name__}: {error}"
+    raise ValueError(f"{what} must be importable, got {address!r}; {cure}")

@@ -1,0 +1,165 @@
+"""``rbst compare`` as a ruler that decides: batches, budgets, the place of zero, and the user's own."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rbst import Estimator, diagnose, get_estimator
+from rbst.cli import main
+from rbst.experiments.compare import count_evaluations
+from rbst.problems import QUADRATIC
+
+MINE = """
+import autograd.numpy as np
+from rbst import Estimator, get_estimator, sample_categorical, zgr
+from rbst.problems import QUADRATIC as problem
+
+def f(D):
+    return np.sum(D[..., 0], axis=-1) ** 2 + np.sin(np.sum(D[..., 1], axis=-1))
+
+def stepwise(D):
+    return (D[..., 0] > 0.5).sum(axis=-1) * 1.0
+
+stepwise.df_dD = lambda D: 1.0 + 0 * D
+
+def nan(D):
+    return f(D) * np.nan
+
+half = Estimator("half", "corner", lambda logits, D, g, rng: zgr(logits, D, g) / 2, given_D="fixed")
+other_half = half
+
+def own_gr(tau):
+    gr = get_estimator("gr", tau=tau)
+    return Estimator("own-gr", "corner", gr.pull_back, given_D="gumbel-rao", tau=tau, num_samples=np.inf)
+
+def pair(f, logits, rng):
+    D = sample_categorical(np.broadcast_to(logits, (2, *logits.shape)), rng)
+    cost = f(D)
+    return (cost[0] - cost[1])[..., None, None] * (D[0] - D[1]) / 2
+
+rloo = Estimator("rloo", "several", estimate=pair)
+three = 3
+"""
+
+
+@pytest.fixture
+def compare(tmp_path, monkeypatch, capsys):
+    """Run the command in a folder that holds ``mine.py``; its status, results, and what it prints."""
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(__import__("sys").modules, "mine", raising=False)
+
+    def run(*words):
+        shape = ["--n", "3", "--variables", "2", "--tau", "0.5"]
+        try:
+            status = main(["compare", "--quick", *shape, *words, "--out", "out"])
+        except SystemExit as exit_:
+            status = exit_.code
+        file = tmp_path / "out" / "results.json"
+        results = json.loads(file.read_text())["results"] if file.exists() else None
+        return status, results, capsys.readouterr()
+
+    return run
+
+
+def ranks(printed):
+    """The names in the second table, from the best on."""
+    lines = printed.split("| estimator ")[2].splitlines()[2:]
+    return [line.split("|")[1].strip() for line in lines if line.startswith("|")]
+
+
+def test_a_ranking_by_the_mse_of_a_batch_knows_what_zero_scores(compare):
+    status, results, captured = compare("--batch", "50")
+    assert status == 0
+    scores = {d["estimator"]: d["relative_mse"] for d in results["diagnoses"]}
+    for d in results["diagnoses"]:
+        expected = (d["bias_squared"] + d["variance"] / 50) / d["gradient_squared"]
+        assert d["relative_mse"] == pytest.approx(expected)
+    order = ranks(captured.out)
+    place = order.index("**returning zero**")
+    assert order[:place] == sorted((n for n in scores if scores[n] < 1), key=scores.get)
+    assert order[place + 1 :] == sorted((n for n in scores if scores[n] >= 1), key=scores.get)
+
+
+def test_one_budget_buys_batches_of_different_sizes(compare):
+    status, results, _ = compare("--budget", "100", "--derivative-cost", "1", "--estimator", "reinforce",
+                                 "--estimator", "zgr", "--estimator", "mine:rloo", "--function", "mine:f")  # fmt: skip
+    assert status == 0
+    batches = {d["estimator"]: d["batch"] for d in results["diagnoses"]}
+    assert batches == {"reinforce": 100, "zgr": 50, "rloo": 50}
+
+
+def test_evaluations_of_an_estimator_that_makes_its_own_are_counted():
+    from autograd import elementwise_grad
+
+    def estimate(f, logits, rng):
+        f(np.zeros((3, *logits.shape)))
+        return elementwise_grad(f)(np.zeros((2, *logits.shape)))[0]
+
+    own = Estimator("own", "several", estimate=estimate)
+    assert count_evaluations(own, QUADRATIC.f, np.zeros((2, 3))) == (5, 2)
+
+
+def test_functions_and_estimators_of_ones_own(compare):
+    names = ("mine:half", "mine:own_gr", "mine:rloo", "gr", "gr", "reinforce")
+    words = [word for name in names for word in ("--estimator", name)]
+    status, results, captured = compare("--function", "mine:f", "--tau", "1", "--tau", "1", *words)
+    assert status == 0
+    found = {(d["estimator"], d["tau"]): d for d in results["diagnoses"]}
+    assert set(found) == {("half", None), ("own-gr", 0.5), ("own-gr", 1.0), ("rloo", None),
+                          ("gr", 0.5), ("gr", 1.0), ("reinforce", None)}  # fmt: skip
+    assert len(results["diagnoses"]) == len(found)
+    assert found["own-gr", 1.0]["mse"] == pytest.approx(found["gr", 1.0]["mse"])
+    rloo = found["rloo", None]
+    assert abs(rloo["bias_squared"]) < 4 * rloo["bias_squared_error"]  # unbiased
+    assert "f = mine:f" in captured.out
+
+
+def test_a_problem_or_a_derivative_of_ones_own(compare):
+    _, results, _ = compare("--function", "mine:problem", "--estimator", "zgr", "--seed", "3")
+    logits = np.array(results["logits"])
+    assert (
+        results["diagnoses"][0]["mse"]
+        == diagnose("zgr", QUADRATIC.f, logits, df_dD=QUADRATIC.df_dD).mse
+    )
+
+
+def test_a_derivative_beside_a_function_replaces_autograd(compare):
+    status, results, _ = compare("--function", "mine:stepwise", "--estimator", "st")
+    assert (status, results["left_out"]) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--function mine:nope", "the module 'mine' has no 'nope'"),
+        ("--function mine:three", "must be a function of arrays (..., L, n)"),
+        ("--function mine:nan", "the value of f must be finite, got NaN"),
+        ("--function no_such_module:f", "run the command in the folder of the module"),
+        ("--function f:", "must be given as MODULE:NAME, got 'f:'"),
+        ("--estimator mine:f", "a function from a temperature to one, got"),
+        ("--estimator mine:three", "a function from a temperature to one, got a int"),
+        ("--estimator mine:half --estimator mine:other_half", "got two called 'half'; rename one"),
+        ("--estimator stgs", "did you mean 'st-gs'?"),
+        ("--batch 0", "--batch must be at least 1, got 0"),
+        ("--batch 2 --budget 3", "--budget decides the batch"),
+        ("--budget nan", "--budget must be finite and at least 1, got nan"),
+        ("--derivative-cost -1", "--derivative-cost must be finite and at least 0"),
+        ("--baseline nan", "baseline must be finite, got NaN"),
+        ("--scale inf", "--scale must be finite"),
+    ],
+)
+def test_bad_input_is_a_sentence_before_any_work(compare, words, message, tmp_path):
+    status, _, captured = compare(*words.split())
+    assert status == 2
+    assert message in captured.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_temperatures_and_names_given_twice_are_one_run(compare):
+    _, results, _ = compare("--tau", "0.5", "--num-samples", "7", "--num-samples", "7")
+    names = [(d["estimator"], d["tau"]) for d in results["diagnoses"]]
+    assert len(names) == len(set(names))
+    assert get_estimator("gr-mc7").name in dict(names)
