@@ -330,6 +330,8 @@ assert kstest(S[:, 0], "uniform").pvalue > 0.001
 # - Low temperature means small bias and large variance, because rare *near ties* carry the mean
 #   (tutorial 04 draws them). Tutorial 06 takes most of that variance away, for estimators that
 #   evaluate f at D.
+# - Drag the temperature and watch the draws of S in
+#   `the playground <../playground/index.html?preset=relaxation>`__.
 #
 # Further reading
 # ---------------

@@ -489,6 +489,8 @@ assert np.isclose(squares[1] / squares[0], 2, rtol=0.01)
 #   expect it to stay between.
 # - ST-GS is the better approximation when cold, and noisy when cold: rare near ties carry it. The
 #   next two tutorials remove that noise without touching D or f.
+# - See `the near ties <../playground/index.html?preset=near-ties>`__ and
+#   `the bias of ST-GS <../playground/index.html?preset=straight-through>`__ move in the playground.
 #
 # Further reading
 # ---------------

@@ -450,6 +450,8 @@ assert abs(products.mean() - V2) < 4 * products.std() / np.sqrt(N)
 # - Estimate :math:`V_1 / V_2` and the two costs before choosing K. If evaluating f is expensive, K
 #   is nearly free.
 # - Keep REINFORCE with a baseline in the comparison: where few variables share a cost, it wins.
+# - Raise K and watch the arrows of GR-MCK close in on GR in
+#   `the playground <../playground/index.html?preset=rao-blackwell>`__.
 #
 # Further reading
 # ---------------

@@ -524,6 +524,7 @@ for odds in (0.5, 0.1):
 # - For a very low temperature, take its limit ``"zgr"``: a line of arithmetic, and no parameter.
 # - ``rbst.diagnose`` uses the second moments to find the variance of ST-GS and GR-MCK without
 #   sampling.
+# - Cool GR down to ZGR in `the playground <../playground/index.html?preset=cold>`__.
 #
 # Further reading
 # ---------------
@@ -533,5 +534,6 @@ for odds in (0.5, 0.1):
 #   sums over equally spaced nodes go by this name.
 # - Shekhovtsov, "Cold Analysis of Rao-Blackwellized Straight-Through Gumbel-Softmax Gradient
 #   Estimator", ICML 2023, for ZGR.
+# - Next: tutorial 09 looks at the cold limit from both sides, and at the hot one.
 
 plt.show()
