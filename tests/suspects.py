@@ -10,14 +10,14 @@ kind of check must reject it: ``"mean"`` (the mean given D is not that of ST-GS)
 added to the logits changes the answer) or ``"zeros"`` (exponential draws of exactly 0 break it).
 Further down are those that only the cross-check examines, and :data:`CAUSES`, what it must say of each.
 
-They share no line with :mod:`rbst.crosscheck.mistakes`, where the cross-check computes wrong answers of its
+They share no line with :mod:`rbst.crosscheck.causes`, where the cross-check computes wrong answers of its
 own. Mistakes in the experiment around an estimator, such as expressions read by character or runs ranked
 by their training bound, are the business of test_data_listops.py and test_report.py.
 """
 
 import autograd.numpy as anp
 import numpy as np
-from autograd import grad
+from autograd import elementwise_grad, grad
 
 from rbst import RunningMean, conditional_gumbels, conditional_mean, softmax
 from rbst.categorical import softmax_vjp
@@ -391,34 +391,351 @@ def no_sample_in_reinforce(logits, D, cost):
     return cost[..., None] * D
 
 
+# --- Noise that is shared --------------------------------------------------------------------------------
+
+
+def _under(logits, D, df_dD, tau, E):
+    return _mean_pull_back(conditional_gumbels(logits, D, E), df_dD, tau)
+
+
+def one_noise_for_all_variables(logits, D, df_dD, *, tau, num_samples, rng):
+    """The variables of one example use one vector of noise."""
+    shape = (*logits.shape[:1], *[1] * (logits.ndim - 2), logits.shape[-1])
+    E = rng.standard_exponential((num_samples, *(shape if logits.ndim > 1 else logits.shape)))
+    E = np.broadcast_to(E, (num_samples, *logits.shape)).astype(logits.dtype)
+    return _under(logits, D, df_dD, tau, E)
+
+
+def _halves_alike(E, axis):
+    half = E.shape[axis] // 2
+    first, rest = np.split(E, [half], axis=axis)
+    return np.concatenate([first, first, np.split(rest, [half], axis=axis)[1]], axis=axis)
+
+
+def one_noise_for_both_halves(logits, D, df_dD, *, tau, num_samples, rng):
+    """The second half of a batch has the noise of the first."""
+    E = _draw(logits, num_samples, rng)
+    return _under(logits, D, df_dD, tau, _halves_alike(E, 1) if logits.ndim > 1 else E)
+
+
+def draws_one_noise_for_all_variables(logits, df_dD, *, tau, rng):
+    E = rng.standard_exponential((*logits.shape[:1], *[1] * (logits.ndim - 2), logits.shape[-1]))
+    x = logits - np.log(np.maximum(E, 1e-30)).astype(logits.dtype) if logits.ndim > 1 else logits
+    return _drawn(logits, x, df_dD, tau, x)
+
+
+def draws_one_noise_for_both_halves(logits, df_dD, *, tau, rng):
+    E = np.maximum(_draw(logits, 1, rng)[0], 1e-30)
+    x = logits - np.log(_halves_alike(E, 0) if logits.ndim > 1 else E)
+    return _drawn(logits, x, df_dD, tau, x)
+
+
+def draws_for_st_with_one_noise(logits, df_dD, *, tau, rng):
+    """Straight-through, which is right given D, though all variables of an example draw one D."""
+    shape = (*logits.shape[:1], *[1] * (logits.ndim - 2), logits.shape[-1])
+    E = np.maximum(rng.standard_exponential(shape if logits.ndim > 1 else logits.shape), 1e-30)
+    D = _one_hot(logits - np.log(E), logits.dtype)
+    return D, softmax_vjp(softmax(logits, tau), df_dD(D)) / tau
+
+
+def _one_hot(scores, dtype):
+    return np.eye(scores.shape[-1], dtype=dtype)[scores.argmax(axis=-1)]
+
+
+def noise_of_D_again(logits, df_dD, *, tau, num_samples, rng):
+    """Locates the Gumbels with the exponentials that have drawn D."""
+    E = np.maximum(_draw(logits, num_samples, rng), 1e-30)
+    D = _one_hot(logits - np.log(E[0]), logits.dtype)
+    return D, _under(logits, D, df_dD(D), tau, E)
+
+
+# --- Surrogates, clipping, another D ---------------------------------------------------------------------
+
+
+def value_overwritten(logits, D, df_dD, *, tau, num_samples, rng):
+    """A surrogate whose value is replaced by that of f: g_k (D - S)."""
+    S = softmax(conditional_gumbels(logits, D, _draw(logits, num_samples, rng)), tau)
+    return ((df_dD * D).sum(axis=-1, keepdims=True) * (D - S)).mean(axis=0)
+
+
+def clipped_by_norm(logits, D, df_dD, *, tau, num_samples, rng):
+    h = right(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
+    norm = np.sqrt((h**2).sum(axis=-1, keepdims=True))
+    return h * np.minimum(1, 1000 / np.maximum(norm, 1e-30)).astype(h.dtype)
+
+
+def zgr_of_another_D(logits, D, df_dD, *, rng):
+    """Draws D once more."""
+    D = _one_hot(logits - np.log(np.maximum(_draw(logits, 1, rng)[0], 1e-30)), logits.dtype)
+    return zero_temperature(logits, D, df_dD, tau=None, num_samples=None, rng=None)
+
+
+def redraws_D(logits, D, df_dD, *, tau, num_samples, rng):
+    D = _one_hot(logits - np.log(np.maximum(_draw(logits, 1, rng)[0], 1e-30)), logits.dtype)
+    return right(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
+
+
+def single_inside(logits, D, df_dD, *, tau):
+    """Computes in float32 and converts back."""
+    arrays = (array.astype("float32") for array in (logits, df_dD))
+    theta, g = arrays
+    return (softmax_vjp(softmax(theta, tau), g) / tau).astype(logits.dtype)
+
+
+def draws_nan(logits, df_dD, *, tau, rng):
+    D = np.full_like(logits, np.nan)
+    return D, D
+
+
+def epsilon_of_probabilities(logits, D, df_dD, *, tau, num_samples, rng):
+    """An epsilon that leaves nothing of exp(logits) below a shift of -20."""
+    with np.errstate(all="ignore"):
+        logits = np.log(np.exp(np.minimum(logits, 80)) + logits.dtype.type(1e-10))
+    return right(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
+
+
+# --- Wrong in one place only, each of which has a row of the battery for it --------------------------------
+
+
+def only_if(wrong):
+    """Right but where ``wrong(logits, tau, num_samples)``, where the factor 1/tau is forgotten or worse."""
+
+    def implementation(logits, D, df_dD, *, tau, num_samples, rng):
+        h = right(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
+        return h * logits.dtype.type(1.3) if wrong(logits, tau, num_samples) else h
+
+    return implementation
+
+
+def _rare(logits):
+    return np.isfinite(logits).all() and np.ptp(logits) > 25
+
+
+IN_ONE_PLACE = {
+    "mean, n = 3, tau = 0.5": lambda logits, tau, K: (
+        (logits.dtype, logits.shape[1:], tau, K) == ("float64", (3,), 0.5, 10) and not _rare(logits)
+    ),
+    "mean, n = 3, tau = 0.1": lambda logits, tau, K: tau == 0.1,
+    "mean, n = 2, tau = 1": lambda logits, tau, K: logits.shape[-1] == 2,
+    "mean, n = 10, tau = 2": lambda logits, tau, K: 1 < tau < 100,
+    "mean, n = 3, tau = 0.5, float32": lambda logits, tau, K: (
+        logits.dtype == "float32" and abs(logits).max() < 100
+    ),
+    "mean, n = 3, tau = 0.5, K = 1": lambda logits, tau, K: K == 1,
+    "mean, n = 3, tau = 0.01": lambda logits, tau, K: tau == 0.01,
+    "mean, n = 100, tau = 0.5": lambda logits, tau, K: logits.shape[-1] == 100,
+    "mean, -inf among logits near -1000": lambda logits, tau, K: np.isinf(logits).any(),
+    "mean, D 30 nats below the others": lambda logits, tau, K: _rare(logits) and tau == 0.5,
+    "mean, batch of shape (b, 2, 3)": lambda logits, tau, K: logits.ndim > 2,
+    "logits +1000, float32": lambda logits, tau, K: logits.min() > 500,
+    "logits -1000, float32": lambda logits, tau, K: (
+        logits.max() < -500 and not np.isinf(logits).any()
+    ),
+}
+"""The row that alone finds it, of all that ask code with a generator."""
+
+
+# --- Baselines of reinforce ------------------------------------------------------------------------------
+
+
+def batch_mean_in_reinforce(logits, D, cost):
+    """A baseline that contains the cost it is subtracted from."""
+    return (cost - cost.mean())[..., None] * (D - softmax(logits))
+
+
+def mean_loss_in_reinforce(logits, D, cost):
+    return cost[..., None] * (D - softmax(logits)) / cost.size
+
+
+def leave_one_out(logits, D, cost):
+    """The right one: the mean cost of the other rows."""
+    others = (cost.sum() - cost) / max(cost.size - 1, 1)
+    return (cost - others)[..., None] * (D - softmax(logits))
+
+
+def draws_for_reinforce(logits, f, *, rng):
+    """Draws D itself; nothing is wrong with it."""
+    D = _one_hot(
+        logits - np.log(np.maximum(rng.standard_exponential(logits.shape), 1e-30)), logits.dtype
+    )
+    return D, f(D)[..., None] * (D - softmax(logits))
+
+
+# --- Right, in all the ways in which code is written -------------------------------------------------------
+
+
+def st_without_tau(logits, D, df_dD):
+    return softmax_vjp(softmax(logits), df_dD)
+
+
+def st_at_half(logits, D, df_dD):
+    """The temperature is fixed inside."""
+    return softmax_vjp(softmax(logits, 0.5), df_dD) / 0.5
+
+
+def refuses_cold(logits, D, df_dD, *, tau):
+    if tau < 1:
+        raise ValueError("tau must be at least 1")
+    return softmax_vjp(softmax(logits, tau), df_dD) / tau
+
+
+def refuses_hot(logits, D, df_dD, *, tau):
+    if tau > 1:
+        raise ValueError("tau must be at most 1")
+    return softmax_vjp(softmax(logits, tau), df_dD) / tau
+
+
+def few_categories_only(logits, D, df_dD, *, tau):
+    if logits.shape[-1] > 5:
+        raise ValueError("five categories at most")
+    return softmax_vjp(softmax(logits, tau), df_dD) / tau
+
+
+def boolean_only(logits, D, df_dD, *, tau):
+    p = 1 / (1 + np.exp((logits[..., 1] - logits[..., 0]) / tau))
+    slope = p * (1 - p) * (df_dD[..., 0] - df_dD[..., 1]) / tau
+    if logits.shape[-1] != 2:
+        raise ValueError("two categories are wanted")
+    return np.stack([slope, -slope], axis=-1)
+
+
+def two_dimensions_only(logits, D, df_dD, *, tau):
+    if logits.ndim != 2:
+        raise ValueError("wanted (b, n)")
+    return softmax_vjp(softmax(logits, tau), df_dD) / tau
+
+
+def antithetic(logits, D, df_dD, *, tau, num_samples, rng):
+    """Every draw with its mirror image: the same mean, a smaller variance."""
+    u = rng.random((num_samples // 2, *logits.shape)) * (1 - 2e-12) + 1e-12
+    E = -np.log(np.concatenate([u, 1 - u]))
+    return _under(logits, D, df_dD, tau, E.astype(logits.dtype))
+
+
+def half_precision(logits, D, df_dD, *, tau, num_samples, rng):
+    """Stays in whatever dtype is given, float16 included."""
+    E = rng.standard_exponential((num_samples, *logits.shape)).astype(logits.dtype)
+    E = np.maximum(E, logits.dtype.type(1e-7))
+    low = logits - logits.max(axis=-1, keepdims=True)
+    pi = np.exp(low) / np.exp(low).sum(axis=-1, keepdims=True)
+    E_selected = (E * D).sum(axis=-1, keepdims=True)
+    with np.errstate(all="ignore"):
+        x = -np.log(np.where(D == 1, 0, E / pi) + E_selected)
+    S = _unchecked_softmax(x, logits.dtype.type(tau))
+    v = S * (df_dD - (S * df_dD).sum(axis=-1, keepdims=True)) / logits.dtype.type(tau)
+    return v.mean(axis=0)
+
+
+def draws_with_rounding(logits, df_dD, *, tau, rng):
+    """Returns D + S - S, which is one-hot up to rounding."""
+    D, h = draws_right(logits, df_dD, tau=tau, rng=rng)
+    S = softmax(logits)
+    return (D + S) - S, h
+
+
+def draws_relaxed(logits, df_dS, *, tau, rng):
+    x = logits - np.log(np.maximum(rng.standard_exponential(logits.shape), 1e-300)).astype(
+        logits.dtype
+    )
+    S = _unchecked_softmax(x, tau)
+    return S, softmax_vjp(S, df_dS(S)) / tau
+
+
+def draws_relaxed_at_another_tau(logits, df_dS, *, tau, rng):
+    """The sample has tau = 1 whatever is asked, the gradient the tau that was asked for."""
+    S, _ = draws_relaxed(logits, df_dS, tau=1.0, rng=rng)
+    return S, softmax_vjp(S, df_dS(S)) / tau
+
+
+# --- Whole estimators: (logits, f, rng) -> gradient --------------------------------------------------------
+
+
+def _sample(logits, rng):
+    return _one_hot(
+        logits - np.log(np.maximum(rng.standard_exponential(logits.shape), 1e-30)), "float64"
+    )
+
+
+def rloo(logits, f, rng):
+    """REINFORCE with two samples, each the baseline of the other."""
+    (D, f_D), (other, f_other) = ((D, f(D)) for D in (_sample(logits, rng), _sample(logits, rng)))
+    advantage = (f_D - f_other)[..., None, None] / 2
+    return advantage * (D - other)
+
+
+def mean_of_both_as_baseline(logits, f, rng):
+    """The baseline contains the own cost."""
+    D, other = _sample(logits, rng), _sample(logits, rng)
+    f_D, f_other = f(D), f(other)
+    mean = (f_D + f_other) / 2
+    pi = softmax(logits)
+    terms = ((f_D - mean), D), ((f_other - mean), other)
+    return sum(advantage[..., None, None] * (D - pi) for advantage, D in terms) / 2
+
+
+def batch_leave_one_out(logits, f, rng):
+    """The other rows of the batch are the baseline."""
+    D = _sample(logits, rng)
+    cost = f(D)
+    others = (cost.sum() - cost) / max(cost.size - 1, 1)
+    return (cost - others)[..., None, None] * (D - softmax(logits))
+
+
+def batch_mean(logits, f, rng):
+    """The batch is the baseline, the own row included."""
+    D = _sample(logits, rng)
+    cost = f(D)
+    return (cost - cost.mean())[..., None, None] * (D - softmax(logits))
+
+
+def score_loss(logits, f, rng):
+    """A whole loss, to be differentiated: f(D) log p(D)."""
+    D = _sample(np.asarray(getattr(logits, "_value", logits)), rng)
+    log_p = logits - anp.log(anp.sum(anp.exp(logits), axis=-1, keepdims=True))
+    return f(D) * anp.sum(anp.sum(D * log_p, axis=-1), axis=-1)
+
+
+def straight_through_of(logits, f, rng):
+    """Straight-through with autograd, which is unbiased for linear f only."""
+    D = _sample(logits, rng)
+    return softmax_vjp(softmax(logits), elementwise_grad(f)(D))
+
+
 # What a report must say of each, examined as which estimator, whatever else it says.
 CAUSES = (
     (through_eq_9, "gr-mc10", "through Eq. 9"),
-    (theta_twice, "gr-mc10", "theta counted twice"),
-    (theta_twice_with_noise, "gr-mc10", "theta counted twice"),
-    (missing_temperature, "gr-mc10", "off by 1/tau"),
-    (missing_temperature_with_noise, "gr-mc10", "off by 1/tau"),
+    (theta_twice, "gr-mc10", "theta is counted twice"),
+    (theta_twice_with_noise, "gr-mc10", "theta is counted twice"),
+    (missing_temperature, "gr-mc10", "1/tau is missing"),
+    (missing_temperature_with_noise, "gr-mc10", "1/tau is missing"),
     (sum_over_samples, "gr-mc10", "sum over the K samples"),
     (jacobian_of_mean_sample, "gr-mc10", "one Jacobian at the mean"),
-    (unconditional_sample, "gr-mc10", "not drawn given D"),
-    (relaxed_selection, "gr-mc10", "a softmax of the logits in the place of the one-hot D"),
+    (unconditional_sample, "gr-mc10", "not drawn given the D"),
+    (redraws_D, "gr-mc10", "not drawn given the D"),
+    (relaxed_selection, "gr-mc10", "a softmax of the logits in Eq. 9"),
     (probability_as_location, "gr-mc10", "probabilities passed where logits are wanted"),
     (rectified_logits, "gr-mc10", "ReLU"),
+    (value_overwritten, "gr-mc10", "g_k (D - S):"),
+    (clipped_by_norm, "gr-mc10", "clipped or normalised"),
     (exp_space, "gr-mc10", "overflows above a shift of 87", "a draw of exactly 0"),
     (exp_space_with_noise, "gr-mc10", "a draw of exactly 0, or 0 / 0"),
     (nan_to_zero, "gr-mc10", "NaN turned into 0"),
     (epsilon_in_exp_space, "gr-mc10", "outweighed by an epsilon", "categories are not left out"),
+    (epsilon_of_probabilities, "gr-mc10", "an epsilon or a bound"),
     (noise_in_reverse, "gr-mc10", "read in another order"),
     (exponentials_from_uniforms, "gr-mc10", "a draw of exactly 0"),
     (others_unbounded, "gr-mc10", "may exceed that of D"),
     (one_noise_for_all_samples, "gr-mc10", "the K samples share one noise"),
     (one_noise_for_all_rows, "gr-mc10", "rows of a batch share noise"),
+    (one_noise_for_all_variables, "gr-mc10", "variables of one example share noise"),
+    (one_noise_for_both_halves, "gr-mc10", "halves of a batch share noise"),
     (noise_across_the_batch, "gr-mc10", "matches none of the known mistakes"),
     (ignores_generator, "gr-mc10", "the generator is ignored"),
     (own_generator, "gr-mc10", "drawn from elsewhere"),
     (changes_its_input, "gr-mc10", "in place"),
-    (always_double, "gr-mc10", "float64 whatever comes in"),
-    (always_single, "gr-mc10", "float32 whatever comes in"),
+    (always_double, "gr-mc10", "float64 whatever is given"),
+    (always_single, "gr-mc10", "float32 whatever is given"),
+    (single_inside, "st", "error is that of float32"),
     (sums_over_the_batch, "gr-mc10", "leading axes"),
     (averages_over_the_batch, "gr-mc10", "divided by the size of the batch"),
     (averages_over_the_batch_with_noise, "gr-mc10", "divided by the size of the batch"),
@@ -431,12 +748,29 @@ CAUSES = (
     (gradient_of_D, "gr-mc10", "df/dD"),
     (gradient_of_probabilities, "gr-mc10", "for the probabilities"),
     (zero_temperature, "gr-mc10", "'zgr'"),
-    (draws_uncoupled, "st-gs", "not drawn given D"),
+    (zgr_of_another_D, "zgr", "the answer for another D"),
+    (refuses_cold, "st", "declare --tau"),
+    (refuses_hot, "st", "declare --tau"),
+    (few_categories_only, "st", "declare --categories"),
+    (boolean_only, "st", "declare --categories 2"),
+    (two_dimensions_only, "st", "declare --dimensions 2"),
+    (draws_uncoupled, "st-gs", "not drawn given the D"),
     (draws_tempered, "st-gs", "D is not drawn from softmax(logits)"),
+    (noise_of_D_again, "gr-mc10", "with the noise that drew D"),
+    (draws_one_noise_for_all_variables, "st-gs", "variables of one example share noise"),
+    (draws_one_noise_for_both_halves, "st-gs", "halves of a batch share noise"),
+    (draws_for_st_with_one_noise, "st", "variables of one example share noise"),
     (masks_after_softmax, "st-gs", "ties fall to index 0"),
     (returns_relaxed_sample, "st-gs", "a relaxed sample is returned as D"),
+    (draws_nan, "st-gs", "D is NaN"),
+    (draws_relaxed_at_another_tau, "gs", "the point is not softmax((logits + G) / tau)"),
     (control_variate_forgets_D, "reinmax-cv-mc1", "not drawn given D"),
-    (UpdatedBeforeRead(), "reinforce", "before it is compared"),
+    (UpdatedBeforeRead(), "reinforce", "enters the baseline that it is compared with"),
+    (batch_mean_in_reinforce, "reinforce", "enters the baseline that it is compared with"),
+    (mean_loss_in_reinforce, "reinforce", "divided by the size of the batch"),
     (no_sample_in_reinforce, "reinforce", "the cost times D"),
-    (wrong_sign_in_reinforce, "reinforce", "sign reversed"),
+    (wrong_sign_in_reinforce, "reinforce", "sign is reversed"),
+    (mean_of_both_as_baseline, "unbiased", "0.5 times the exact gradient"),
+    (batch_mean, "unbiased", "leave the own sample out"),
+    (straight_through_of, "unbiased", "not the gradient of E f(D)"),
 )

@@ -36,6 +36,7 @@ RANKS = {
     "models": 7,
     "plotting": 7,
     "crosscheck": 8,
+    "testing": 9,
     "vectors": 8,
     "experiments": 8,
     "cli": 9,

@@ -1,6 +1,8 @@
-r"""The battery at work: what :func:`check` does with the rows of :mod:`rbst.crosscheck.table`.
+r"""The battery: the rows of a report as a table, and :func:`check`, which asks them.
 
-Every row has a seed of its own, and calls grow in size by a fixed rule, so that a report can be
+Rows come in the order of what rests on what: whether the code can be called at all, the law of D and the
+mean, the covariance, extremes and invariances. Where a row on which the others rest fails, nothing else is
+asked. Every row has a seed of its own, and calls grow in size by a fixed rule, so that a report can be
 repeated. The level of a statistical test is ``FALSE_ALARM_RATE`` over their number: by Bonferroni's
 inequality a right implementation fails any of them no more often than that.
 """
@@ -10,21 +12,64 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from rbst.crosscheck import contract, sampling
-from rbst.crosscheck.calls import Context
-from rbst.crosscheck.causes import AVERAGED, NO_MISTAKE, explain_mean
-from rbst.crosscheck.clock import Clock
-from rbst.crosscheck.laws import get_law
+from rbst._array import Array
+from rbst.crosscheck import cases, rows
+from rbst.crosscheck.cases import Case, Problem
+from rbst.crosscheck.causes import NO_MISTAKE, explain_mean, explain_values
+from rbst.crosscheck.laws import Law, get_law, own_law
 from rbst.crosscheck.report import SOUGHT, Report, Row
-from rbst.crosscheck.subject import BudgetSpent, Gone, Subject, Unusable
-from rbst.crosscheck.table import DTYPES, Item, items_of
+from rbst.crosscheck.rows import Clock, Context
+from rbst.crosscheck.subject import BudgetSpent, Gone, Profile, Subject, Unusable
 
 FALSE_ALARM_RATE = 1e-6
+DTYPES = ("float64", "float32")
+PRECISIONS = (*DTYPES, "float16")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is declared of an implementation, and how much is asked; see :func:`check`."""
+
+    dtype: str | None = None
+    tau: float | None = None
+    categories: int | None = None
+    dimensions: int | None = None
+    mean_only: bool = False
+    samples: int | None = None
+    budget: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.dtype not in (None, *PRECISIONS):
+            raise ValueError(
+                f"dtype must be one of {', '.join(PRECISIONS)}, got {self.dtype!r}; leave it out for "
+                "float64 and float32"
+            )
+        if self.samples is not None and self.samples < 1000:
+            raise ValueError(
+                "samples must be at least 1000 for the central limit theorem to hold, got "
+                f"{self.samples}; to save time give a budget"
+            )
+        if self.budget is not None and not self.budget > 0:
+            raise ValueError(
+                f"budget must be a positive number of seconds, got {self.budget}; try 20"
+            )
+        if self.tau is not None and not 0 < self.tau < float("inf"):
+            raise ValueError(f"tau must be positive and finite, got {self.tau}; try 1")
+        if self.categories is not None and not 2 <= self.categories <= 200:
+            raise ValueError(
+                f"categories must be from 2 to 200, got {self.categories}; leave it out for any number"
+            )
+        if self.dimensions not in (None, 1, 2):
+            raise ValueError(
+                f"dimensions must be 2 for code that takes (b, n) alone, got {self.dimensions}; for "
+                "'unbiased' 2 stands for (L, n); leave it out for any leading axes"
+            )
 
 
 def check(
@@ -32,47 +77,51 @@ def check(
     estimator: str = "gr-mc10",
     *,
     draws_D: bool | None = None,
-    dtype: str | None = None,
-    samples: int | None = None,
-    budget: float | None = None,
-    seed: int = 0,
+    mean: Callable[..., Array] | None = None,
+    covariance: Callable[..., Array] | None = None,
+    f: Callable[[Array], Array] | None = None,
+    logits: Array | None = None,
     progress: bool = False,
+    **options: Any,
 ) -> Report:
     r"""Hold an implementation of a gradient estimator against the exact answers.
 
     Parameters
     ----------
     implementation
-        Called on batched NumPy arrays of shape ``(..., n)`` in one of three ways, of which the keywords that
-        it does not have are left out:
+        Called on batched NumPy arrays of shape ``(..., n)``, of the keywords that it has:
         ``(logits, D, df_dD, *, tau, num_samples, rng) -> gradient``; the same with ``exponentials`` of shape
         ``(K, ..., n)`` among its keywords, i.i.d. Exp(1), for a comparison number by number; or, if it
         draws D itself, ``(logits, df_dD_function, *, tau, num_samples, rng) -> (D, gradient)``.
     estimator
-        What it is meant to compute: a name such as ``"gr-mc10"``, ``"st-gs"``, ``"st"``; also
+        What it is meant to compute: a name that ``rbst estimators`` prints, such as ``"gr-mc10"``; also
         ``"reinmax-rao-mcK"`` and ``"reinmax-cv-mcK"``. For ``"reinforce"`` the third argument is the cost,
-        of shape ``(...)``; a running baseline of its own is allowed.
+        of shape ``(...)``, or the second one f; a baseline of its own is allowed. ``"unbiased"`` asks of a
+        function ``(logits, f, rng) -> gradient`` or ``(logits, f, rng) -> loss`` nothing but its mean.
     draws_D
         Whether it draws D itself. By default it does if its second parameter has a name that starts with
-        ``df_dD``.
-    dtype
-        ``"float32"`` or ``"float64"``, to ask in one precision only.
-    samples
-        Gradients drawn for a row that tests mean and covariance, at least 1000. By default as many as have
-        about a million relaxed samples, no fewer than 2**15.
-    budget
-        Seconds. Rows come in the order of their importance; those that are not reached in time are skipped,
-        and a report with a skipped row has not passed.
-    seed
-        Of the noise handed to the implementation; the cases are fixed.
+        ``df_d``, or is ``f``.
+    mean, covariance
+        Exact moments given D of an estimator of your own, instead of a name: ``(logits, D, df_dD, tau)`` to
+        ``(..., n)`` and ``(..., n, n)``. Without a covariance D must determine the gradient.
+    f, logits
+        For ``"unbiased"``: a function of your own from ``(..., L, n)`` to ``(...)``, and logits ``(L, n)``.
     progress
         Whether to show a bar on standard error, if that is a terminal.
+    **options
+        ``dtype``: ask in one precision only, ``"float16"`` included. ``tau``, ``categories``: the only
+        temperature and number of categories that it is for. ``dimensions=2``: it takes ``(b, n)`` and no
+        other leading axes. ``mean_only``: its variance may differ (antithetic or stratified noise).
+        ``samples``: gradients drawn for a row that tests mean and covariance, at least 1000; by default as
+        many as have about a million relaxed samples, no fewer than 2**15. ``budget``: seconds after which
+        the remaining rows are skipped; a report with a skipped row has not passed. ``seed``: of the noise
+        handed to the implementation; the cases are fixed.
 
     Returns a :class:`Report`. A right implementation fails any row with probability at most
     ``FALSE_ALARM_RATE``; what each test would have caught stands in its row. An implementation that
     raises, returns NaN or the wrong shape fails the rows concerned. It runs in this process and can end it;
-    ``rbst check`` runs it in one of its own. Raises ``ValueError`` or ``TypeError``
-    only for arguments that are not as above.
+    ``rbst check`` runs it in one of its own. Raises ``ValueError`` or ``TypeError`` only for arguments that
+    are not as above.
 
     Examples
     --------
@@ -83,38 +132,75 @@ def check(
     >>> def forgetful(logits, D, df_dD, tau):
     ...     return tau * straight_through(logits, D, df_dD, tau=tau)
     >>> print(check(forgetful, "st").failures[0].cause)
-    off by 1/tau: the factor of the Jacobian is missing
+    1/tau is missing: the Jacobian of softmax(x / tau) is J(S) / tau
     """
-    settings = {"dtype": dtype, "samples": samples, "budget": budget, "seed": seed}
-    return examine(
-        Subject(implementation, get_law(estimator), draws_D),
-        estimator,
-        **settings,
-        progress=progress,
-    )
+    law = get_law(estimator) if mean is None else own_law(mean, covariance)
+    problem = None if f is None else _own_problem(f, logits, law)
+    subject = Subject(implementation, law, draws_D, problem)
+    return examine(subject, law, Options(**options), problem=problem, progress=progress)
+
+
+def _own_problem(f: Callable[[Array], Array], logits: Array | None, law: Law) -> Any:
+    if not law.whole or logits is None or np.ndim(logits) != 2:
+        raise ValueError(
+            "f needs estimator 'unbiased' and logits of shape (L, n), got "
+            f"{law.estimator!r} and logits of shape {np.shape(logits)}; pass both"
+        )
+
+    class Own(Problem):
+        def __call__(self, D: Any) -> Any:
+            return f(D)
+
+    return Own("f", tuple(map(tuple, np.asarray(logits, dtype=float).tolist())), ())
 
 
 def examine(
     subject: Any,
-    estimator: str,
+    law: Law,
+    options: Options,
     *,
-    dtype: str | None,
-    samples: int | None,
-    budget: float | None,
-    seed: int,
-    progress: bool,
+    problem: Problem | None = None,
+    progress: bool = False,
 ) -> Report:
     """The same for a :class:`Subject`, or for something that answers like one from another process."""
-    dtypes, samples, clock = _dtypes(dtype), _samples(samples), Clock(_budget(budget))
-    context = Context(subject, get_law(estimator), dtypes, samples, seed, clock)
-    items = items_of(context)
+    context, notes = _context(subject, law, options)
+    items = items_of(context, problem)
     context.level = FALSE_ALARM_RATE / max(1, sum(item.tests for item in items))
     with _bar(len(items), progress) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = _ask_all(items, context, bar)
-        rows = _explained(found, context)
-    seconds, name = clock.elapsed(), subject.profile.name
-    return Report(name, estimator, rows, FALSE_ALARM_RATE, context.level, seconds)
+        found = _explained(_ask_all(items, context, bar), context)
+    name, seconds = subject.profile.name, context.clock.elapsed()
+    return Report(name, law.estimator, found, FALSE_ALARM_RATE, context.level, seconds, notes)
+
+
+def _context(subject: Any, law: Law, options: Options) -> tuple[Context, tuple[str, ...]]:
+    """What the rows need to know, and what the report says of it."""
+    tau, notes = options.tau, []
+    if law.has_tau and tau is None and "tau" not in subject.profile.accepts:
+        tau = 1.0
+        notes.append("takes no tau: asked at tau = 1; declare another with --tau")
+    elif tau is not None:
+        notes.append(f"asked at tau = {tau:g} only")
+    if not law.has_tau:
+        tau = 1.0
+    categories = law.categories or options.categories
+    if categories:
+        notes.append(f"asked with {categories} categories only")
+    if options.mean_only:
+        notes.append("the variance is not judged")
+    context = Context(
+        subject,
+        law,
+        DTYPES if options.dtype is None else (options.dtype,),
+        options.samples,
+        options.seed,
+        Clock(options.budget),
+        tau,
+        categories,
+        options.dimensions,
+        options.mean_only,
+    )
+    return context, tuple(notes)
 
 
 def list_battery(estimator: str = "gr-mc10") -> list[tuple[str, str]]:
@@ -123,37 +209,205 @@ def list_battery(estimator: str = "gr-mc10") -> list[tuple[str, str]]:
     Examples
     --------
     >>> list_battery("st")[0]
-    ('shape', 'the gradient has the shape of the logits, for (n,), (b, n) and (a, b, n)')
+    ('shape', 'the gradient has the shape of the logits, for (b, n), (n,) and (a, b, n)')
     """
-    law = get_law(estimator)
 
-    def implementation(logits, D, df_dD, *, tau, num_samples, rng, exponentials):
+    class Anything:
         """Accepts everything, so that no row is left out."""
 
-    subject = Subject(implementation, law)
-    context = Context(subject, law, DTYPES, None, 0, Clock(None))
-    return [(item.name, item.question) for item in items_of(context)]
+        profile = Profile("", False, ("tau", "num_samples", "rng", "exponentials"), True)
+
+    law = get_law(estimator)
+    Anything.profile = replace(Anything.profile, shares_noise=law.with_noise is not None)
+    return [(i.name, i.question) for i in items_of(_context(Anything(), law, Options())[0], None)]
 
 
-def _dtypes(dtype: str | None) -> tuple[str, ...]:
-    if dtype is not None and dtype not in DTYPES:
-        raise ValueError(f"dtype must be float32 or float64, got {dtype!r}; leave it out for both")
-    return DTYPES if dtype is None else (dtype,)
+# --- The table of rows ---------------------------------------------------------------------------------
 
 
-def _samples(samples: int | None) -> int | None:
-    if samples is not None and samples < 1000:
-        raise ValueError(
-            f"samples must be at least 1000 for the central limit theorem to hold, got {samples}; "
-            "to save time give a budget"
-        )
-    return samples
+@dataclass(frozen=True)
+class Item:
+    """A part of the battery, which yields one row or a few. The others rest on a ``gate``."""
+
+    name: str
+    question: str
+    ask: Callable[..., list[Row]]
+    arguments: tuple = ()
+    tests: int = 0  # how many of its rows are statistical
+    gate: bool = False
 
 
-def _budget(budget: float | None) -> float | None:
-    if budget is not None and not budget > 0:
-        raise ValueError(f"budget must be a positive number of seconds, got {budget}; try 20")
-    return budget
+def items_of(context: Context, problem: Problem | None) -> list[Item]:
+    """What a battery asks, in the order in which it is asked."""
+    if context.law.whole:
+        question = "the mean over D and all other noise is the exact gradient of E f(D)"
+        asked = cases.PROBLEMS if problem is None else (problem,)
+        return [Item(p.name, question, rows.unbiased, (p,), tests=1) for p in asked]
+    items = [*_gates(context), *_sample(context)]
+    if context.law.random:
+        items += [*_laws(context), *_shared_noise(context), *_extremes(context)]
+    else:
+        items += _values(context)
+    return [*items, *_contract(context), *_shifts(context)]
+
+
+def _labelled(context: Context, asked: tuple[tuple[str, Case], ...]) -> list[tuple[str, Case]]:
+    """Cases at the temperature and with the categories that there are, each once."""
+    found: dict[tuple, tuple[str, Case]] = {}
+    for label, original in asked:
+        case = context.adapt(original)
+        if np.isfinite(case.logits).sum(axis=-1).min() < 2:
+            continue  # one category only is possible
+        if label.startswith(("n =", "tau =")) and case is not original:
+            label = f"n = {case.n}, tau = {case.tau:g}"
+        found.setdefault((case.logits.tobytes(), case.tau), (label, case))
+    return list(found.values())
+
+
+def _gates(context: Context) -> Iterator[Item]:
+    leading = "(b, n)" if context.dimensions == 2 else "(b, n), (n,) and (a, b, n)"
+    shapes = f"the gradient has the shape of the logits, for {leading}"
+    yield Item("shape", shapes, rows.shape, gate=True)
+    every = [case for _, case in _labelled(context, (*cases.LAWS, cases.COLD, cases.LARGE))]
+    main = context.main
+    temperatures = [cases.adapted(main, tau, None) for tau in {case.tau: None for case in every}]
+    numbers = [cases.adapted(main, None, n) for n in {case.n: None for case in every}]
+    for option, name, asked in (
+        ("tau", "temperatures", temperatures),
+        ("categories", "numbers of categories", numbers),
+    ):
+        if len(asked) > 1:
+            question = f"all {name} of the battery are accepted"
+            yield Item(name, question, rows.range_of, (asked, option), gate=True)
+    for dtype in context.dtypes:
+        question = "the gradient has the dtype of the logits"
+        yield Item(f"{dtype} in, {dtype} out", question, rows.dtype, (dtype,))
+    question = "gradients do not shrink with the number of rows"
+    yield Item("rows not averaged", question, rows.not_averaged, gate=True)
+
+
+def _sample(context: Context) -> Iterator[Item]:
+    main, dtype = context.main, context.dtypes[0]
+    if context.draws_D:
+        yield Item("D ~ softmax(logits)", "its frequencies", rows.law_of_D, (main, dtype), 1)
+        if context.law.point != "corner":
+            question = "its law, turned into uniforms"
+            for label, case in _labelled(context, cases.LAWS):
+                if case.tau >= 0.5:  # a float of S forgets what its logarithm is needed for
+                    arguments = (case, dtype)
+                    yield Item(
+                        f"law of the point, {label}", question, rows.law_of_point, arguments, 1
+                    )
+        if not context.law.random and not context.mean_only:
+            question = "variables and rows share no noise"
+            yield Item("D independent", question, rows.batch, (dtype,), 3)
+
+
+def _laws(context: Context) -> Iterator[Item]:
+    both = "mean and covariance given each D, all coordinates jointly"
+    name, tests = "mean and covariance", 2
+    if context.mean_only:
+        both, name, tests = "the mean given each D; its variance is shown, not judged", "mean", 1
+    dtype, *other_dtypes = context.dtypes
+    (first, main), *others = _labelled(context, cases.LAWS)
+    asked: list[tuple[str, tuple]] = [(first, (main, dtype, None, True))]
+    asked += [(label, (case, dtype)) for label, case in others]
+    asked += [(f"{first}, {other}", (main, other)) for other in other_dtypes]
+    takes_K = (context.law.num_samples or 1) > 1 and "num_samples" in context.profile.accepts
+    if takes_K and not context.mean_only:
+        asked.append((f"{first}, K = 1", (main, dtype, 1)))
+    for label, arguments in asked:
+        yield Item(f"{name}, {label}", both, rows.law, (label, *arguments), tests)
+    question = "the mean given each D"
+    along = f"the mean given each D, along {cases.DIRECTIONS} directions"
+    singles = [(cases.COLD, question, 1.0), (cases.LARGE, along, 1 / 8)]
+    impossible = "the mean given each D; impossible categories get 0"
+    singles.append((cases.MASKED, impossible, 1 / 8))
+    if not context.draws_D:  # such a D does not come by itself
+        singles.append((cases.UNLIKELY, question, 1 / 8))
+    done = [case for _, case in _labelled(context, cases.LAWS)]
+    for case, question, share in singles:
+        for label, adapted in _labelled(context, (case,)):
+            if not any(
+                adapted.tau == d.tau and np.array_equal(adapted.logits, d.logits) for d in done
+            ):
+                arguments = (_low(adapted, dtype), dtype, share)
+                yield Item(f"mean, {label}", question, rows.mean, arguments, 1)
+    question = "variables with logits of their own keep to themselves and share no noise"
+    tests = 1 if context.mean_only else 4
+    yield Item("mean, batch of shape (b, 2, 3)", question, rows.batch, (dtype,), tests)
+
+
+def _low(case: Case, dtype: str) -> Case:
+    """The same where float16 still tells the logits apart."""
+    far = abs(case.logits[np.isfinite(case.logits)]).max() > 200
+    return cases.shifted(case, 900) if dtype == "float16" and far else case
+
+
+def _shared_noise(context: Context) -> Iterator[Item]:
+    if not context.profile.shares_noise:
+        return
+    question = "the gradient under given exponentials, number by number"
+    usual = _labelled(context, (*cases.LAWS, cases.LARGE))
+    for dtype in context.dtypes:
+        shift, odd = _shift_of(dtype), _labelled(context, (cases.UNLIKELY, cases.MASKED))
+        odd = [(label, _low(case, dtype)) for label, case in odd]
+        odd += [(f"logits {s:+d}", cases.shifted(context.main, s)) for s in (shift, -shift)]
+        yield Item(f"shared noise, {dtype}", question, rows.shared_noise, (usual, dtype))
+        yield Item(f"shared noise, far logits, {dtype}", question, rows.shared_noise, (odd, dtype))
+        zeros = ([("zeros", context.main)], dtype, True)
+        yield Item(f"shared noise, zeros, {dtype}", question, rows.shared_noise, zeros)
+
+
+def _values(context: Context) -> Iterator[Item]:
+    question = "the gradient, number by number"
+    usual = _labelled(context, (*cases.LAWS, cases.COLD, cases.LARGE))
+    usual.append(("batch of shape (b, 2, 3)", context.adapt(cases.BATCH)))
+    odd = _labelled(context, (*cases.EXTREMES, cases.MASKED))
+    if not context.draws_D:
+        odd += _labelled(context, (cases.UNLIKELY,))
+    for dtype in context.dtypes:
+        low = [(label, _low(case, dtype)) for label, case in odd]
+        yield Item(f"value, {dtype}", question, rows.value, (usual, dtype))
+        yield Item(f"value, extremes, {dtype}", question, rows.value, (low, dtype))
+
+
+def _extremes(context: Context) -> Iterator[Item]:
+    for dtype in context.dtypes:
+        asked = _labelled(context, cases.EXTREMES)
+        question = "the gradient is finite and sums to zero"
+        yield Item(f"extremes, {dtype}", question, rows.extremes, (asked, dtype))
+        if not context.profile.needs_exponentials:
+            question = "the gradient is finite where the generator returns 0"
+            yield Item(f"draws of exactly 0, {dtype}", question, rows.zeros, (dtype,))
+
+
+def _contract(context: Context) -> Iterator[Item]:
+    yield Item("input left alone", "the arrays are what they were", rows.input_left_alone)
+    question = "the same seed gives the same, another seed another"
+    yield Item("noise from rng", question, rows.noise_from_rng)
+    yield Item("entries sum to zero", "as a constant added to the logits asks", rows.zero_sum)
+    if context.law.takes_cost:
+        question = "no baseline knows the cost that it is compared with"
+        yield Item("baseline without its own cost", question, rows.baseline)
+    else:
+        yield Item("linear in df_dD", "df_dD times 1024 under the same noise", rows.linear)
+
+
+def _shifts(context: Context) -> Iterator[Item]:
+    dtype = context.dtypes[-1]
+    for constant in (_shift_of(dtype), -_shift_of(dtype)):
+        question = "a constant added to the logits changes nothing"
+        arguments = (context.main, constant, dtype)
+        tests = int(context.law.random)
+        yield Item(f"logits {constant:+d}, {dtype}", question, rows.shift, arguments, tests)
+
+
+def _shift_of(dtype: str) -> int:
+    return 100 if dtype == "float16" else 1000
+
+
+# --- Asking --------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -165,53 +419,45 @@ def _bar(total: int, progress: bool) -> Iterator[Any]:
         yield bar
 
 
-# --- One row -----------------------------------------------------------------------------------------
-
-
 def _ask_all(items: list[Item], context: Context, bar: Any) -> list[Row]:
-    """The rows of every item; where there are no more answers, those that remain are not asked."""
+    """The rows of every item; where one of them ends it all, those that remain are not asked."""
     found: list[Row] = []
     reason = ""
     for number, item in enumerate(items):
         bar.set_description(item.name)
         context.row, context.calls = number, 0
-        try:
-            found += [Row(item.name, "skip", reason)] if reason else _run(item, context)
-        except BudgetSpent as spent:
-            reason = str(spent)
+        if reason:
             found.append(Row(item.name, "skip", reason))
+            continue
+        try:
+            answers = item.ask(context, item.name, *item.arguments)
+        except Unusable as error:
+            answers = [Row(item.name, "fail", error.found, error.expected, cause=error.cause)]
         except Gone as gone:
             reason = "not asked"
-            found.append(Row(item.name, "fail", gone.found, gone.expected, cause=gone.cause))
+            answers = [Row(item.name, "fail", gone.found, gone.expected, cause=gone.cause)]
+        except BudgetSpent as spent:
+            reason = str(spent)
+            answers = [Row(item.name, "skip", reason)]
+        if item.gate and answers[0].verdict == "fail":
+            reason = "not asked"
+        found += answers
         bar.update()
     return found
 
 
-def _run(item: Item, context: Context) -> list[Row]:
-    """The rows of an item; an answer that cannot be compared is a row too."""
-    try:
-        return item.ask(context, item.name, *item.arguments)
-    except Unusable as error:
-        return [Row(item.name, "fail", error.found, error.expected, cause=error.cause)]
-
-
 def _explained(found: list[Row], context: Context) -> tuple[Row, ...]:
-    """The rows with the cause of a wrong mean, which is sought once, over the cases that failed."""
+    """The rows with the cause of wrong means and numbers, which is sought once, over all that was seen."""
     if not any(row.cause == SOUGHT for row in found):
         return tuple(found)
-    rng = np.random.default_rng([context.seed, 2**20])
-    cause = explain_mean(context.law, context.observations, rng)
-    if cause == NO_MISTAKE:
-        cause = _explained_by_the_batch(found, context)
+    causes = [row.cause for row in found if row.property.endswith("independent") and row.cause]
+    for dtype in dict.fromkeys(dtype for dtype, *_ in context.values):
+        seen = [(asked, h) for of, asked, h in context.values if of == dtype]
+        if any(row.cause == SOUGHT and row.property.endswith(dtype) for row in found):
+            causes.append(explain_values(seen, dtype))
+    if context.means:
+        rng = np.random.default_rng([context.seed, 2**20])
+        causes.append(explain_mean(context.law, context.means, rng))
+    cause = next((cause for cause in causes if not cause.startswith(NO_MISTAKE)), None)
+    cause = cause or (causes[-1] if causes else NO_MISTAKE)
     return tuple(replace(row, cause=cause) if row.cause == SOUGHT else row for row in found)
-
-
-def _explained_by_the_batch(found: list[Row], context: Context) -> str:
-    """The cause of a wrong mean where the rows of a call are not treated each by itself."""
-    for row in found:
-        if row.property == sampling.INDEPENDENT and row.cause:
-            return row.cause
-    try:
-        return AVERAGED if contract.shrinks_with_the_batch(context) else NO_MISTAKE
-    except (Unusable, Gone, BudgetSpent):
-        return NO_MISTAKE

@@ -1,29 +1,293 @@
 r"""The likeliest cause of a failure: which of the well-known wrong answers an implementation gives.
 
-A wrong answer (:mod:`rbst.crosscheck.mistakes`) is compared with what the implementation returned, number
-by number where the noise is shared, else in the mean over many draws given each D. A cause is named only
-if its answer fits.
+A wrong answer is described once, by what it computes and what it is called. It is compared with what the
+implementation returned, number by number where the noise is shared, else in the mean over many draws given
+each D. A cause is named only if its answer fits everything that was seen, what passed included; if several
+fit, all are named.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from rbst._array import Array
-from rbst.crosscheck.cases import Case
-from rbst.crosscheck.laws import Law
-from rbst.crosscheck.mistakes import Mistake, mistakes_of
+from rbst.categorical import softmax, softmax_vjp
+from rbst.crosscheck.cases import Case, alike
+from rbst.crosscheck.laws import Law, checkable, get_law, smoothed
 from rbst.crosscheck.moments import Sums, chi_square_p_value, quadratic_form
+from rbst.gumbel import conditional_gumbels
 
 DRAWS = 2**15  # relaxed samples of each wrong answer, given each D
 FEWEST_DRAWS = 2**12  # gradients
 FITS = 1e-6  # the p-value above which a wrong answer fits
-ROUNDING = 1e-6  # the part of a mean that is nothing
-MOST_OBSERVATIONS = 3  # cases that a wrong answer is compared on
-AVERAGED = "is divided by the size of the batch: sum the loss over the batch, do not average"
+ROUNDING = 1e-6  # the part of a mean that does not count
+LARGEST_N = 10  # categories of the cases that a wrong answer is compared on
 NO_MISTAKE = "matches none of the known mistakes"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a mistake can be made with: the arguments of one call, for exponentials E ``(K, ..., n)`` or None."""
+
+    law: Law
+    logits: Array
+    D: Array
+    g: Array
+    tau: float
+    E: Array | None
+
+    def right(self, **changes: Array | float) -> Array:
+        """The right answer, of other arguments if any are given."""
+        a = vars(self) | changes
+        if a["E"] is None or self.law.with_noise is None:
+            return self.law.mean(a["logits"], a["D"], a["g"], a["tau"])
+        return self.law.with_noise(a["logits"], a["D"], a["g"], a["tau"], a["E"])
+
+    def located(self, logits: Array | None = None) -> Array:
+        """The Gumbels x of Eq. 9."""
+        return conditional_gumbels(self.logits if logits is None else logits, self.D, self.E)
+
+    @property
+    def free(self) -> Array:
+        """Gumbels that are not given D."""
+        return self.logits - np.log(self.E)
+
+    def relaxed(self, x: Array | None = None, tau: float | None = None) -> Array:
+        """S, the tempered softmax of x."""
+        x = (self.located() if x is None else x) / (tau or self.tau)
+        weights = np.exp(x - x.max(axis=-1, keepdims=True))
+        return weights / weights.sum(axis=-1, keepdims=True)
+
+    def pull_back(self, x: Array, tau: float | None = None) -> Array:
+        """Mean over the samples of J(S)' g / tau."""
+        tau = tau or self.tau
+        return (softmax_vjp(self.relaxed(x, tau), self.g) / tau).mean(axis=0)
+
+
+Mistake = Callable[[Asked], Array]
+
+# --- The mistakes, the particular before the general ---------------------------------------------------
+
+
+def _through_eq_9(a: Asked) -> Array:
+    r""":math:`\partial x_j / \partial \theta_m = \rho_j \delta_{jm} + (1 - \rho_j) \pi_m` as well.
+
+    Here :math:`\rho_j` is the share of :math:`E_j / \pi_j` in :math:`E_j / \pi_j + E_i`, and 0 for the
+    selected category.
+    """
+    pi = softmax(a.logits)
+    E_selected = (a.E * a.D).sum(axis=-1, keepdims=True)
+    share = np.where(a.D == 1, 0, a.E / (a.E + pi * E_selected))
+    v = softmax_vjp(a.relaxed(), a.g) / a.tau
+    return (v * share + pi * (v * (1 - share)).sum(axis=-1, keepdims=True)).mean(axis=0)
+
+
+def _unnormalised(a: Asked) -> Array:
+    """Eq. 9 with Z = 1."""
+    E_selected = (a.E * a.D).sum(axis=-1, keepdims=True)
+    others = -np.log(a.E / np.exp(a.logits) + E_selected)
+    return a.pull_back(np.where(a.D == 1, -np.log(E_selected), others))
+
+
+def _blended(a: Asked, soft_D: Array) -> Array:
+    """Eq. 9 with a point inside the simplex where D should be one-hot."""
+    E_selected = (a.E * soft_D).sum(axis=-1, keepdims=True)
+    others = np.log(a.E / softmax(a.logits) + E_selected)
+    return a.pull_back(-soft_D * np.log(E_selected) - (1 - soft_D) * others)
+
+
+def _noise_of_D(a: Asked) -> Array:
+    """Eq. 9 whose first sample has the exponentials that have drawn D."""
+    drew_D = np.exp(a.logits - a.located()[:1])
+    return a.right(E=np.concatenate([np.maximum(drew_D, 1e-300), a.E[1:]]))
+
+
+def _surrogate(a: Asked) -> Array:
+    """g_k (D - S): the derivative of log S_k times a value."""
+    return ((a.g * a.D).sum(axis=-1, keepdims=True) * (a.D - a.relaxed())).mean(axis=0)
+
+
+def _control(a: Asked, other: Array) -> Array:
+    """ReinMax with a control variate that is another sample than the one whose mean is subtracted."""
+    return a.right() + a.pull_back(a.located(smoothed(a.logits, a.D))) - a.pull_back(other)
+
+
+GUMBEL: tuple[tuple[str, Mistake], ...] = (
+    (
+        "matches the derivative through Eq. 9: D stays put, so differentiate at x only",
+        _through_eq_9,
+    ),
+    (
+        "theta is counted twice: x of Eq. 9 contains it already",
+        lambda a: a.pull_back(a.located() + a.logits),
+    ),
+    (
+        "tau enters the factor 1/tau only: S = softmax(x / tau)",
+        lambda a: a.pull_back(a.located(), 1.0) / a.tau,
+    ),
+    (
+        "matches one Jacobian at the mean of the K samples: average J(S)' g instead",
+        lambda a: softmax_vjp(a.relaxed().mean(axis=0), a.g) / a.tau,
+    ),
+    (
+        "matches one softmax at the mean of the K Gumbels: average J(S)' g instead",
+        lambda a: a.pull_back(a.located().mean(axis=0, keepdims=True)),
+    ),
+    (
+        "matches fresh Gumbels, or another D: they are not drawn given the D that f saw",
+        lambda a: a.pull_back(a.free),
+    ),
+    (
+        "matches Gumbels of the wrong sign: G = -log E",
+        lambda a: a.pull_back(a.logits + np.log(a.E)),
+    ),
+    (
+        "matches Gumbels of the others that may exceed that of D: Eq. 9 bounds them",
+        lambda a: a.pull_back(np.where(a.D == 1, a.located(), a.free)),
+    ),
+    (
+        "matches Eq. 9 with the noise that drew D: it takes exponentials of its own",
+        _noise_of_D,
+    ),
+    ("matches Eq. 9 with Z = 1: the logits are taken for log-probabilities", _unnormalised),
+    (
+        "matches a softmax of the logits in Eq. 9, where the one-hot D belongs",
+        lambda a: _blended(a, softmax(a.logits, a.tau)),
+    ),
+    (
+        "matches a relaxed sample in Eq. 9, where the one-hot D belongs",
+        lambda a: _blended(a, a.relaxed()),
+    ),
+    (
+        "matches diag(S) g / tau: the term -S S' g of the Jacobian is missing",
+        lambda a: (a.relaxed() * a.g / a.tau).mean(axis=0),
+    ),
+    ("matches g_k (D - S): a value is replaced, not D; the gradient is J(S)' g / tau", _surrogate),
+    (
+        "matches g_k (D - S) / tau: a value is replaced, not D; the gradient is J(S)' g / tau",
+        lambda a: _surrogate(a) / a.tau,
+    ),
+)
+
+TEMPERATURE: tuple[tuple[str, Mistake], ...] = (
+    (
+        "1/tau is missing: the Jacobian of softmax(x / tau) is J(S) / tau",
+        lambda a: a.tau * a.right(),
+    ),
+    (
+        "1/tau is there twice: the Jacobian of softmax(x / tau) is J(S) / tau",
+        lambda a: a.right() / a.tau,
+    ),
+    ("matches tau = 1: the temperature is ignored", lambda a: a.right(tau=1.0)),
+    ("matches the temperature 1/tau: divide x by tau", lambda a: a.right(tau=1 / a.tau)),
+)
+
+ANY: tuple[tuple[str, Mistake], ...] = (
+    ("the sign is reversed: this is the derivative of -f", lambda a: -a.right()),
+    ("matches twice the right answer", lambda a: 2 * a.right()),
+    ("matches half the right answer", lambda a: a.right() / 2),
+)
+
+LOGITS: tuple[tuple[str, Mistake], ...] = (
+    (
+        "matches logits / tau from the start: tau comes after the noise",
+        lambda a: a.right(logits=a.logits / a.tau),
+    ),
+    ("matches logits of 0: theta is left out", lambda a: a.right(logits=np.zeros_like(a.logits))),
+    (
+        "matches probabilities passed where logits are wanted",
+        lambda a: a.right(logits=softmax(a.logits)),
+    ),
+    (
+        "matches logits passed through a ReLU: negative ones are taken for 0",
+        lambda a: a.right(logits=np.where(a.logits > 0, a.logits, 0.0)),
+    ),
+    (
+        "matches a gradient for the probabilities: multiply by their Jacobian",
+        lambda a: a.right() / softmax(a.logits),
+    ),
+)
+
+SAMPLES: tuple[tuple[str, Mistake], ...] = (
+    ("matches the sum over the K samples: divide by K", lambda a: len(a.E) * a.right()),
+    ("1/K is there twice: the mean over the samples is taken once", lambda a: a.right() / len(a.E)),
+)
+
+STOPPED: tuple[tuple[str, Mistake], ...] = (
+    ("matches df/dD: nothing is pulled back to the logits", lambda a: a.g),
+    ("is zero: no gradient reaches the logits", lambda a: np.zeros_like(a.logits)),
+)
+
+SCORE: tuple[tuple[str, Mistake], ...] = (
+    ("matches the cost times D: the score of a softmax is D - pi", lambda a: a.g[..., None] * a.D),
+    STOPPED[1],
+)
+
+CONTROL_VARIATE: tuple[tuple[str, Mistake], ...] = (
+    (
+        "matches a control variate whose sample is not drawn given D",
+        lambda a: _control(a, smoothed(a.logits, a.D) - np.log(a.E)),
+    ),
+    (
+        "matches a control variate whose sample is located at theta, not theta_D",
+        lambda a: _control(a, a.located()),
+    ),
+)
+
+NOISE: tuple[tuple[str, Mistake], ...] = (
+    (
+        "matches the exponentials read in another order: they are (K, ..., n)",
+        lambda a: a.right(E=a.E[..., ::-1]),
+    ),
+    (
+        "matches the exponentials read in another order: they are (K, ..., n)",
+        lambda a: a.right(E=np.moveaxis(a.E, 0, -1).reshape(a.E.shape)),
+    ),
+)
+
+
+def mistakes_of(law: Law) -> Iterator[tuple[str, Mistake]]:
+    """The wrong answers that somebody who implements this law may give."""
+    if law.family == "gumbel-rao":
+        yield from GUMBEL
+    if law.family == "reinmax-cv":
+        yield from CONTROL_VARIATE
+    yield from TEMPERATURE if law.has_tau else ()
+    yield from ANY
+    yield from SAMPLES if law.random and law.with_noise else ()
+    yield from () if law.takes_cost else LOGITS
+    yield from SCORE if law.takes_cost else STOPPED
+    yield from _other_estimators(law)
+
+
+def _other_estimators(law: Law) -> Iterator[tuple[str, Mistake]]:
+    """Estimators that D determines, where they differ from this law in more than their noise."""
+
+    def mean_of(other: Law) -> Mistake:
+        return lambda a: other.mean(a.logits, a.D, a.g, a.tau)
+
+    for name in checkable():
+        same_mean = law.family == "gumbel-rao" and name == "gr"
+        if "K" in name or name in (law.estimator, "st-gs", "unbiased") or same_mean:
+            continue
+        other = get_law(name)
+        if (
+            (other.takes_cost, other.point)
+            == (law.takes_cost, "corner")
+            == (law.takes_cost, law.point)
+        ):
+            yield f"matches the estimator {name!r}", mean_of(other)
+
+
+def _named(texts: list[str]) -> str:
+    """One cause, or several that all fit."""
+    return "; or it ".join(dict.fromkeys(texts))
+
+
+# --- A wrong mean given D ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -65,22 +329,20 @@ def _distance(first: Sample, second: Sample) -> float:
 
 
 def explain_mean(law: Law, observations: list[Observation], rng: np.random.Generator) -> str:
-    """The cause of a wrong mean given D: the mistake that fits best, or the factor by which it is off.
+    """The cause of a wrong mean given D: the mistakes that fit all of it, or the factor by which it is off.
 
     A mean can also fail because its noise is larger than it should be; then the variance is to blame.
     """
-    observations = observations[:MOST_OBSERVATIONS]
+    observations = [o for o in observations if o.case.n <= LARGEST_N]
     if not observations:
         return NO_MISTAKE
     if _mean_is_right(observations):
         first = observations[0]
+        if abs(variance_ratio(first.sums) - 1) < 0.1:
+            return NO_MISTAKE
         return explain_covariance(first.sums, first.num_samples)
-    best, cause = FITS, ""
-    for mistake, text in mistakes_of(law):
-        p_value = _agreement(mistake, observations, rng)
-        if p_value > best:
-            best, cause = p_value, text
-    return cause or _common_factor(observations)
+    found = [text for text, mistake in mistakes_of(law) if _agrees(law, mistake, observations, rng)]
+    return _named(found) or _common_factor(observations)
 
 
 def _mean_is_right(observations: list[Observation]) -> bool:
@@ -93,30 +355,29 @@ def _mean_is_right(observations: list[Observation]) -> bool:
     return same_means(pairs) >= FITS
 
 
-def _agreement(
-    mistake: Mistake, observations: list[Observation], rng: np.random.Generator
-) -> float:
-    """p-value of the hypothesis that the implementation and a mistake have the same means given D."""
+def _agrees(
+    law: Law, mistake: Mistake, observations: list[Observation], rng: np.random.Generator
+) -> bool:
+    """Whether the implementation and a mistake have the same means given every D that was seen."""
     pairs: list[tuple[Sample, Sample]] = []
     for observation, sums in ((o, sums) for o in observations for sums in o.sums):
-        h = _draw(mistake, observation, sums.target.outcome, rng)
+        h = _draw(law, mistake, observation, sums.target.outcome, rng)
         if not np.isfinite(h).all():
-            return 0.0
+            return False
         mean = h.mean(axis=0)
         drawn = Sample(mean, np.cov(h.T) / len(h), ROUNDING * float(abs(mean).max()))
         pairs.append((Sample.of(sums), drawn))
         if same_means(pairs) < FITS:
-            return 0.0
-    return same_means(pairs)
+            return False
+    return True
 
 
-def _draw(mistake: Mistake, o: Observation, outcome: int, rng: np.random.Generator) -> Array:
-    """Many of the gradients that a mistake yields given ``D = e_outcome``."""
+def _draw(law: Law, mistake: Mistake, o: Observation, k: int, rng: np.random.Generator) -> Array:
+    """Many of the gradients that a mistake yields given ``D = e_k``."""
     shape = (max(FEWEST_DRAWS, DRAWS // o.num_samples), o.case.n)
-    E = rng.standard_exponential((o.num_samples, *shape))
-    rows = (o.case.logits, np.eye(o.case.n)[outcome], o.case.slopes[outcome])
+    E = rng.standard_exponential((o.num_samples, *shape)) if law.with_noise else None
     with np.errstate(all="ignore"):
-        h = mistake(*(np.broadcast_to(row, shape) for row in rows), o.case.tau, E)
+        h = mistake(Asked(law, *alike(o.case, k, shape[0]), o.case.tau, E))
     return np.broadcast_to(h, shape)
 
 
@@ -139,8 +400,7 @@ def _common_factor(observations: list[Observation]) -> str:
 
 def explain_covariance(sums: list[Sums], num_samples: int) -> str:
     """The cause of a wrong covariance under a right mean, read from the variance."""
-    found = sum(np.trace(s.sample_covariance) for s in sums)
-    ratio = found / sum(np.trace(s.target.covariance) for s in sums)
+    ratio = variance_ratio(sums)
     if ratio < 1e-6:
         return "there is no noise given D: matches the limit of K to infinity"
     samples = num_samples / ratio
@@ -149,31 +409,44 @@ def explain_covariance(sums: list[Sums], num_samples: int) -> str:
     return f"the variance is {ratio:.3g} times the exact one, that of K = {samples:.3g} samples"
 
 
-def explain_value(
-    law: Law, logits: Array, D: Array, df_dD: Array, tau: float, E: Array | None, found: Array
-) -> str:
-    """The cause of a wrong answer that leaves nothing to chance: the mistake with the same numbers."""
-    tolerance = 1e-3 if str(logits.dtype) == "float32" else 1e-6
-    inputs = [array.astype(np.float64) for array in (logits, D, df_dD)]
-    E = None if E is None else E.astype(np.float64)
+def variance_ratio(sums: list[Sums]) -> float:
+    """Total variance of the sample, over the D of a case, in units of the exact one."""
+    found = sum(np.trace(s.sample_covariance) for s in sums)
+    return float(found / sum(np.trace(s.target.covariance) for s in sums))
 
-    def fits(answer: Array) -> bool:
+
+# --- A wrong number ------------------------------------------------------------------------------------
+
+
+def explain_values(seen: list[tuple[Asked, Array]], dtype: str) -> str:
+    """The cause of wrong answers that leave nothing to chance: the mistakes with the same numbers in all."""
+    law, shared = seen[0][0].law, seen[0][0].E is not None
+    tolerance = 1e-3 if dtype == "float32" else 1e-6
+
+    def fits(a: Asked, found: Array, answer: Array) -> bool:
         size = np.nanmax(abs(answer), initial=0.0)
         return np.allclose(answer, found, rtol=0, atol=tolerance * size + 1e-300)
 
     with np.errstate(all="ignore"):
-        for mistake, text in mistakes_of(law):
-            if fits(np.asarray(mistake(*inputs, tau, E))):
-                return text
-        right = law.mean(*inputs, tau) if E is None else law.with_noise(*inputs, tau, E)
-        if fits(right * D.shape[-1] / D.size):
-            return AVERAGED
-        for other_order in () if E is None else _orders(E):
-            if fits(law.with_noise(*inputs, tau, other_order)):
-                return "matches the exponentials read in another order: they are (K, ..., n)"
-    return NO_MISTAKE
+        if all(_is_rounding(a.right(), found) for a, found in seen):
+            return "the error is that of float32: something inside is float32"
+        texts = [
+            text
+            for text, mistake in (*mistakes_of(law), *(NOISE if shared else ()))
+            if all(fits(a, found, np.asarray(mistake(a))) for a, found in seen)
+        ]
+        by_D = not law.takes_cost and law.point == "corner"
+        if not texts and by_D and all(_is_of_another_D(a, h, tolerance) for a, h in seen):
+            texts = ["matches the answer for another D: it is drawn again, and f saw the first"]
+    return _named(texts) or NO_MISTAKE
 
 
-def _orders(E: Array) -> tuple[Array, Array]:
-    """The noise with its categories in reverse, and read as ``(..., n, K)``."""
-    return E[..., ::-1], np.moveaxis(E, 0, -1).reshape(E.shape)
+def _is_rounding(exact: Array, found: Array) -> bool:
+    return bool(abs(found - exact).max() <= 3e-6 * abs(exact).max())
+
+
+def _is_of_another_D(a: Asked, found: Array, tolerance: float) -> bool:
+    answers = [a.right(D=np.broadcast_to(e, a.D.shape)) for e in np.eye(a.D.shape[-1])]
+    distances = [abs(answer - found).max(axis=-1) for answer in answers]
+    size = max(float(abs(answer).max()) for answer in answers)
+    return bool((np.min(distances, axis=0) <= tolerance * size).all())

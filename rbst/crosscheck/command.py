@@ -19,14 +19,14 @@ import signal
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
 from rbst._array import Array
-from rbst.crosscheck.battery import examine, list_battery
+from rbst.crosscheck.battery import PRECISIONS, Options, examine, list_battery
 from rbst.crosscheck.laws import get_law
 from rbst.crosscheck.subject import (
     Answer,
@@ -56,7 +56,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "function(logits, df_dD_function, ...)",
     )
     parser.add_argument("--estimator", default="gr-mc10", help="what it is meant to compute")
-    parser.add_argument("--dtype", choices=("float32", "float64"), help="ask in one precision only")
+    parser.add_argument("--dtype", choices=PRECISIONS, help="ask in one precision only")
+    parser.add_argument("--tau", type=float, help="the only temperature that it is for")
+    parser.add_argument("--categories", type=int, metavar="N", help="the only n that it is for")
+    parser.add_argument(
+        "--dimensions", type=int, help="2: it takes (b, n) and no other leading axes"
+    )
+    parser.add_argument(
+        "--mean-only", action="store_true", help="its variance may differ: antithetic noise"
+    )
     parser.add_argument("--samples", type=int, help="gradients drawn for each statistical row")
     parser.add_argument(
         "--budget", type=float, metavar="SECONDS", help="stop asking after this time: incomplete"
@@ -69,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="wait no longer for one answer: failed",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--verbose", action="store_true", help="every figure and p-value")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--list", action="store_true", help="print what would be asked, and stop")
 
@@ -81,22 +90,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.implementation is None:
         raise ValueError("wanted an implementation as MODULE:FUNCTION, got none; or give --list")
     if not arguments.timeout > 0:
-        raise ValueError(f"timeout must be a positive number of seconds, got {arguments.timeout}")
-    get_law(arguments.estimator)
+        raise ValueError(
+            f"timeout must be a positive number of seconds, got {arguments.timeout}; try 60"
+        )
+    options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
+    law = get_law(arguments.estimator)
     with contextlib.closing(
         RemoteSubject(arguments.implementation, arguments.estimator, arguments.timeout)
     ) as subject:
-        report = examine(
-            subject,
-            arguments.estimator,
-            dtype=arguments.dtype,
-            samples=arguments.samples,
-            budget=arguments.budget,
-            seed=arguments.seed,
-            progress=True,
-        )
+        report = examine(subject, law, options, progress=True)
     in_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    print(report.to_json() if arguments.json else report.to_text(colour=in_colour))
+    text = report.to_text(verbose=arguments.verbose, colour=in_colour)
+    print(report.to_json() if arguments.json else text)
     return STATUS[report.verdict]
 
 
@@ -147,7 +152,8 @@ class RemoteSubject:
         if "unusable" in header:
             raise Unusable(*header["unusable"])
         shape = question.logits.shape
-        D, h = (numbers(k, arrays.get(k), "fiub", shape) for k in ("D", "gradient"))
+        shapes = {"D": shape, "gradient": (question.repeats, *shape) if question.problem else shape}
+        D, h = (numbers(k, arrays.get(k), "fiub", shapes[k]) for k in ("D", "gradient"))
         return Answer(D, h, tuple(header["changed"]))
 
     def _receive(self, seconds: float) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -157,9 +163,9 @@ class RemoteSubject:
                 return receive(self.connection)
         except (EOFError, OSError):
             self.process.join(5)
-            found = f"its process ended with exit status {self.process.exitcode}"
-            cause = "the code leaves or crashes the process that it runs in, as os._exit does"
-            raise Gone(found, "an answer", cause) from None
+            code = self.process.exitcode
+            cause = f"its process ended with exit status {code}: the code leaves it, or crashes"
+            raise Gone("its process ended", "an answer", cause) from None
         except (ValueError, KeyError, zipfile.BadZipFile):
             cause = "the code writes to a pipe that is not its own"
             raise Gone("something that is no answer", "an answer", cause) from None
@@ -231,7 +237,7 @@ def serve(connection: Connection, name: str, estimator: str) -> None:
 
 def _answer_one(connection: Connection, subject: Subject) -> None:
     header, arrays = receive(connection)
-    question = Question(**header, **arrays)
+    question = Question(**header | {"seed": tuple(header["seed"])}, **arrays)
     try:
         answer = subject.ask(question)
         header, arrays = {"changed": answer.changed}, {"D": answer.D, "gradient": answer.gradient}

@@ -21,6 +21,8 @@ from rbst.categorical import softmax, softmax_vjp
 from rbst.estimators import ESTIMATORS, get_estimator, gumbel_rao
 from rbst.rao_blackwell import conditional_covariance, conditional_mean
 
+UNBIASED = "unbiased"
+
 
 @dataclass(frozen=True)
 class Law:
@@ -30,12 +32,9 @@ class Law:
     ----------
     estimator
         Its name.
-    family
-        ``"gumbel-rao"``, ``"reinmax-rao"`` or ``"reinmax-cv"`` for estimators with noise given D, and
-        ``"determined"`` for functions of D and the signal.
     mean
         ``(logits, D, signal, tau) -> E[h | D]``, shape ``(..., n)``. The signal is ``df_dD``, or the cost
-        for ``reinforce``.
+        for ``reinforce``. For ``gs``, whose gradient is determined by the relaxed S, D is S.
     num_samples
         K, where the estimator has one.
     covariance
@@ -43,22 +42,37 @@ class Law:
         noise.
     with_noise
         ``(logits, D, df_dD, tau, exponentials) -> h``, the gradient under given noise ``(K, ..., n)``.
-    takes_cost
-        Whether the signal is a cost (..., ) in the place of a gradient.
+    family
+        Laws of one family have the same moments for K = 1.
+    takes_cost, has_tau
+        Whether the signal is a cost ``(...)`` instead of a gradient, and whether there is a temperature.
+    point
+        Where f is evaluated: at the ``"corner"`` D, at a ``"relaxed"`` S, or ``"contracted"``, between a
+        Boolean D and the centre.
+    categories
+        The only n that there is, if there is only one.
     """
 
     estimator: str
-    family: Literal["gumbel-rao", "reinmax-rao", "reinmax-cv", "determined"]
     mean: Callable[..., Array]
     num_samples: int | None = None
     covariance: Callable[..., Array] | None = None
     with_noise: Callable[..., Array] | None = None
+    family: str = "determined"
     takes_cost: bool = False
+    has_tau: bool = True
+    point: Literal["corner", "relaxed", "contracted"] = "corner"
+    categories: int | None = None
 
     @property
     def random(self) -> bool:
         """Whether noise is left once D is given."""
-        return self.family != "determined"
+        return self.covariance is not None
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is asked but that the mean over D and all noise is the exact gradient."""
+        return self.estimator == UNBIASED
 
     def of_one_sample(self) -> Law:
         """The same with K = 1: laws of one family that differ in K share it."""
@@ -76,38 +90,48 @@ def get_law(estimator: str) -> Law:
     >>> law.num_samples, law.covariance(np.zeros(2), D, g, 0.5).round(4).tolist()
     (10, [[0.0316, -0.0316], [-0.0316, 0.0316]])
     """
+    if estimator == UNBIASED:
+        return Law(UNBIASED, _no_mean, has_tau=False)
     if match := re.fullmatch(r"(reinmax-rao|reinmax-cv)(?:-mc(\d+))?", str(estimator)):
         return _random_law(estimator, match[1], check_num_samples(int(match[2] or 1)))
     built = get_estimator(estimator)
     if built.given_D == "gumbel-rao" and built.num_samples != math.inf:
         return _random_law(estimator, "gumbel-rao", built.num_samples)
     if built.given_D == "gumbel-rao":
-        return Law(estimator, "determined", _gumbel_rao_mean)
-    if built.given_D == "fixed" and built.evaluates in ("corner", "cost-only"):
+        return Law(estimator, _gumbel_rao_mean)
+    if built.evaluates == "several":
+        raise ValueError(
+            f"estimator must evaluate f once, got {estimator!r}; check it as 'unbiased' if it is"
+        )
 
-        def mean(logits: Array, D: Array, signal: Array, tau: float) -> Array:
-            return get_estimator(estimator, tau=tau).pull_back(logits, D, signal, None)
+    def mean(logits: Array, D: Array, signal: Array, tau: float) -> Array:
+        return get_estimator(estimator, tau=tau).pull_back(logits, D, signal, None)
 
-        return Law(estimator, "determined", mean, takes_cost=built.evaluates == "cost-only")
-    raise ValueError(
-        f"estimator must have a known law given D to be checked against, got {estimator!r}; choose one "
-        f"of {', '.join(checkable())}"
+    point = {"gs": "relaxed", "foust": "contracted"}.get(estimator, "corner")
+    cost, has_tau = built.evaluates == "cost-only", built.tau is not None
+    categories = 2 if point == "contracted" else None
+    return Law(
+        estimator, mean, takes_cost=cost, has_tau=has_tau, point=point, categories=categories
     )
 
 
+def own_law(mean: Callable[..., Array], covariance: Callable[..., Array] | None) -> Law:
+    """The law of an estimator that has no name here, from its exact moments given D."""
+    return Law("a law of one's own", mean, covariance=covariance, family="own")
+
+
 def checkable() -> list[str]:
-    """The names of the estimators whose law given D is known."""
-    names = []
-    for entry in ESTIMATORS:
-        built = get_estimator(entry.with_samples(10))
-        if built.given_D != "random" and built.evaluates in ("corner", "cost-only"):
-            names.append(entry.name)
-    return [*names, "reinmax-rao-mcK", "reinmax-cv-mcK"]
+    """The names that something can be checked as."""
+    names = [entry.name for entry in ESTIMATORS]
+    return [*names, "reinmax-rao-mcK", "reinmax-cv-mcK", UNBIASED]
+
+
+def _no_mean(logits: Array, D: Array, signal: Array, tau: float) -> Array:
+    raise NotImplementedError("nothing is known given D")
 
 
 def _random_law(estimator: str, family: str, num_samples: int) -> Law:
-    mean, covariance, with_noise = _FAMILIES[family]
-    return Law(estimator, family, mean, num_samples, covariance, with_noise)
+    return Law(estimator, _FAMILIES[family][0], num_samples, *_FAMILIES[family][1:], family)
 
 
 # --- Gumbel-Rao --------------------------------------------------------------------------------------

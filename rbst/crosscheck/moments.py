@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -106,6 +107,8 @@ def quadratic_form(covariance: Array, x: Array) -> float:
     >>> quadratic_form(np.diag([1.0, 4.0]), np.array([1.0, 2.0]))
     2.0
     """
+    if not x.size:
+        return 0.0
     values, vectors = np.linalg.eigh(covariance)
     floor = np.finfo(np.float64).eps * values[-1]
     return float(((x @ vectors) ** 2 / np.maximum(values, floor)).sum())
@@ -114,13 +117,13 @@ def quadratic_form(covariance: Array, x: Array) -> float:
 class Sums:
     """Running sums over the gradients given one D, beside what they are to be like."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, rounding: float = 0.0) -> None:
+        self.rounding = rounding  # of an entry of the mean
         n, m = len(target.mean), target.rank
         p = m * (m + 1) // 2
         self.target = target
         self.count, self.total, self.products = 0, np.zeros(n), np.zeros((n, n))
         self.q_total, self.q_products = np.zeros(p), np.zeros((p, p))
-        self.pairs, self.pair_products, self.pair_squares = 0, 0.0, 0.0
         rows, columns = np.triu_indices(m)
         self.diagonal = rows == columns
 
@@ -136,15 +139,6 @@ class Sums:
         q = products(y)
         self.q_total += q.sum(axis=0)
         self.q_products += q.T @ q
-        self._add_pairs(y)
-
-    def _add_pairs(self, y: Array) -> None:
-        """Inner products of each gradient with another one of the same call."""
-        pairs = len(y) // 2
-        inner = (y[:pairs] * y[pairs : 2 * pairs]).sum(axis=-1)
-        self.pairs += pairs
-        self.pair_products += float(inner.sum())
-        self.pair_squares += float((inner**2).sum())
 
     @property
     def needed(self) -> int:
@@ -172,9 +166,10 @@ class Sums:
         return self.deviation @ self.target.whitening
 
     def y_covariance(self) -> Array:
-        """Covariance of the whitened gradients, blended."""
+        """Covariance of the whitened gradients, blended, with what rounding adds to that of their mean."""
         W = self.target.whitening
-        return blend(np.eye(self.target.rank), W.T @ self.sample_covariance @ W)
+        rounding = self.count * self.rounding**2 * W.T @ W
+        return blend(np.eye(self.target.rank), W.T @ self.sample_covariance @ W) + rounding
 
     @property
     def q_mean(self) -> Array:
@@ -213,7 +208,7 @@ def chi_square_p_value(statistic: float, degrees: int) -> float:
     """Probability that a chi-square exceeds the statistic."""
     from scipy.special import chdtrc
 
-    return float(chdtrc(degrees, statistic))
+    return float(chdtrc(degrees, statistic)) if degrees else 1.0
 
 
 def mean_test(sums: list[Sums]) -> float:
@@ -236,19 +231,54 @@ def _pooled(statistics: list[tuple[float, int]]) -> float:
     return chi_square_p_value(sum(s for s, _ in statistics), sum(d for _, d in statistics))
 
 
-def independence_test(sums: list[Sums]) -> tuple[float, float]:
-    r"""Correlation between rows of one call, and the p-value of there being none.
+class Pairs:
+    r"""Sums of :math:`y_a y_b^\top` over pairs of whitened vectors that are to be independent, by kind of pair.
 
-    The sum of :math:`(y_b - \bar y)^\top (y_{b'} - \bar y)` over pairs, each of variance m, in units of its
-    standard error; as a correlation it is 0 where rows are independent and near 1 where they share their
-    noise.
+    Each entry then has mean 0 and variance 1, whatever the laws of the two. As a correlation it is 0, and
+    near 1 somewhere if the two share their noise.
     """
-    inner = sum(s.pair_products - s.pairs * (s.y_mean @ s.y_mean) for s in sums)
-    exact = sum(s.pairs * s.target.rank for s in sums)
-    variance = blend(exact, sum(s.pair_squares for s in sums))
-    scale = sum(s.pairs * (s.target.rank + s.q_mean[s.diagonal].sum()) for s in sums)
-    correlation = float(inner / scale) if scale > 1e-9 * exact else 0.0
-    return correlation, math.erfc(abs(inner) / math.sqrt(2 * variance))
+
+    def __init__(self) -> None:
+        self.sums: dict[Any, list[Any]] = {}
+
+    def add(self, kind: Any, first: Array, second: Array) -> None:
+        """Take in pairs, shapes ``(b, m)`` and ``(b, m')``."""
+        sums = self.sums.setdefault(kind, [0, 0.0, 0.0, 0.0, 0.0])
+        found = (len(first), first.sum(axis=0), second.sum(axis=0))
+        found += (first.T @ second, (first**2).T @ second**2)
+        self.sums[kind] = [before + now for before, now in zip(sums, found, strict=True)]
+
+    def test(self, fewest: int) -> tuple[float, float]:
+        """The largest correlation, and the p-value of there being none, over kinds that are frequent."""
+        statistics, largest = [], 0.0
+        for count, first, second, total, squares in self.sums.values():
+            if count >= fewest:
+                centred = total - np.outer(first, second) / count
+                statistic = (centred**2 / blend(count, squares)).sum()
+                statistics.append((float(statistic), centred.size))
+                largest = max(largest, float(abs(centred).max()) / count)
+        return largest, _pooled(statistics) if statistics else 1.0
+
+
+def group_means_test(means: Array, exact: Array) -> tuple[float, Array, Array]:
+    r"""p-value of independent ``means`` ``(N, d)`` having this expectation, by Hotelling's T².
+
+    Beside it their mean and its standard errors. Directions without any variance must be exact.
+    """
+    from scipy.special import fdtrc
+
+    N, error = len(means), means.mean(axis=0) - exact
+    covariance = np.cov(means.T).reshape(len(exact), -1)
+    standard_errors = np.sqrt(np.diagonal(covariance) / N)
+    values, vectors = np.linalg.eigh(covariance)
+    kept = values > 1e-12 * max(values[-1], 1e-300)
+    rest = abs(error @ vectors[:, ~kept]).max(initial=0.0)
+    if rest > 1e-6 * max(abs(exact).max(), abs(means).max()):
+        return 0.0, means.mean(axis=0), standard_errors
+    d = int(kept.sum())
+    statistic = N * float(((error @ vectors[:, kept]) ** 2 / values[kept]).sum())
+    p_value = float(fdtrc(d, N - d, statistic * (N - d) / (d * (N - 1)))) if d else 1.0
+    return p_value, means.mean(axis=0), standard_errors
 
 
 # --- What a test would have caught -------------------------------------------------------------------

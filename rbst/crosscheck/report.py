@@ -1,9 +1,11 @@
-"""What a check found: a row for each property, as a table or as JSON."""
+"""What a check found: a row for each property, as text or as JSON; the verdict stands last."""
 
 from __future__ import annotations
 
 import json
 import math
+import textwrap
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -81,6 +83,8 @@ class Report:
         That rate over the number of statistical tests: a row fails if its p-value is below.
     seconds
         How long it took.
+    notes
+        What was declared, or found out, and was therefore not asked.
     """
 
     implementation: str
@@ -89,6 +93,7 @@ class Report:
     false_alarm_rate: float
     level: float
     seconds: float
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Literal["passed", "failed", "incomplete"]:
@@ -118,43 +123,86 @@ class Report:
         """The report as JSON with sorted keys; figures that are not finite are null."""
         return json.dumps(_finite(self.to_dict()), indent=2, sort_keys=True, allow_nan=False)
 
-    def to_text(self, *, colour: bool = False) -> str:
-        """The report as a table; causes stand below the rows that failed."""
+    def to_text(self, *, verbose: bool = False, colour: bool = False) -> str:
+        """What was asked, each failure with its figures, and the verdict with each cause once.
+
+        ``verbose`` adds the exact values, the p-values, what would have been caught, and the cause to every
+        row, in lines that may be long.
+        """
+        table = self._long_table(colour) if verbose else self._short_table(colour)
+        heading = [f"{self.implementation} as {self.estimator}", *self.notes]
+        return "\n".join([*heading, "", *table, "", *self._causes(), self._summary()])
+
+    def _short_table(self, colour: bool) -> list[str]:
+        lines = []
+        for row in self.rows:
+            figures = "" if row.verdict == "pass" else row.found
+            if row.p_value is not None:
+                figures = figures.split(" (")[0]  # where it stands is for the long table
+            if row.verdict == "fail" and row.expected:
+                figures += f", not {row.expected}"
+            line = f"{_word(row)}  {row.property:<{PROPERTY}.{PROPERTY}}  {figures}"
+            line = _shortened(line.rstrip(), WIDTH)
+            lines.append(_painted(line, row) if colour else line)
+        return lines
+
+    def _long_table(self, colour: bool) -> list[str]:
         heading = ("", "property", "found", "exact", "p", "would catch")
         table = [heading, *map(_cells, self.rows)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = []
         for cells, row in zip(table, (None, *self.rows), strict=True):
             padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
-            if row is not None and colour:
-                padded[0] = f"{COLOURS[row.verdict]}{padded[0]}\033[0m"
-            lines.append("  ".join(padded).rstrip())
+            line = "  ".join(padded).rstrip()
+            lines.append(_painted(line, row) if row is not None and colour else line)
             if row is not None and row.cause:
                 lines.append(" " * (widths[0] + 4) + "cause: " + row.cause)
         lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
-        return "\n".join(
-            [f"{self.implementation} as {self.estimator}", "", *lines, "", self._summary()]
-        )
+        return lines
+
+    def _causes(self) -> list[str]:
+        """Each cause once, with the number of its rows, those of most rows first."""
+        lines = []
+        for cause, count in Counter(row.cause for row in self.failures).most_common():
+            text = f"{cause or 'no cause is known'} ({count} row{'s' if count > 1 else ''})"
+            lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ")
+        return lines
 
     def _summary(self) -> str:
         counts = {kind: sum(r.verdict == kind for r in self.rows) for kind in COLOURS}
         text = f"{counts['pass']} passed, {counts['fail']} failed"
         if counts["skip"]:
             text += f", {counts['skip']} not asked"
-        if self.verdict == "incomplete":
-            text += ": incomplete"
+        first = f"{self.verdict.upper()}: {text} in {self.seconds:.1f} s"
+        if self.verdict != "passed":
+            return first
         return (
-            f"{text} in {self.seconds:.1f} s; a right implementation fails any row with "
-            f"probability at most {self.false_alarm_rate:.0e}"
+            f"{first}; a right\nimplementation fails any row with probability at most "
+            f"{self.false_alarm_rate:.0e}"
         )
 
     def __str__(self) -> str:
         return self.to_text()
 
 
+WIDTH, PROPERTY = 80, 37
+
+
+def _word(row: Row) -> str:
+    return row.verdict.upper() if row.verdict == "fail" else row.verdict
+
+
+def _painted(line: str, row: Row) -> str:
+    return f"{COLOURS[row.verdict]}{line[:4]}\033[0m{line[4:]}"
+
+
+def _shortened(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        row.verdict.upper() if row.verdict == "fail" else row.verdict,
+        _word(row),
         row.property,
         row.found,
         row.expected,

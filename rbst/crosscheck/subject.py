@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from autograd import elementwise_grad
 
 from rbst._array import Array
+from rbst.crosscheck.cases import PROBLEMS, Problem
 from rbst.crosscheck.laws import Law
 
 KEYWORDS = ("tau", "num_samples", "rng", "exponentials")
@@ -26,7 +28,11 @@ KEYWORDS = ("tau", "num_samples", "rng", "exponentials")
 
 @dataclass(frozen=True)
 class Question:
-    """One call: float arrays ``(..., n)``, the table of slopes ``(n, n)``, and what the noise comes from."""
+    """One call: float arrays ``(..., n)``, the table of slopes ``(n, n)``, and what the noise comes from.
+
+    ``costs`` replace those of the slopes. A ``problem`` is the name of a function f, to be asked for its
+    gradient as often as ``repeats`` says.
+    """
 
     logits: Array
     D: Array
@@ -36,6 +42,9 @@ class Question:
     num_samples: int | None = None
     exponentials: Array | None = None
     with_zeros: bool = False
+    costs: Array | None = None
+    problem: str = ""
+    repeats: int = 1
 
 
 @dataclass(frozen=True)
@@ -86,25 +95,27 @@ class Subject:
     """A callable, asked in this process."""
 
     def __init__(
-        self, implementation: Callable[..., Any], law: Law, draws_D: bool | None = None
+        self,
+        implementation: Callable[..., Any],
+        law: Law,
+        draws_D: bool | None = None,
+        f: Problem | None = None,
     ) -> None:
         if not callable(implementation):
             raise TypeError(
                 f"implementation must be callable, got {type(implementation).__name__}; pass a function "
                 "(logits, D, df_dD, *, tau, num_samples, rng) -> gradient"
             )
-        self.implementation, self.law = implementation, law
-        parameters = _parameters(implementation)
-        draws_D = _second_is_df_dD(parameters) if draws_D is None else draws_D
-        if draws_D and law.takes_cost:
-            raise ValueError(
-                f"an implementation of {law.estimator!r} must be given D, got one that draws it; wrap it as "
-                "(logits, D, cost) -> gradient"
-            )
-        anything = not parameters or any(p.kind == p.VAR_KEYWORD for p in parameters.values())
-        shares_noise = "exponentials" in parameters and law.with_noise is not None and not draws_D
-        accepts = tuple(name for name in KEYWORDS if anything or name in parameters)
-        self.profile = Profile(_name_of(implementation), draws_D, accepts, shares_noise)
+        self.implementation, self.law, self.f = implementation, law, f
+        self.parameters = _parameters(implementation)
+        named = self.parameters.values()
+        draws_D = _second_is_function(self.parameters) if draws_D is None else draws_D
+        anything = not named or any(p.kind == p.VAR_KEYWORD for p in named)
+        takes_noise = "exponentials" in self.parameters and law.with_noise is not None
+        accepts = tuple(name for name in KEYWORDS if anything or name in self.parameters)
+        self.profile = Profile(
+            _name_of(implementation), draws_D, accepts, takes_noise and not draws_D
+        )
 
     def ask(self, question: Question, seconds: float = math.inf) -> Answer:
         """Call the implementation. Whatever it raises becomes :class:`Unusable`.
@@ -114,7 +125,7 @@ class Subject:
         """
         try:
             with contextlib.redirect_stdout(sys.stderr), np.errstate(all="ignore"):
-                return self._answer(question)
+                return self._whole(question) if self.law.whole else self._answer(question)
         except (Unusable, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -157,7 +168,26 @@ class Subject:
         }
 
     def _signal(self, q: Question, D: Any) -> Array:
-        return signal(np.asarray(D), q.slopes, self.law)
+        D = np.asarray(D)
+        return signal(D, q.slopes, self.law) if q.costs is None else q.costs.astype(D.dtype)
+
+    def _whole(self, q: Question) -> Answer:
+        """Many gradients of E f(D), from code that does as it likes: ``(logits, f, rng) -> gradient``."""
+        f = self.f or next(problem for problem in PROBLEMS if problem.name == q.problem)
+        rng, shape = _generator(q), q.logits.shape
+        found = [self._gradient_of(f, q.logits.copy(), rng) for _ in range(q.repeats)]
+        h = numbers("gradient", np.stack(found), "f", (q.repeats, *shape))
+        return Answer(q.D, h)
+
+    def _gradient_of(self, f: Any, logits: Array, rng: Any) -> Array:
+        """One gradient; a loss, which has no axis of categories, is differentiated with autograd."""
+        arguments = (rng,) if len(self.parameters) == 2 else (f, rng)
+        state = rng.bit_generator.state
+        answer = self.implementation(logits, *arguments)
+        if np.ndim(answer) < logits.ndim:
+            rng.bit_generator.state = state
+            answer = elementwise_grad(lambda x: self.implementation(x, *arguments))(logits)
+        return numbers("gradient", answer, "f", logits.shape)
 
     def _place_of(self, error: BaseException) -> str:
         """The line of the implementation's file that raised, or else the last line of all."""
@@ -253,11 +283,13 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         return {}
 
 
-def _second_is_df_dD(parameters: dict[str, inspect.Parameter]) -> bool:
+def _second_is_function(parameters: dict[str, inspect.Parameter]) -> bool:
+    """Whether the second argument is ``df_dD`` or ``f``, which are called with D, instead of D itself."""
     positional = [
         p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
-    return len(positional) > 1 and positional[1].name.startswith("df_d")
+    second = positional[1].name if len(positional) > 1 else ""
+    return second == "f" or second.startswith("df_d")
 
 
 def _name_of(function: Any) -> str:

@@ -1,0 +1,929 @@
+"""The questions: each function asks one, and returns a row of the report or a few.
+
+Every function takes the :class:`Context`, the name of the row and what else it needs. An answer that
+cannot be compared at all is raised as :class:`~rbst.crosscheck.subject.Unusable`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from rbst._array import Array
+from rbst.categorical import one_hot, softmax
+from rbst.crosscheck import cases
+from rbst.crosscheck.cases import Case, Problem, rows_of, targets
+from rbst.crosscheck.causes import (
+    Asked,
+    Observation,
+    Sample,
+    explain_covariance,
+    same_means,
+    variance_ratio,
+)
+from rbst.crosscheck.laws import Law
+from rbst.crosscheck.moments import (
+    Pairs,
+    Sums,
+    chi_square_p_value,
+    covariance_test,
+    detectable_covariance_error,
+    detectable_mean_error,
+    group_means_test,
+    mean_test,
+    often_enough,
+    whiten,
+)
+from rbst.crosscheck.report import SOUGHT, Row, judge
+from rbst.crosscheck.subject import Answer, BudgetSpent, Profile, Question, Unusable, signal
+from rbst.enumeration import exact_gradient
+
+INFINITE = 1e60  # whatever is larger counts as infinite
+NOT_LOG_SPACE = "exp(logits) overflows or vanishes: stay in log space"
+WRONG_D = "D is not drawn from softmax(logits): logits divided by tau, or Gumbels of the wrong law?"
+
+
+class Clock:
+    """Seconds since the start, and how many are left of a budget."""
+
+    def __init__(self, budget: float | None) -> None:
+        self.start, self.budget = time.monotonic(), budget or math.inf
+
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.start
+
+    def left(self) -> float:
+        """Seconds until the budget is spent; raises :class:`BudgetSpent` if it is."""
+        left = self.budget - self.elapsed()
+        if left <= 0:
+            raise BudgetSpent("not asked: the budget is spent")
+        return left
+
+
+@dataclass
+class Context:
+    """What every row needs to know, and what rows have seen of wrong answers."""
+
+    subject: Any
+    law: Law
+    dtypes: tuple[str, ...]
+    samples: int | None = None
+    seed: int = 0
+    clock: Clock = field(default_factory=lambda: Clock(None))
+    tau: float | None = None
+    categories: int | None = None
+    dimensions: int | None = None
+    mean_only: bool = False
+    level: float = 0.0
+    row: int = 0
+    calls: int = 0
+    means: list[Observation] = field(default_factory=list)
+    values: list[tuple[str, Asked, Array]] = field(default_factory=list)
+
+    @property
+    def profile(self) -> Profile:
+        """How the subject wants to be called."""
+        return self.subject.profile
+
+    @property
+    def draws_D(self) -> bool:
+        """Whether the subject draws D."""
+        return self.profile.draws_D
+
+    @property
+    def main(self) -> Case:
+        """The case that is asked where any would do."""
+        return self.adapt(cases.MAIN)
+
+    def adapt(self, case: Case) -> Case:
+        """A case at the temperature, and with the categories, that there are."""
+        return cases.adapted(case, self.tau, self.categories)
+
+    def next_seed(self) -> tuple[int, int, int]:
+        """A seed for each call of a row."""
+        self.calls += 1
+        return self.seed, self.row, self.calls
+
+    def draws(self, share: float, fewest: int = 0) -> int:
+        """Gradients for a row: about 2**20 relaxed samples, since the variance of a mean falls as 1 / K."""
+        if self.samples is not None:
+            return int(share * self.samples)
+        return max(int(share * min(2**20 // (self.law.num_samples or 1), 2**19)), fewest)
+
+
+# --- One call ------------------------------------------------------------------------------------------
+
+
+def ask(
+    context: Context,
+    logits: Array,
+    D: Array,
+    case: Case,
+    *,
+    num_samples: int | None = None,
+    **others: Any,
+) -> Answer:
+    """D and the gradient of one call, of the right shape and finite.
+
+    ``others`` are further fields of a :class:`Question`. Code that takes two dimensions is given two.
+    """
+    seed, shape = others.pop("seed", None) or context.next_seed(), logits.shape
+    if context.law.point == "relaxed" and not context.draws_D:
+        D = _relaxed(logits, case.tau, seed)
+    flat = (-1, shape[-1]) if context.dimensions == 2 else shape
+    logits, D = logits.reshape(flat), D.reshape(flat)
+    if (E := others.get("exponentials")) is not None:
+        others["exponentials"] = E.reshape(len(E), *logits.shape)
+    K = num_samples or context.law.num_samples
+    question = Question(logits, D, case.slopes, case.tau, seed, K, **others)
+    answer = context.subject.ask(question, context.clock.left())
+    drawn = context.draws_D
+    point = _checked_point(answer.D, logits, context.law.point, drawn) if drawn else answer.D
+    point = point.astype(logits.dtype)
+    _check_finite(answer.gradient, logits)
+    return replace(answer, D=point.reshape(shape), gradient=answer.gradient.reshape(shape))
+
+
+def _relaxed(logits: Array, tau: float, seed: tuple[int, ...]) -> Array:
+    x = logits - np.log(np.random.default_rng((*seed, 1)).standard_exponential(logits.shape))
+    return softmax(x.astype(logits.dtype), tau)
+
+
+def corner(context: Context, answer: Answer) -> Array:
+    """The one-hot D of an answer, of whose point it is the nearest."""
+    if context.law.point == "corner" and not context.draws_D:
+        return answer.D
+    return one_hot(answer.D.argmax(axis=-1), answer.D.shape[-1], str(answer.D.dtype))
+
+
+def _checked_point(D: Array, logits: Array, kind: str, drawn: bool) -> Array:
+    """D, rid of the rounding of D + S - S, or the point inside the simplex."""
+    if not np.isfinite(D).all():
+        raise Unusable("D is not finite", "a 1 among zeros", "D is NaN or infinite")
+    if (D.astype(bool) & np.isneginf(logits)).any():
+        cause = "the mask comes after the softmax: where the rest underflows, ties fall to index 0"
+        raise Unusable("D on a logit of -inf", "never", cause)
+    if kind != "corner":
+        if (D < 0).any() or (abs(D.sum(axis=-1) - 1) > 1e-2).any():
+            raise Unusable("a point outside the simplex", "probabilities", "S is not a softmax")
+        return D
+    rounded = np.round(D)
+    inside = (D > 0.01) & (D < 0.99)
+    if not (abs(rounded - D) < 1e-3).all() or not (rounded.sum(axis=-1) == 1).all():
+        cause = "D is not one-hot"
+        if inside.any() and (abs(D.sum(axis=-1) - 1) < 1e-2).all():
+            cause = "a relaxed sample is returned as D: return the one-hot D that f is to see"
+        raise Unusable("D is not one-hot", "a 1 among zeros", cause)
+    return rounded
+
+
+def _check_finite(h: Array, logits: Array) -> None:
+    """Numbers, and so small that moments can be computed."""
+    fine = (abs(h.astype(np.float64)) < INFINITE).all(axis=-1)
+    if fine.all():
+        return
+    broken = int(np.size(fine) - np.sum(fine))
+    if abs(logits[np.isfinite(logits)]).max() > 100:
+        cause = NOT_LOG_SPACE
+    elif np.isneginf(logits).any():
+        cause = "the -inf of an impossible category meets another"
+    else:
+        cause = "NaN for any noise" if not fine.any() else "NaN now and then: 0 / 0 or overflow"
+    raise Unusable(f"{broken} of {np.size(fine)} not finite", "finite", cause)
+
+
+# --- The contract: what everything else rests on -------------------------------------------------------
+
+
+def shape(context: Context, name: str) -> list[Row]:
+    """Any leading axes are a batch of independent variables."""
+    try:
+        ask(context, *rows_of(context.main, (5,), context.dtypes[0]), context.main)
+    except Unusable as error:
+        error.cause += _declaration(context)
+        raise
+    others = () if context.dimensions == 2 else ((), (2, 4))
+    for axes in others:
+        try:
+            ask(context, *rows_of(context.main, axes, context.dtypes[0]), context.main)
+        except Unusable as error:
+            error.cause += "; where it is meant for (b, n) alone, declare --dimensions 2"
+            raise
+    shapes = [f"{(*axes, context.main.n)}" for axes in ((5,), *others)]
+    return [Row(name, "pass", ", ".join(shapes), "the same")]
+
+
+def _declaration(context: Context) -> str:
+    """What an implementation that refuses a case accepts."""
+    for option, tau, n in (("tau 1", 1.0, None), ("categories 2", context.tau, 2)):
+        case = cases.adapted(cases.MAIN, tau, n)
+        try:
+            ask(context, *rows_of(case, (5,), context.dtypes[0]), case)
+        except Unusable:
+            continue
+        return f"; where it is meant for nothing else, declare --{option}"
+    return ""
+
+
+def range_of(context: Context, name: str, asked: list[Case], option: str) -> list[Row]:
+    """Every temperature, or number of categories, of the battery is accepted."""
+    found = []
+    for case in asked:
+        try:
+            ask(context, *rows_of(case, (6,), context.dtypes[0]), case)
+        except Unusable as error:
+            if error.expected == "finite":
+                continue  # another row asks for that
+            label = f"{case.tau:g}" if option == "tau" else f"{case.n}"
+            cause = f"{error.cause}; where it is not meant for that, declare --{option}"
+            raise Unusable(f"{option} = {label}: {error.found}"[:72], "an answer", cause) from None
+        found.append(f"{case.tau:g}" if option == "tau" else f"{case.n}")
+    return [Row(name, "pass", ", ".join(found), "all")]
+
+
+def dtype(context: Context, name: str, wanted: str) -> list[Row]:
+    """The gradient has the dtype of the logits."""
+    h = ask(context, *rows_of(context.main, (6,), wanted), context.main).gradient
+    found = str(h.dtype)
+    cause = f"something inside is {found} whatever is given: convert, or declare --dtype {found}"
+    return [judge(name, found == wanted, found, wanted, cause)]
+
+
+def not_averaged(context: Context, name: str) -> list[Row]:
+    """Gradients do not shrink with the number of rows."""
+    few, many, sizes = 2**6, 2**10, []
+    for rows in (few, many):
+        costs = np.ones(rows) if context.law.takes_cost else None
+        logits, D = rows_of(context.main, (rows,), context.dtypes[0])
+        answer = ask(context, logits, D, context.main, costs=costs)
+        sizes.append(float(np.sqrt((answer.gradient.astype(float) ** 2).mean())))
+    ratio = sizes[1] / max(sizes[0], 1e-300)
+    fine = not few / many / 2 < ratio < few / many * 2
+    cause = "the gradient is divided by the size of the batch: sum the loss over it, not the mean"
+    return [judge(name, fine, f"{ratio:.2g} times with 16 times the rows", "about 1", cause)]
+
+
+def input_left_alone(context: Context, name: str) -> list[Row]:
+    """The arrays of the caller are what they were."""
+    answer = ask(context, *rows_of(context.main, (6,), context.dtypes[0]), context.main)
+    changed = ", ".join(answer.changed)
+    found = f"changed: {changed}" if changed else "unchanged"
+    cause = "an operation in place on the arrays of the caller: copy them first"
+    return [judge(name, not changed, found, "unchanged", cause)]
+
+
+def noise_from_rng(context: Context, name: str) -> list[Row]:
+    """Same seed, same gradient; other seed, other gradient; a running baseline may move."""
+    rows = rows_of(context.main, (6,), context.dtypes[0])
+    first, again, other = (
+        ask(context, *rows, context.main, seed=(context.seed, s)) for s in (1, 1, 2)
+    )
+
+    def differ(a: Answer, b: Answer) -> bool:
+        arrays = [(a.D, b.D)]
+        if not context.law.takes_cost:
+            arrays.append((a.gradient, b.gradient))
+        return any(not np.array_equal(*pair) for pair in arrays)
+
+    if differ(first, again):
+        cause = "something is drawn from elsewhere, such as a global generator: draw from rng"
+        if "rng" not in context.profile.accepts:
+            cause = "it takes no rng, and draws from elsewhere"
+        return [Row(name, "fail", "the same seed gives another", "the same", cause=cause)]
+    needed = context.law.random or context.draws_D
+    cause = "the generator is ignored: the noise is fixed, or there is none given D"
+    fine = not needed or differ(first, other)
+    return [
+        judge(name, fine, "as the seed" if fine else "for any seed the same", "as the seed", cause)
+    ]
+
+
+def zero_sum(context: Context, name: str) -> list[Row]:
+    """The entries of a gradient for logits sum to zero."""
+    dtype = context.dtypes[0]
+    h = ask(context, *rows_of(context.main, (30,), dtype), context.main).gradient.astype(float)
+    excess = float(abs(h.sum(axis=-1)).max() / max(abs(h).max(), 1e-300))
+    fine = excess < {"float64": 1e-9, "float32": 1e-4}.get(dtype, 3e-2)
+    cause = "the error is that of float32: something inside is float32" if excess < 1e-5 else SOUGHT
+    return [judge(name, fine, f"{excess:.1g} of the largest", "0", cause)]
+
+
+def linear(context: Context, name: str) -> list[Row]:
+    """df_dD times 1024 is the gradient times 1024, under the same noise."""
+    large = replace(context.main, slopes=1024 * context.main.slopes)
+    logits, D = rows_of(context.main, (6,), context.dtypes[0])
+    h, scaled = (
+        ask(context, logits, D, case, seed=(context.seed, 1)).gradient.astype(float)
+        for case in (context.main, large)
+    )
+    error = float(
+        abs(scaled - 1024 * h).max() / max(abs(scaled).max(), abs(h).max() * 1024, 1e-300)
+    )
+    cause = "the gradient is clipped or normalised: it is to be linear in df_dD"
+    fine = error < (1e-3 if context.dtypes[0] != "float16" else 5e-2)
+    return [judge(name, fine, f"off by {error:.1g}", "1024 times", cause)]
+
+
+def baseline(context: Context, name: str) -> list[Row]:
+    r"""Does a baseline know a cost before it is compared with it?
+
+    Two calls with costs of 0 show a baseline that decays from :math:`b_0` to :math:`b_1`; the next one, with a
+    cost c in its first row only, must subtract :math:`b_1^2 / b_0` from that c and no more.
+    """
+    size = 1024.0
+    first, second, third = (_score_factor(context, cost) for cost in (0.0, 0.0, size))
+    factor = (third + (second**2 / -first if first else 0.0)) / size
+    cause = f"the cost enters {factor:.4g} times: (f(D) - b) (D - pi)"
+    if abs(factor + 1) < 1e-3:
+        cause = "the sign is reversed: this is the derivative of -f"
+    elif 0 < factor < 1:
+        cause = "a cost enters the baseline that it is compared with, or is clipped: b without f(D)"
+    return [judge(name, abs(factor - 1) < 1e-4, f"{factor:.5g} (D - pi)", "1 (D - pi)", cause)]
+
+
+def _score_factor(context: Context, cost: float) -> float:
+    r"""The c of a gradient :math:`c (D - \pi)`, for a cost of the first of three rows."""
+    case, costs = context.main, np.array([cost, 0.0, 0.0])
+    logits, D = rows_of(case, (3,), context.dtypes[0])
+    answer = ask(context, logits, D, case, costs=costs, seed=(context.seed, 1))
+    h, score = answer.gradient[0], (corner(context, answer) - softmax(logits))[0]
+    factor = float((h @ score) / (score @ score))
+    if abs(h - factor * score).max() > 1e-4 * abs(h).max():
+        cause = "the gradient of a score-function estimator is a multiple of D - pi"
+        raise Unusable("not along D - pi", "(f(D) - b) (D - pi)", cause)
+    return factor
+
+
+# --- Number by number ----------------------------------------------------------------------------------
+
+ROWS_OF_A_CALL = 24
+RELATIVE_ERROR = {"gumbel-rao": 1e-7, "reinmax-rao": 1e-7, "reinmax-cv": 1e-5}
+QUADRATURE_ERROR = 1e-5  # where a mean over the noise is what is asked for
+LOW_PRECISION = {"float32": 3e-3, "float16": 0.1}  # Eq. 9 in it, judged in float64
+ROUNDING = 32  # multiples of the machine epsilon of the terms that a gradient is a difference of
+
+
+def shared_noise(
+    context: Context, name: str, asked: list[tuple[str, Case]], dtype: str, zero: bool = False
+) -> list[Row]:
+    """The implementation is handed the exponentials; float64 is the judge of lower precisions."""
+
+    def one(case: Case) -> tuple[float, float]:
+        logits, D = rows_of(case, (ROWS_OF_A_CALL,), dtype)
+        rng = np.random.default_rng(context.next_seed())
+        E = rng.standard_exponential((context.law.num_samples, *logits.shape)).astype(dtype)
+        if zero:
+            rows = np.arange(ROWS_OF_A_CALL)
+            E[0, rows, rows % case.n] = 0
+        try:
+            h = ask(context, logits, D, case, exponentials=E).gradient
+        except Unusable as error:
+            if zero and error.expected == "finite":
+                error.cause = "the logarithm of a draw of exactly 0, or 0 / 0"
+            raise
+        return _errors(context, case, dtype, D, D, h, E)
+
+    return _worst(name, asked, one)
+
+
+def value(context: Context, name: str, asked: list[tuple[str, Case]], dtype: str) -> list[Row]:
+    """A gradient that D determines; float64 is the judge of lower precisions."""
+
+    def one(case: Case) -> tuple[float, float]:
+        leading = (4, *case.logits.shape[:-1]) if case.logits.ndim > 1 else (ROWS_OF_A_CALL,)
+        logits, D = rows_of(case, leading, dtype)
+        answer = ask(context, logits, D, case)
+        given = answer.D if context.law.point == "relaxed" else corner(context, answer)
+        return _errors(context, case, dtype, given, answer.D, answer.gradient, None)
+
+    return _worst(name, asked, one)
+
+
+def _errors(
+    context: Context, case: Case, dtype: str, D: Array, point: Array, h: Array, E: Array | None
+) -> tuple[float, float]:
+    """The largest error and what is allowed; remembered for the cause of what is wrong.
+
+    A cost's gradient is right up to a baseline of each row; another row asks what that knows.
+    """
+    law = context.law
+    logits = np.broadcast_to(case.logits, D.shape) - case.logits.max(axis=-1, keepdims=True)
+    D, g, h = D.astype(float), signal(point, case.slopes, law).astype(float), h.astype(float)
+    asked = Asked(law, logits, D, g, case.tau, None if E is None else E.astype(float))
+    exact = asked.right()
+    if law.takes_cost:
+        score = D - softmax(logits)
+        weight = np.maximum((score**2).sum(axis=-1, keepdims=True), 1e-300)
+        error = abs(h - (h * score).sum(axis=-1, keepdims=True) / weight * score).max()
+    else:
+        error = abs(h - exact).max()
+    relative = LOW_PRECISION.get(dtype) or (
+        QUADRATURE_ERROR if law.estimator == "gr" else RELATIVE_ERROR.get(law.family, 1e-9)
+    )
+    rounding = ROUNDING * np.finfo(dtype).eps * abs(g).max() / min(1.0, case.tau)
+    allowed = float(relative * abs(exact).max() + rounding)
+    if case.tau >= 0.1 and np.isfinite(logits).all() and abs(logits).max() < 20:
+        context.values.append((dtype, asked, h))
+    return float(error), allowed
+
+
+def _worst(name: str, asked: list[tuple[str, Case]], one: Any) -> list[Row]:
+    """One row for several cases: the one that is off by the largest multiple of what is allowed."""
+    found = []
+    for label, case in asked:
+        try:
+            error, allowed = one(case)
+        except Unusable as unusable:
+            unusable.found = f"{label}: {unusable.found}"[:72]
+            raise
+        found.append((error / allowed, label, error, allowed))
+    ratio, label, error, allowed = max(found)
+    figures = (f"{label}: off by {error:.1g}", f"below {allowed:.1g}")
+    return [judge(name, ratio <= 1, *figures, SOUGHT)]
+
+
+# --- Extremes ------------------------------------------------------------------------------------------
+
+
+def extremes(context: Context, name: str, asked: list[tuple[str, Case]], dtype: str) -> list[Row]:
+    """Finite and of zero sum, for estimators with noise."""
+    largest = 0.0
+    for label, case in asked:
+        try:
+            h = ask(context, *rows_of(case, (64,), dtype), case).gradient.astype(float)
+        except Unusable as error:
+            error.found = f"{label}: {error.found}"[:72]
+            raise
+        bound = float(np.ptp(case.slopes, axis=-1).max()) / case.tau
+        excess = float(abs(h.sum(axis=-1)).max()) / max(bound, float(abs(h).max()))
+        if excess > max(1e-3, 10 * float(np.finfo(dtype).eps)):
+            return [Row(name, "fail", f"{label}: sums up to {excess:.2g}", "0", cause=SOUGHT)]
+        largest = max(largest, excess)
+    return [Row(name, "pass", f"sums up to {largest:.1g}", "0")]
+
+
+def zeros(context: Context, name: str, dtype: str) -> list[Row]:
+    """Generators return exactly 0 about once in 2**23 draws of float32."""
+    try:
+        ask(context, *rows_of(context.main, (64,), dtype), context.main, with_zeros=True)
+    except Unusable as error:
+        if error.expected == "finite":
+            error.cause = (
+                "the logarithm of a draw of exactly 0: give it a floor below the smallest draw"
+            )
+        raise
+    return [Row(name, "pass", "finite", "finite")]
+
+
+# --- Gradients, summed up for each D -------------------------------------------------------------------
+
+FEWEST_DRAWS = 500  # given each D, for the central limit theorem to hold
+FIRST_CALL, GROWTH = 2**6, 4  # rows; each call has four times the rows of the one before
+LARGEST_CALL = 2**20  # in numbers drawn: n K for each row
+RAREST = 1e-4  # the smallest probability of a D that is waited for
+
+
+def collect(
+    context: Context,
+    case: Case,
+    dtype: str,
+    draws: int,
+    *,
+    num_samples: int | None = None,
+    covariance_tested: bool = False,
+) -> list[Sums]:
+    """Gradients of a case, summed up for each D."""
+    all_sums = _empty_sums(context, case, dtype, num_samples, covariance_tested)
+    fewest = max(FEWEST_DRAWS, covariance_tested * max(s.needed for s in all_sums))
+    draws, drawn = max(draws, len(all_sums) * fewest), 0
+    for size in _calls(context, case.n, draws):
+        answer = ask(context, *rows_of(case, (size,), dtype), case, num_samples=num_samples)
+        D, h = answer.D, answer.gradient
+        if h[:, np.isneginf(case.logits)].any():
+            cause = "impossible categories are not left out: their gradient is 0"
+            raise Unusable("a gradient on a logit of -inf", "0", cause)
+        _add(all_sums, h, D.argmax(axis=-1))
+        drawn += size
+    return _usable(all_sums, drawn)
+
+
+def _calls(context: Context, entries: int, draws: int) -> Iterator[int]:
+    """The rows of each call: a rule that depends on nothing but the case."""
+    largest = max(FIRST_CALL, LARGEST_CALL // (entries * max(context.law.num_samples or 1, 8)))
+    drawn, size = 0, FIRST_CALL
+    while drawn < draws:
+        yield size
+        drawn, size = drawn + size, min(GROWTH * size, largest)
+
+
+def _empty_sums(
+    context: Context,
+    case: Case,
+    dtype: str,
+    num_samples: int | None = None,
+    covariance_tested: bool = False,
+) -> list[Sums]:
+    """One for each D that is asked for, or that will come often enough by itself."""
+    outcomes = case.outcomes
+    if context.draws_D:
+        outcomes = tuple(np.flatnonzero(softmax(case.logits) > RAREST))
+    exact = targets(context.law, case, outcomes, num_samples, covariance_tested=covariance_tested)
+    rounding = 0.0
+    if dtype == "float16":
+        rounding = 2 * float(np.finfo(dtype).eps * abs(case.slopes).max() / min(1.0, case.tau))
+    return [Sums(target, rounding) for target in exact]
+
+
+def _add(all_sums: list[Sums], h: Array, index: Array) -> None:
+    for sums in all_sums:
+        sums.add(h[index == sums.target.outcome])
+
+
+def _usable(all_sums: list[Sums], drawn: int) -> list[Sums]:
+    """Those D that were drawn often enough."""
+    usable = [s for s in all_sums if s.count >= FEWEST_DRAWS]
+    if not usable:
+        raise Unusable(f"no D often enough in {drawn} draws", "softmax(logits)", WRONG_D)
+    return usable
+
+
+# --- Mean and covariance given each D ------------------------------------------------------------------
+
+
+def law(
+    context: Context,
+    name: str,
+    label: str,
+    case: Case,
+    dtype: str,
+    num_samples: int | None = None,
+    twice: bool = False,
+) -> list[Row]:
+    """Mean and covariance, ``twice`` with twice the gradients; or the mean alone and its variance as a figure."""
+    tested = not context.mean_only
+    draws = context.draws(2, 2**17) if twice else context.draws(1, 2**15)
+    sums = collect(context, case, dtype, draws, num_samples=num_samples, covariance_tested=tested)
+    mean = mean_row(context, f"mean, {label}", case, sums, num_samples)
+    if not tested:
+        figure = f"variance {variance_ratio(sums):.3g} of the law's"
+        return [replace(mean, found=figure if mean.verdict == "pass" else mean.found)]
+    return [mean, _covariance_row(context, f"covariance, {label}", sums, mean, num_samples)]
+
+
+def mean(context: Context, name: str, case: Case, dtype: str, share: float) -> list[Row]:
+    """The mean without the covariance."""
+    sums = collect(context, case, dtype, context.draws(share))
+    return [mean_row(context, name, case, sums)]
+
+
+def mean_row(
+    context: Context, name: str, case: Case, sums: list[Sums], num_samples: int | None = None
+) -> Row:
+    """The joint test of the mean; the case is remembered for the cause of what is wrong."""
+    if np.isfinite(case.logits).all() and abs(case.logits).max() < 20:
+        K = num_samples or context.law.num_samples or 1
+        context.means.append(Observation(case, K, sums))
+    return _mean_row(context, name, sums)
+
+
+def _mean_row(context: Context, name: str, sums: list[Sums]) -> Row:
+    """The joint test; what is shown is the coordinate that is off by the most standard errors."""
+    p_value = mean_test(sums)
+    return judge(
+        name,
+        p_value >= context.level,
+        *_worst_coordinate(sums),
+        SOUGHT,
+        p_value,
+        detectable_mean_error(sums, context.level),
+        sum(s.count for s in sums),
+    )
+
+
+def _worst_coordinate(sums: list[Sums]) -> tuple[str, str]:
+    found = []
+    for s in sums:
+        variance = np.diagonal(s.target.covariance)
+        errors = np.sqrt(np.where(variance > 0, variance, math.inf) / s.count)
+        k = int((abs(s.deviation) / errors).argmax())
+        found.append((abs(s.deviation[k]) / errors[k], s, k, errors[k]))
+    _, s, k, error = max(found, key=lambda entry: entry[0])
+    shown = f"{s.sample_mean[k]:.4g} ± {error:.1g} (D = e{s.target.outcome}, entry {k})"
+    return shown, f"{s.target.mean[k]:.4g}"
+
+
+def _covariance_row(
+    context: Context, name: str, sums: list[Sums], mean: Row, num_samples: int | None
+) -> Row:
+    """The joint test; what is shown is the total variance that is off by the most standard errors."""
+    sums = often_enough(sums)
+    if not sums:
+        return Row(name, "fail", "no D often enough", "softmax(logits)", cause=WRONG_D)
+    p_value = covariance_test(sums)
+    found, error, exact = max((s.variance() for s in sums), key=lambda v: abs(v[0] - v[2]) / v[1])
+    fine = p_value >= context.level
+    detects = detectable_covariance_error(sums, context.level) if fine else None
+    cause = SOUGHT
+    if not fine and mean.verdict == "pass":
+        cause = explain_covariance(sums, num_samples or context.law.num_samples or 1)
+    figures = f"variance {found:.4g} ± {error:.1g}", f"{exact:.4g}"
+    return judge(name, fine, *figures, cause, p_value, detects, sum(s.count for s in sums))
+
+
+# --- Variables with logits of their own ----------------------------------------------------------------
+
+SHARED = {
+    "rows": "rows of a batch share noise: draw it with the shape (K, ..., n)",
+    "halves": "the halves of a batch share noise: draw it with the shape (K, ..., n)",
+    "variables": "the variables of one example share noise: draw it with the shape (K, ..., n)",
+}
+
+
+def batch(context: Context, name: str, dtype: str) -> list[Row]:
+    """Logits of shape (b, 2, 3, n), six variables a row: do they keep to themselves, and share no noise?"""
+    case = context.adapt(cases.BATCH)
+    variables = cases.variables(case)
+    by_variable = [_empty_sums(context, c, dtype) if context.law.random else [] for c in variables]
+    pairs = {kind: Pairs() for kind in SHARED}
+    draws, drawn = max(context.draws(1 / 2) // 6, 6 * FEWEST_DRAWS), 0
+    for size in _calls(context, case.logits.size, draws):
+        index = (np.arange(size)[:, None] + np.arange(6)) % case.n
+        D = one_hot(index, case.n, dtype).reshape(size, *case.logits.shape)
+        logits = np.broadcast_to(case.logits, D.shape).astype(dtype, order="C")
+        answer = ask(context, logits, D, case)
+        index = answer.D.argmax(axis=-1).reshape(size, 6)
+        h = answer.gradient.reshape(size, 6, case.n).astype(float)
+        for variable, all_sums in enumerate(by_variable):
+            _add(all_sums, h[:, variable], index[:, variable])
+        if context.draws_D:
+            _add_pairs(pairs, "D", _whitened_D(variables, index), np.zeros_like(index))
+        if context.law.random:
+            _add_pairs(pairs, "h", _whitened(by_variable, h, index), index)
+        drawn += size
+    rows = []
+    if context.law.random:
+        sums = _usable([s for all_sums in by_variable for s in all_sums], drawn)
+        rows.append(_mean_row(context, name, sums))
+        if rows[0].verdict == "fail":
+            for variable, all_sums in zip(variables, by_variable, strict=True):
+                kept = [s for s in all_sums if s in sums]
+                context.means.append(Observation(variable, context.law.num_samples or 1, kept))
+    return rows if context.mean_only else [*rows, *_independence_rows(context, pairs)]
+
+
+def _whitened(by_variable: list[list[Sums]], h: Array, index: Array) -> Array:
+    """The gradients (b, 6, m) with mean 0 and covariance 1 given their D; NaN for a rare D."""
+    rank = max(s.target.rank for all_sums in by_variable for s in all_sums)
+    y = np.full((*index.shape, rank), np.nan)
+    for variable, all_sums in enumerate(by_variable):
+        for s in all_sums:
+            rows = index[:, variable] == s.target.outcome
+            if s.target.rank == rank:
+                y[rows, variable] = (h[rows, variable] - s.target.mean) @ s.target.whitening
+    return y
+
+
+def _whitened_D(variables: tuple[Case, ...], index: Array) -> Array:
+    """D - pi with covariance 1, (b, 6, n - 1)."""
+    found = []
+    for variable, case in enumerate(variables):
+        pi = softmax(case.logits)
+        _, whitening = whiten(np.diag(pi) - np.outer(pi, pi))
+        found.append((np.eye(case.n)[index[:, variable]] - pi) @ whitening)
+    return np.stack(found, axis=1)
+
+
+def _add_pairs(pairs: dict[str, Pairs], what: str, y: Array, D: Array) -> None:
+    """Pairs of rows that follow each other, of rows half a batch apart, and of variables of one row."""
+    half = len(y) // 2
+    kinds = [("rows", slice(0, 2 * half, 2), slice(1, 2 * half, 2), v, v) for v in range(6)]
+    kinds += [("halves", slice(0, half), slice(half, 2 * half), v, v) for v in range(6)]
+    everything = slice(None)
+    for v, w in ((0, 1), (1, 2), (3, 4), (4, 5), (0, 3), (1, 4), (2, 5)):
+        kinds.append(("variables", everything, everything, v, w))
+    for kind, first, second, v, w in kinds:
+        a, b, D_a, D_b = y[first, v], y[second, w], D[first, v], D[second, w]
+        known = np.isfinite(a[:, 0]) & np.isfinite(b[:, 0])
+        for j, k in {*zip(D_a[known].tolist(), D_b[known].tolist(), strict=True)}:
+            rows = known & (D_a == j) & (D_b == k)
+            pairs[kind].add((what, v, w, j, k), a[rows], b[rows])
+
+
+def _independence_rows(context: Context, pairs: dict[str, Pairs]) -> list[Row]:
+    found = []
+    for kind, cause in SHARED.items():
+        correlation, p_value = pairs[kind].test(FEWEST_DRAWS)
+        figures = f"correlation {correlation:.2g}", "0"
+        name = f"{kind} independent"
+        found.append(judge(name, p_value >= context.level, *figures, cause, p_value))
+    return found
+
+
+# --- The sample ----------------------------------------------------------------------------------------
+
+
+def law_of_D(context: Context, name: str, case: Case, dtype: str) -> list[Row]:
+    r"""The frequencies of D, by the likelihood ratio :math:`2 \sum c \log(c / \bar c) \sim \chi^2_{n-1}`.
+
+    Its tail holds for rare categories too, where that of Pearson's chi-square is too heavy.
+    """
+    counts = np.zeros(case.n)
+    for size in _calls(context, case.n, context.draws(1 / 4)):
+        answer = ask(context, *rows_of(case, (size,), dtype), case)
+        counts += corner(context, answer).sum(axis=0)
+    total = int(counts.sum())
+    expected = total * softmax(case.logits)
+    ratio = 2 * (counts * np.log(np.maximum(counts, 1) / expected)).sum()
+    p_value = chi_square_p_value(float(ratio), case.n - 1)
+    worst = int((abs(counts - expected) / np.sqrt(expected)).argmax())
+    figures = [f"{c[worst] / total:.4f}" for c in (counts, expected)]
+    return [judge(name, p_value >= context.level, *figures, WRONG_D, p_value, draws=total)]
+
+
+BINS = 16
+
+
+def law_of_point(context: Context, name: str, case: Case, dtype: str) -> list[Row]:
+    r"""The law of the point inside the simplex, turned into independent uniforms.
+
+    With :math:`w_j = \exp(\theta_j) S_j^{-\tau}`, proportional to the exponentials behind the Gumbels,
+    :math:`w / \sum_j w_j` is uniform on the simplex if S is a tempered softmax of located Gumbels; so are the
+    shares of its stick-breaking on the interval. For a contracted point it is u itself.
+    """
+    counts: Any = 0
+    for size in _calls(context, case.n, context.draws(1 / 4)):
+        S = ask(context, *rows_of(case, (size,), dtype), case).D.astype(float)
+        if context.law.point == "contracted":
+            uniforms = 2 * S.max(axis=-1, keepdims=True) - 1
+        else:
+            with np.errstate(divide="ignore"):
+                log_w = case.logits - case.tau * np.log(S)
+            w = np.exp(log_w - log_w.max(axis=-1, keepdims=True))
+            rest = np.cumsum(w[:, ::-1], axis=-1)[:, :0:-1]  # what is left before each break
+            uniforms = (1 - w[:, :-1] / rest) ** np.arange(case.n - 1, 0, -1)
+        cell = np.minimum((np.clip(uniforms, 0, 1) * BINS).astype(int), BINS - 1)
+        counts = counts + np.stack([np.bincount(c, minlength=BINS) for c in cell.T])
+    expected = counts.sum(axis=-1, keepdims=True) / BINS
+    p_value = chi_square_p_value(
+        float(((counts - expected) ** 2 / expected).sum()), counts.size - len(counts)
+    )
+    worst = float(abs(counts / expected - 1).max())
+    cause = "the point is not softmax((logits + G) / tau): tau, the sign or the law of G is another"
+    if context.law.point == "contracted":
+        cause = "the point is not u D + (1 - u) / 2 with u uniform"
+    figures = f"a bin off by {100 * worst:.2g} %", f"{BINS} bins alike"
+    return [
+        judge(name, p_value >= context.level, *figures, cause, p_value, draws=int(counts[0].sum()))
+    ]
+
+
+# --- A constant added to the logits --------------------------------------------------------------------
+
+DRAWS_OF_A_SHIFT = 5000
+SMALL_SHIFT = 5  # exp neither overflows nor vanishes below, in whatever dtype
+DIFFERS = 1e-9  # the p-value below which a shift has changed the mean
+SHIFT_ROUNDING = {"float64": 1e-6, "float32": 1e-3}  # of a gradient that D determines
+LIMITS = {
+    "float64": (709.8, 745.2, 708.4),
+    "float32": (88.8, 103.3, 87.3),
+    "float16": (11.1, 16.7, 9.7),
+}
+
+
+def shift(context: Context, name: str, case: Case, constant: int, dtype: str) -> list[Row]:
+    """A constant added to the logits; if it changes anything, from which constant on?"""
+    moved = cases.shifted(case, constant)
+    try:
+        if context.law.random:
+            (row,) = [
+                _mean_row(context, name, collect(context, moved, dtype, context.draws(1 / 8)))
+            ]
+        else:
+            (row,) = value(context, name, [(f"logits {constant:+d}", moved)], dtype)
+    except Unusable as error:
+        row = Row(name, "fail", error.found, error.expected, cause=error.cause)
+    if row.verdict == "pass":
+        return [row]
+    return [replace(row, cause=_cause_of_shift(context, case, constant, dtype) or row.cause)]
+
+
+def _cause_of_shift(context: Context, case: Case, constant: int, dtype: str) -> str:
+    """Bisection for the smallest shift of this sign that goes wrong; empty if no shift is to blame."""
+    try:
+        unshifted = _answer_at(context, case, dtype)
+    except Unusable as error:
+        return error.cause
+
+    def fault_at(constant: int) -> str:
+        try:
+            return _fault(unshifted, _answer_at(context, cases.shifted(case, constant), dtype))
+        except Unusable:
+            return "the answer is not finite"
+
+    fault = fault_at(constant)
+    if not fault:
+        return ""
+    good, bad = 0, constant
+    while abs(bad - good) > 1:
+        middle = (good + bad) // 2
+        good, bad = (good, middle) if fault_at(middle) else (middle, bad)
+    if abs(good) < SMALL_SHIFT:
+        return ""
+    size = abs(good) + max(case.logits) if constant > 0 else abs(good) - min(case.logits)
+    overflows = any(abs(size - limit) < 3 for limits in LIMITS.values() for limit in limits)
+    way = "overflows above" if constant > 0 else "underflows below"
+    if overflows:
+        return f"exp(logits) {way} a shift of {good}, {fault}: stay in log space"
+    return f"wrong from a shift of {good} on, {fault}: an epsilon or a bound; subtract the maximum first"
+
+
+def _answer_at(context: Context, case: Case, dtype: str) -> dict[int, Sample]:
+    """The mean for each D, of a few thousand draws if there is noise."""
+    if context.law.random:
+        sums = collect(context, case, dtype, DRAWS_OF_A_SHIFT)
+        return {s.target.outcome: Sample.of(s) for s in sums}
+    answer = ask(context, *rows_of(case, (64,), dtype), case, seed=(context.seed, 1))
+    D, h, none = answer.D, answer.gradient.astype(float), np.zeros((case.n, case.n))
+    rounding = SHIFT_ROUNDING.get(dtype, 0.1) * float(abs(h).max())
+    return {int(k): Sample(row, none, rounding) for k, row in zip(D.argmax(-1), h, strict=True)}
+
+
+def _fault(unshifted: dict[int, Sample], shifted: dict[int, Sample]) -> str:
+    """What a shift has done to the means; empty if it has changed none."""
+    pairs = [(unshifted[k], shifted[k]) for k in unshifted.keys() & shifted.keys()]
+    if pairs and same_means(pairs) >= DIFFERS:
+        return ""
+    sizes = [max(abs(s.mean).max() for s in found.values()) for found in (unshifted, shifted)]
+    if sizes[1] < 1e-9 * sizes[0]:
+        return "hidden by an epsilon or by NaN turned into 0: the gradient is 0"
+    return "or is outweighed by an epsilon"
+
+
+# --- Estimators that are to be unbiased, whatever they do ----------------------------------------------
+
+BATCHES = ((4, 2**11), (2**10, 2**6))  # rows, and how many calls have them
+ALONE = ((0, 2**13),)  # for code that takes one example (L, n)
+
+
+def unbiased(context: Context, name: str, problem: Problem) -> list[Row]:
+    """The mean of many gradients, or of many batches of them, is the exact gradient.
+
+    A batch counts as one draw, since its rows may share a baseline; few rows show one that knows its own
+    cost, many show small errors.
+    """
+    logits = np.array(problem.logits)
+    exact = exact_gradient(problem, logits)
+    found = []
+    for rows, calls in ALONE if context.dimensions == 2 else BATCHES:
+        if context.samples is not None:
+            calls = max(2**6, min(calls, context.samples // max(rows, 1)))
+        found.append(_mean_of_batches(context, name, problem, logits, exact, rows, calls))
+    worst = min(found, key=lambda row: row.p_value)
+    return [replace(worst, draws=sum(row.draws for row in found))]
+
+
+def _mean_of_batches(
+    context: Context,
+    name: str,
+    problem: Problem,
+    logits: Array,
+    exact: Array,
+    rows: int,
+    calls: int,
+) -> Row:
+    asked = np.broadcast_to(logits, (rows, *logits.shape)).copy() if rows else logits
+    seed = context.next_seed()
+    question = Question(asked, asked, asked, 1.0, seed, problem=problem.name, repeats=calls)
+    answer = context.subject.ask(question, context.clock.left())
+    h = answer.gradient.reshape(calls, max(rows, 1), -1)
+    if not (abs(h) < INFINITE).all():
+        raise Unusable("not finite", "finite", "NaN or infinite now and then")
+    groups = h.mean(axis=1)
+    p_value, found, errors = group_means_test(groups, exact.reshape(-1))
+    k = int((abs(found - exact.reshape(-1)) / np.maximum(errors, 1e-12)).argmax())
+    cause = _cause_of_bias(found, exact.reshape(-1), rows)
+    figures = f"{found[k]:.4g} ± {errors[k]:.1g} (entry {k})", f"{exact.reshape(-1)[k]:.4g}"
+    return judge(
+        name, p_value >= context.level, *figures, cause, p_value, draws=calls * max(rows, 1)
+    )
+
+
+def _cause_of_bias(found: Array, exact: Array, rows: int) -> str:
+    """A common factor, if there is one."""
+    factor = float(found @ exact / (exact @ exact))
+    if abs(found - factor * exact).max() > 0.05 * abs(exact).max():
+        return "the mean is not the gradient of E f(D)"
+    if rows and abs(factor * rows - 1) < 0.1:
+        return (
+            "the gradient is divided by the size of the batch: sum the loss over it, not the mean"
+        )
+    if rows and abs(factor - (1 - 1 / rows)) < 0.03:
+        return "a cost enters the baseline that it is compared with: leave the own sample out"
+    rough = f"{factor:.1g}" if abs(factor - 1) > 0.2 else f"{factor:.3g}"
+    return f"the mean is {rough} times the exact gradient"
