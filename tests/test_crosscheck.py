@@ -850,9 +850,6 @@ def hangs(logits, D, df_dD, *, tau):
     while True:
         time.sleep(1)
 
-def stops(logits, D, df_dD, *, tau):
-    os.kill(os.getpid(), signal.SIGSTOP)
-
 class Exits:
     def __init__(self, how):
         self.how = how
@@ -874,14 +871,14 @@ def array_that_leaves(logits, D, df_dD, *, tau):
         ("leaves", "ended with exit status 0"),
         ("leaves_late", "ended with exit status 0"),
         ("is_killed", "ended with exit status -9"),
-        ("hangs", "no answer in 2 s"),
-        ("stops", "no answer in 2 s"),
+        ("hangs", "no answer in 8 s"),
         ("array_that_exits", "SystemExit: 0"),
         ("array_that_leaves", "ended with exit status 0"),
     ],
 )
 def test_no_implementation_takes_the_verdict_with_it(command, function, found):
-    result = command(f"hostile:{function}", "--estimator", "st", "--timeout", "2")
+    seconds = "8" if "no answer" in found else "60"
+    result = command(f"hostile:{function}", "--estimator", "st", "--timeout", seconds)
     assert result.returncode == 1, result.stdout + result.stderr
     assert found in " ".join(result.stdout.split())
     assert "Traceback" not in result.stderr
