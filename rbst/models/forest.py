@@ -1,12 +1,11 @@
-r"""Rows of nodes and the candidates of their neighbours, each computed once, for :mod:`rbst.models.tree_lstm`.
+r"""The nodes of a batch of trees, each computed once, and their derivatives, for :mod:`rbst.models.tree_lstm`.
 
-A merge replaces two nodes by one and so changes two candidates; the others live on. :class:`Forest` numbers the
-candidates of a whole batch as they are made, and one merge is three nodes of the autograd graph: its logits
-(:func:`pair_logits`), its draw, and the next row (:func:`next_row`), each with its derivative below it.
-
-A row is one array ``(B, nodes, 2 d + 1)``: h, c and the score of the pair of this node and the next. The score is
-part of the row so that the gradient of a candidate that lives through several merges is collected on it and goes
-through the cell once, where the candidate was made.
+A merge replaces two nodes by one and so changes two candidates; the others live on. :class:`Forest` keeps every leaf
+and every candidate under a number, and a row of nodes is a row of numbers. What autograd sees of a row are the
+scores of its pairs: one merge is three nodes of the graph, its logits (:func:`pair_logits`), its draw, and the
+scores of the next row (:func:`next_scores`), each with its derivative below it. The gradients of the nodes
+themselves are collected in the forest on the way back, which begins at :func:`roots` and ends at
+:func:`first_scores`: a candidate that lives through several merges goes through the cell once.
 """
 
 from __future__ import annotations
@@ -17,260 +16,305 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from autograd.extend import SparseObject, defvjp, defvjp_argnums, primitive, vspace
+from autograd.extend import defvjp, defvjp_argnums, primitive
 
-from rbst._array import Array, namespace
+from rbst._array import Array, Indices, namespace
 
 
 @dataclass
 class Pairs:
     """Some pairs of a row, those of the nodes j and j + 1 of a ``sequence``, and their candidates' numbers."""
 
-    sequence: Array
-    j: Array
-    number: Array
+    sequence: Indices
+    j: Indices
+    number: Indices | slice
 
 
 class Forest:
-    """The candidates of a batch, numbered as they are made, and the :class:`rbst.models.tree_lstm.Cell` that makes them.
+    """All nodes of a batch, and the :class:`rbst.models.tree_lstm.Cell` that makes them.
 
-    ``numbers[t]`` tells which candidate stands at each pair of the row after t merges, shape ``(B, pairs)``;
-    ``made[t]`` are the pairs whose candidates were made in that row, ``merged[t]`` those that the merge
-    number t took. The arrays have room for all candidates that the lengths allow.
+    Candidates are numbered as they are made. Node l of sequence s before the first merge is node s L + l, and
+    candidate number p is node B L + p; ``states`` holds [h, c] of every node, with room for all candidates that the
+    lengths allow, and ``children`` the two nodes of every candidate.
 
-    On the way back ``d_scores`` collects the gradients of the scores, and ``d_affine`` those of the affine
-    maps of the candidates that were taken. ``first_row``, which a backward pass reaches last, makes
-    the gradients of W, b and q of them: one matrix product instead of one a merge.
+    ``nodes[t]``, shape ``(B, L - t)``, and ``pairs[t]``, shape ``(B, L - t - 1)``, are the row after t merges: its
+    nodes, and the candidates of its pairs. ``made[t]`` are the pairs whose candidates were made in that row,
+    ``merged[t]`` those that the merge number t took.
+
+    On the way back ``d_states`` collects the gradients of the nodes, ``d_scores`` those of the scores, and ``d_affine``
+    those of the affine maps of the candidates that were taken. ``collect``, which a backward pass reaches last,
+    makes the gradients of W, b and q of them: one matrix product instead of one a merge.
     """
 
-    def __init__(self, cell: Any, lengths: Array):
-        xp, dtype = namespace(cell.W), cell.W.dtype
-        self.cell, self.lengths = cell, lengths
-        self.hidden, self.count = len(cell.q), 0
+    def __init__(self, cell: Any, lengths: Indices):
+        self.cell, self.lengths, self.hidden = cell, lengths, len(cell.q)
         self.q = cell.q[:, 0] / math.sqrt(self.hidden)
-        most = int((lengths - 1).sum() + 2 * xp.maximum(lengths - 2, 0).sum())
-        self.children = xp.empty((most, 4 * self.hidden), dtype=dtype)
-        self.gates = xp.empty((most, 5 * self.hidden), dtype=dtype)
-        self.parents = xp.empty((most, 2 * self.hidden), dtype=dtype)
-        self.d_scores = xp.zeros(most, dtype=dtype)
-        self.d_affine: list[tuple[Array, Array]] = []
-        self.numbers: list[Array] = []
+        self.nodes: list[Indices] = []
+        self.pairs: list[Indices] = []
         self.made: list[Pairs] = []
         self.merged: list[Pairs] = []
+        self.d_affine: list[tuple[Indices, Array]] = []
 
-    def make(self, row: Array, numbers: Array, sequence: Array, j: Array) -> None:
-        """Compute the candidates of some pairs of a row; write their scores and numbers into it."""
-        xp = namespace(row)
+    def plant(self, leaves: Array) -> Array:
+        """Make the first row, of leaves ``(B, L, 2 d)``; returns the scores of its pairs."""
+        xp, dtype = namespace(leaves), leaves.dtype
+        B, L, width = leaves.shape
+        self.num_leaves, self.count = B * L, 0
+        most = int((self.lengths - 1).sum() + 2 * xp.maximum(self.lengths - 2, 0).sum())
+        self.states = xp.empty((B * L + most, width), dtype=dtype)
+        self.gates = xp.empty((most, 5 * self.hidden), dtype=dtype)
+        self.children = xp.empty((most, 2), dtype=int)
+        self.states[: B * L] = leaves.reshape(B * L, width)
+        nodes = xp.arange(B * L).reshape(B, L)
+        pairs, scores = xp.zeros((B, L - 1), dtype=int), xp.zeros((B, L - 1), dtype=dtype)
+        sequence, j = xp.nonzero(xp.arange(L - 1) < self.lengths[:, None] - 1)
+        return self._add_row(nodes, pairs, scores, sequence, j)
+
+    def merge(self, t: int, D: Array, scores: Array) -> Array:
+        """Make the row after the merge number t, of the pairs ``D``; returns the scores of its pairs.
+
+        A finished sequence keeps its node, and loses one of padding.
+        """
+        xp = namespace(D)
+        nodes, pairs = self.nodes[t], self.pairs[t]
+        sequence = xp.nonzero(self.lengths - 1 > t)[0]
+        k = D[sequence].argmax(axis=-1)
+        taken = Pairs(sequence, k, pairs[sequence, k])
+        self.merged.append(taken)
+        B, n = nodes.shape
+        place = xp.arange(n - 1)
+        comes_from = place + (place > last_kept(taken, B, n)[:, None])
+        everyone = xp.arange(B)[:, None]
+        nodes = nodes[everyone, comes_from]
+        nodes[sequence, k] = self.num_leaves + taken.number
+        pair_from = comes_from[:, : n - 2]
+        has_left = xp.nonzero(k > 0)[0]
+        has_right = xp.nonzero(k < self.lengths[sequence] - 2 - t)[0]
+        return self._add_row(
+            nodes,
+            pairs[everyone, pair_from],
+            scores[everyone, pair_from],
+            xp.concatenate([sequence[has_left], sequence[has_right]]),
+            xp.concatenate([k[has_left] - 1, k[has_right]]),
+        )
+
+    def _add_row(
+        self, nodes: Indices, pairs: Indices, scores: Array, sequence: Indices, j: Indices
+    ) -> Array:
+        """Append a row, after making the candidates of its pairs ``j`` of the sequences ``sequence``."""
+        xp, d = namespace(scores), self.hidden
         new = slice(self.count, self.count + len(j))
         self.count = new.stop
-        children = row[sequence[:, None], j[:, None] + xp.arange(2), :-1]
-        self.children[new] = swap_sides(children.reshape(-1, 4 * self.hidden))
-        self.gates[new], self.parents[new] = self.cell.compose(self.children[new])
-        row[sequence, j, -1] = self.parents[new, : self.hidden] @ self.q
-        number = xp.arange(new.start, new.stop)
-        numbers[sequence, j] = number
-        self.numbers.append(numbers)
-        self.made.append(Pairs(sequence, j, number))
-
-    def make_vjp(self, t: int, d_row: Array) -> None:
-        """Pull the scores of the candidates made in row t back to their children, all within ``d_row``."""
-        made = self.made[t]
-        d_scores = d_row[made.sequence, made.j, -1]
-        self.d_scores[made.number] = d_scores
-        d_row[made.sequence, made.j, -1] = 0
-        d_children = d_scores[:, None, None] * self.score_by_children[made.number]
-        d_row[made.sequence, made.j, :-1] += d_children[:, 0]
-        d_row[made.sequence, made.j + 1, :-1] += d_children[:, 1]
-
-    def parents_vjp(self, taken: Pairs, d_parents: Array) -> Array:
-        """Pull the gradients of candidates that were taken back to their children, ``(A, 2, 2 d)``."""
-        number, d = taken.number, self.hidden
-        slopes, h_by_c = self._slopes
-        d_affine, d_children = self.cell.pull_back(
-            d_parents[:, :d],
-            d_parents[:, d:],
-            slopes[number],
-            h_by_c[number],
-            self.gates[number],
-        )
-        self.d_affine.append((number, d_affine))
-        return swap_sides(d_children).reshape(-1, 2, 2 * d)
+        children = nodes[sequence[:, None], j[:, None] + xp.arange(2)]
+        self.children[new] = children
+        parents = self.states[self.num_leaves + new.start : self.num_leaves + new.stop]
+        self.cell.compose(self.states.take(children, axis=0), self.gates[new], parents)
+        pairs[sequence, j] = xp.arange(new.start, new.stop)
+        scores[sequence, j] = parents[:, :d] @ self.q
+        self.nodes.append(nodes)
+        self.pairs.append(pairs)
+        self.made.append(Pairs(sequence, j, new))
+        return scores
 
     # The backward pass asks for these first when all candidates have been made: each is one go.
 
     @cached_property
+    def candidates(self) -> Array:
+        """The states of the candidates, ``(M, 2 d)``."""
+        return self.states[self.num_leaves : self.num_leaves + self.count]
+
+    @cached_property
+    def of_children(self) -> Array:
+        """The states of their children, ``(M, 2, 2 d)``."""
+        return self.states.take(self.children[: self.count], axis=0)
+
+    @cached_property
     def _slopes(self) -> tuple[Array, Array]:
-        made = slice(0, self.count)
-        return self.cell.slopes(self.children[made], self.gates[made], self.parents[made])
+        return self.cell.slopes(self.of_children, self.gates[: self.count], self.candidates)
 
     @cached_property
     def _sensitivity(self) -> tuple[Array, Array]:
         return self.cell.pull_back(self.q, 0, *self._slopes, self.gates[: self.count])
 
-    @cached_property
+    @property
     def score_by_children(self) -> Array:
         """Derivative of each candidate's score by its children, ``(M, 2, 2 d)``."""
-        return swap_sides(self._sensitivity[1]).reshape(-1, 2, 2 * self.hidden)
+        return self._sensitivity[1]
+
+    @cached_property
+    def d_states(self) -> Array:
+        """Gradients of the nodes; every node's is set before it is read, and that of padding is 0."""
+        return namespace(self.states).zeros_like(self.states)
+
+    @cached_property
+    def d_scores(self) -> Array:
+        """Gradients of the candidates' scores, each set once in a backward pass."""
+        return namespace(self.states).zeros(self.count, dtype=self.states.dtype)
+
+    def scores_vjp(self, t: int, d_scores: Array) -> None:
+        """Pull the scores of the candidates made in row t back to their children."""
+        made = self.made[t]
+        of_made = d_scores[made.sequence, made.j]
+        self.d_scores[made.number] = of_made
+        d_children = of_made[:, None, None] * self.score_by_children[made.number]
+        for side in range(2):  # a node may be a left and a right child, but not twice the same
+            self.d_states[self.children[made.number, side]] += d_children[:, side]
+
+    def merge_vjp(self, t: int) -> None:
+        """Pull the gradients of the candidates that the merge number t took back to their children."""
+        number, d = self.merged[t].number, self.hidden
+        slopes, h_by_c = self._slopes
+        d_parents = self.d_states.take(self.num_leaves + number, axis=0)
+        d_affine, d_children = self.cell.pull_back(
+            d_parents[:, :d],
+            d_parents[:, d:],
+            slopes.take(number, axis=0),
+            h_by_c.take(number, axis=0),
+            self.gates.take(number, axis=0),
+        )
+        self.d_affine.append((number, d_affine))
+        self.d_states[self.children.take(number, axis=0)] = d_children
+
+    def decision_vjp(self, t: int, d_scores: Array) -> Array:
+        r"""Gradient with respect to the D of the merge number t, ``(B, pairs)``.
+
+        With :math:`G_j` the whole gradient of the new node j, of the merges and the scores it takes part in,
+
+        .. math:: \frac{\partial f}{\partial D_k}
+            = \sum_{j < k} \langle G_j, n_j \rangle + \langle G_k, \tilde n_k \rangle + \sum_{j > k} \langle G_j, n_{j+1} \rangle .
+        """
+        xp = namespace(d_scores)
+        old = self.states.take(self.nodes[t], axis=0)
+        candidates = self.candidates.take(self.pairs[t], axis=0)
+        G = self.d_states.take(self.nodes[t + 1], axis=0)
+        by_children = self.score_by_children.take(self.pairs[t + 1], axis=0)
+        by_children *= d_scores[..., None, None]
+        G[:, :-1] += by_children[:, :, 0]
+        G[:, 1:] += by_children[:, :, 1]
+        stays = xp.einsum("bjd,bjd->bj", G, old[:, :-1])
+        shifts = xp.einsum("bjd,bjd->bj", G, old[:, 1:])
+        merges = xp.einsum("bjd,bjd->bj", G, candidates)
+        return (
+            merges
+            + (xp.cumsum(stays, axis=1) - stays)
+            + (xp.cumsum(shifts[:, ::-1], axis=1)[:, ::-1] - shifts)
+        )
 
     def collect(self) -> tuple[Array, Array, Array]:
         """Gradients of W, b and q, of what has been collected; the next backward pass starts anew."""
-        d, d_scores = self.hidden, self.d_scores[: self.count]
+        d, d_scores = self.hidden, self.d_scores
         d_affine = d_scores[:, None] * self._sensitivity[0]
         for number, of_taken in self.d_affine:
             d_affine[number] += of_taken
-        d_q = d_scores @ self.parents[: self.count, :d] / math.sqrt(d)
-        d_W = self.children[: self.count, : 2 * d].T @ d_affine
+        d_q = d_scores @ self.candidates[:, :d] / math.sqrt(d)
+        d_W = self.of_children[..., :d].reshape(-1, 2 * d).T @ d_affine
         self.d_affine.clear()
         self.d_scores[...] = 0
+        self.d_states[self.nodes[-1]] = 0
         return d_W, d_affine.sum(axis=0), d_q[:, None]
 
 
+def last_kept(taken: Pairs, B: int, n: int) -> Indices:
+    """The last node of each of B sequences before the gap that a merge closes, of n nodes; ``(B,)``."""
+    kept = namespace(taken.j).full(
+        B, n - 1
+    )  # a finished sequence loses a node of padding at the end
+    kept[taken.sequence] = taken.j
+    return kept
+
+
 @primitive
-def first_row(leaves: Array, W: Array, b: Array, q: Array, forest: Forest) -> Array:
-    """The leaves ``(B, L, 2 d)`` as a row, with the scores of all their pairs; W, b and q are the forest's."""
-    xp = namespace(leaves)
-    B, L, width = leaves.shape
-    row = xp.zeros((B, L, width + 1), dtype=leaves.dtype)
-    row[..., :width] = leaves
-    sequence, j = xp.nonzero(xp.arange(L - 1) < forest.lengths[:, None] - 1)
-    forest.make(row, xp.zeros((B, L - 1), dtype=int), sequence, j)
-    return row
+def first_scores(leaves: Array, W: Array, b: Array, q: Array, forest: Forest) -> Array:
+    """Scores of the pairs of leaves ``(B, L, 2 d)``, shape ``(B, L - 1)``; W, b and q are the forest's."""
+    return forest.plant(leaves)
 
 
-def _first_row_vjps(argnums: Sequence[int], row: Array, arguments: tuple, _: dict) -> Any:
-    forest = arguments[-1]
+def _first_scores_vjps(argnums: Sequence[int], scores: Array, arguments: tuple, _: dict) -> Any:
+    leaves, *_, forest = arguments
 
-    def pull_back(d_row: Array) -> tuple:
-        d_row = d_row.copy()
-        forest.make_vjp(0, d_row)
-        gradients = d_row[..., :-1], *forest.collect()
+    def pull_back(d_scores: Array) -> tuple:
+        forest.scores_vjp(0, d_scores)
+        d_leaves = forest.d_states[: forest.num_leaves].reshape(leaves.shape)
+        gradients = d_leaves.copy(), *forest.collect()
         return tuple(gradients[argnum] for argnum in argnums)
 
     return pull_back
 
 
-defvjp_argnums(first_row, _first_row_vjps)
+defvjp_argnums(first_scores, _first_scores_vjps)
 
 
 @primitive
-def pair_logits(row: Array, num_pairs: Array) -> Array:
+def pair_logits(scores: Array, num_pairs: Indices) -> Array:
     """Scores of neighbouring pairs ``(B, pairs)``, -inf beyond the first ``num_pairs`` of a sequence.
 
     A finished sequence has no pair left; its one category is the first, with logit 0.
     """
-    logits = namespace(row).where(_is_pair(row, num_pairs), row[:, :-1, -1], -math.inf)
+    logits = namespace(scores).where(_is_pair(scores, num_pairs), scores, -math.inf)
     logits[num_pairs <= 0, 0] = 0
     return logits
 
 
-def _is_pair(row: Array, num_pairs: Array) -> Array:
-    return namespace(row).arange(row.shape[1] - 1) < num_pairs[:, None]
+def _is_pair(scores: Array, num_pairs: Indices) -> Array:
+    return namespace(scores).arange(scores.shape[1]) < num_pairs[:, None]
 
 
-def _pair_logits_vjp(logits: Array, row: Array, num_pairs: Array) -> Any:
-    def pull_back(d_logits: Array) -> SparseObject:
-        def add_to(d_row: Array) -> Array:
-            d_row[:, :-1, -1] += namespace(row).where(_is_pair(row, num_pairs), d_logits, 0)
-            return d_row
-
-        return SparseObject(vspace(row), add_to)
-
-    return pull_back
+def _pair_logits_vjp(logits: Array, scores: Array, num_pairs: Indices) -> Any:
+    return lambda d_logits: d_logits * _is_pair(scores, num_pairs)
 
 
 defvjp(pair_logits, _pair_logits_vjp, None)
 
 
 @primitive
-def next_row(row: Array, D: Array, forest: Forest, t: int) -> Array:
-    """The row after the merge number t, of the pairs ``D``; a finished sequence copies."""
-    xp = namespace(row)
-    B, n, _ = row.shape
-    sequence = xp.nonzero(forest.lengths - 1 > t)[0]
-    k = D[sequence].argmax(axis=-1)
-    taken = Pairs(sequence, k, forest.numbers[t][sequence, k])
-    forest.merged.append(taken)
-    place = xp.arange(n - 1)
-    comes_from = place + (place > _last_kept(taken, B, n)[:, None])
-    everyone = xp.arange(B)[:, None]
-    new_row = row[everyone, comes_from]
-    new_row[sequence, k, :-1] = forest.parents[taken.number]
-    has_left, has_right = k > 0, k < forest.lengths[sequence] - 2 - t
-    forest.make(
-        new_row,
-        forest.numbers[t][everyone, comes_from[:, : n - 2]],
-        xp.concatenate([sequence[has_left], sequence[has_right]]),
-        xp.concatenate([k[has_left] - 1, k[has_right]]),
-    )
-    return new_row
+def next_scores(scores: Array, D: Array, forest: Forest, t: int) -> Array:
+    """Scores ``(B, pairs - 1)`` of the row after the merge number t, of the pairs ``D``."""
+    return forest.merge(t, D, scores)
 
 
-def _last_kept(taken: Pairs, B: int, n: int) -> Array:
-    """The last node of each of B sequences before the gap that a merge closes, of n nodes; ``(B,)``."""
-    last_kept = namespace(taken.j).full(
-        B, n - 1
-    )  # a finished sequence loses a node of padding at the end
-    last_kept[taken.sequence] = taken.j
-    return last_kept
-
-
-def _next_row_vjps(argnums: Sequence[int], new_row: Array, arguments: tuple, _: dict) -> Any:
-    row, _, forest, t = arguments
+def _next_scores_vjps(argnums: Sequence[int], new: Array, arguments: tuple, options: dict) -> Any:
+    _, _, forest, t = arguments
 
     def pull_back(d_new: Array) -> tuple:
-        d_D = decision_vjp(d_new, row, forest, t) if 1 in argnums else None
-        d_new = d_new.copy()
-        forest.make_vjp(t + 1, d_new)
-        gradients = row_vjp(d_new, row, forest, t), d_D
+        d_D = forest.decision_vjp(t, d_new) if 1 in argnums else None
+        forest.scores_vjp(t + 1, d_new)
+        forest.merge_vjp(t)
+        gradients = surviving(d_new, forest, t), d_D
         return tuple(gradients[argnum] for argnum in argnums)
 
     return pull_back
 
 
-defvjp_argnums(next_row, _next_row_vjps)
+defvjp_argnums(next_scores, _next_scores_vjps)
 
 
-def row_vjp(d_new: Array, row: Array, forest: Forest, t: int) -> Array:
-    """Gradient with respect to the row before the merge number t: that of the place where each node went."""
-    xp = namespace(row)
-    B, n, _ = row.shape
-    taken = forest.merged[t]
-    last_kept = _last_kept(taken, B, n)
-    place = xp.arange(n)
-    went_to = xp.minimum(place - (place > last_kept[:, None]), n - 2)
-    d_row = d_new[xp.arange(B)[:, None], went_to]
-    d_row[xp.arange(B), last_kept] = 0  # the padding that a finished sequence loses
-    d_row[taken.sequence[:, None], taken.j[:, None] + xp.arange(2), :-1] = forest.parents_vjp(
-        taken, d_new[taken.sequence, taken.j, :-1]
-    )
-    return d_row
+def surviving(d_new: Array, forest: Forest, t: int) -> Array:
+    """Gradient with respect to the scores before the merge number t: of the pairs that outlived it."""
+    xp = namespace(d_new)
+    B, pairs = forest.pairs[t].shape
+    if pairs == 1:
+        return xp.zeros((B, 1), dtype=d_new.dtype)
+    made = forest.made[t + 1]
+    d_new = d_new.copy()
+    d_new[made.sequence, made.j] = 0
+    place = xp.arange(pairs)
+    kept = last_kept(forest.merged[t], B, pairs + 1)
+    went_to = xp.minimum(place - (place > kept[:, None]), pairs - 2)
+    return d_new[xp.arange(B)[:, None], went_to]
 
 
-def decision_vjp(d_new: Array, row: Array, forest: Forest, t: int) -> Array:
-    r"""Gradient with respect to the D of the merge number t, ``(B, pairs)``.
-
-    With :math:`G_j` the whole gradient of the new node j, of the merges and the scores it takes part in,
-
-    .. math:: \frac{\partial f}{\partial D_k}
-        = \sum_{j < k} \langle G_j, n_j \rangle + \langle G_k, \tilde n_k \rangle + \sum_{j > k} \langle G_j, n_{j+1} \rangle .
-    """
-    xp = namespace(row)
-    nodes, G = row[..., :-1], d_new[..., :-1].copy()
-    by_children = forest.score_by_children[forest.numbers[t + 1]]
-    d_scores = d_new[:, :-1, -1, None]
-    G[:, :-1] += d_scores * by_children[:, :, 0]
-    G[:, 1:] += d_scores * by_children[:, :, 1]
-    stays = xp.einsum("bjd,bjd->bj", G, nodes[:, :-1])
-    shifts = xp.einsum("bjd,bjd->bj", G, nodes[:, 1:])
-    merges = xp.einsum("bjd,bjd->bj", G, forest.parents[forest.numbers[t]])
-    return (
-        merges
-        + (xp.cumsum(stays, axis=1) - stays)
-        + (xp.cumsum(shifts[:, ::-1], axis=1)[:, ::-1] - shifts)
-    )
+@primitive
+def roots(scores: Array, forest: Forest) -> Array:
+    """h of the root of every tree, ``(B, d)``, once one node is left of each; ``scores`` are of no pair."""
+    return forest.states[forest.nodes[-1][:, 0], : forest.hidden]
 
 
-def swap_sides(pairs: Array) -> Array:
-    """Reorder ``(M, 4 d)`` between [h_l, c_l, h_r, c_r] and [h_l, h_r, c_l, c_r]; its own inverse."""
-    M, width = pairs.shape
-    return pairs.reshape(M, 2, 2, width // 4).swapaxes(1, 2).reshape(M, width)
+def _roots_vjp(h: Array, scores: Array, forest: Forest) -> Any:
+    def pull_back(d_h: Array) -> Array:
+        forest.d_states[forest.nodes[-1][:, 0], : forest.hidden] = d_h
+        return namespace(scores).zeros_like(scores)
+
+    return pull_back
+
+
+defvjp(roots, _roots_vjp, None)

@@ -42,7 +42,7 @@ from rbst._array import Array, getval, namespace
 from rbst.autodiff import stochastic_node
 from rbst.categorical import log_probability, one_hot
 from rbst.estimators.registry import Estimator
-from rbst.models.forest import Forest, first_row, next_row, pair_logits
+from rbst.models.forest import Forest, first_scores, next_scores, pair_logits, roots
 from rbst.models.mlp import Layout, affine, glorot, mlp, mlp_shapes
 
 
@@ -167,18 +167,17 @@ class TreeLSTM:
         parameters = self.layout.views(flat)
         cell = parameters["cell.W"], self.cell_bias(parameters), parameters["query"]
         forest = Forest(Cell(*map(getval, cell)), sequences.lengths)
-        row = first_row(leaves(parameters, sequences.tokens), *cell, forest)
+        scores = first_scores(leaves(parameters, sequences.tokens), *cell, forest)
         draws = []
         for t in range(sequences.tokens.shape[1] - 1):
-            pairs = row.shape[1] - 1
-            if pairs > 1:
-                logits = pair_logits(row, sequences.lengths - 1 - t)
+            if scores.shape[1] > 1:
+                logits = pair_logits(scores, sequences.lengths - 1 - t)
                 D = choose(logits, t)
                 draws.append((logits, getval(D)))
             else:
                 D = namespace(getval(flat)).ones((len(sequences), 1), dtype=flat.dtype)
-            row = next_row(row, D, forest, t)
-        return mlp(parameters, "classifier", row[:, 0, : self.hidden]), draws
+            scores = next_scores(scores, D, forest, t)
+        return mlp(parameters, "classifier", roots(scores, forest)), draws
 
     def cell_bias(self, parameters: Mapping[str, Array]) -> Array:
         """The bias b of the cell, with the constant that is added to both forget gates."""
@@ -278,28 +277,37 @@ class Cell:
     b: Array
     q: Array
 
-    def compose(self, children: Array) -> tuple[Array, Array]:
-        r"""Parents of M pairs of nodes; returns the gates ``(M, 5 d)`` and the parents [h, c] ``(M, 2 d)``.
+    @cached_property
+    def _halves(self) -> Array:
+        """1/2 for the arguments of the four sigmoids, 1 for that of the tanh, ``(5 d,)``."""
+        halves = namespace(self.b).ones_like(self.b)
+        halves[: 4 * len(self.q)] = 0.5
+        return halves
 
-        ``children`` holds :math:`[h_l, h_r, c_l, c_r]`, shape ``(M, 4 d)``.
+    @cached_property
+    def _halved(self) -> tuple[Array, Array]:
+        return self.W * self._halves, self.b * self._halves
+
+    def compose(self, children: Array, gates: Array, parents: Array) -> None:
+        r"""Write the gates ``(M, 5 d)`` and the states [h, c] of the parents ``(M, 2 d)`` of M pairs of nodes.
+
+        ``children`` holds the states of the two, shape ``(M, 2, 2 d)``.
         """
-        xp, d = namespace(children), children.shape[1] // 4
-        gates = children[:, : 2 * d] @ self.W
-        gates += self.b
-        # sigma(x) = (1 + tanh(x / 2)) / 2: one function for the five of them.
-        gates[:, : 4 * d] *= 0.5
+        xp, d = namespace(children), children.shape[2] // 2
+        # sigma(x) = (1 + tanh(x / 2)) / 2: with s = 1/2 or 1 all five gates are s tanh(s x) + 1 - s.
+        W, b = self._halved
+        xp.matmul(children[:, :, :d].reshape(-1, 2 * d), W, out=gates)
+        gates += b
         xp.tanh(gates, out=gates)
-        gates[:, : 4 * d] += 1
-        gates[:, : 4 * d] *= 0.5
+        gates *= self._halves
+        gates += 1 - self._halves
         i, f_l, f_r, o, g = _in_five(gates)
-        parents = xp.empty((len(gates), 2 * d), dtype=gates.dtype)
         h, c = parents[:, :d], parents[:, d:]
         xp.multiply(i, g, out=c)
-        c += f_l * children[:, 2 * d : 3 * d]
-        c += f_r * children[:, 3 * d :]
+        c += f_l * children[:, 0, d:]
+        c += f_r * children[:, 1, d:]
         xp.tanh(c, out=h)
         h *= o
-        return gates, parents
 
     def slopes(self, children: Array, gates: Array, parents: Array) -> tuple[Array, Array]:
         r"""Derivatives of M parents by their own gates: what every pullback of :meth:`compose` multiplies by.
@@ -316,7 +324,7 @@ class Cell:
         slopes = gates * gates
         xp.subtract(gates[:, : 4 * d], slopes[:, : 4 * d], out=slopes[:, : 4 * d])
         xp.subtract(1, slopes[:, 4 * d :], out=slopes[:, 4 * d :])
-        factors = g, children[:, 2 * d : 3 * d], children[:, 3 * d :], tanh_c, i
+        factors = g, children[:, 0, d:], children[:, 1, d:], tanh_c, i
         for slope, factor in zip(_in_five(slopes), factors, strict=True):
             slope *= factor
         return slopes.reshape(M, 5, d), o * (1 - tanh_c * tanh_c)
@@ -324,17 +332,17 @@ class Cell:
     def pull_back(
         self, d_h: Array, d_c: Array, slopes: Array, h_by_c: Array, gates: Array
     ) -> tuple[Array, Array]:
-        """Gradients with respect to the affine map ``(M, 5 d)`` and to the children ``(M, 4 d)``."""
+        """Gradients with respect to the affine map ``(M, 5 d)`` and to the children ``(M, 2, 2 d)``."""
         xp = namespace(gates)
         M, d = h_by_c.shape
         d_c = d_c + d_h * h_by_c
         d_affine = slopes * d_c[:, None]
         xp.multiply(slopes[:, 3], d_h, out=d_affine[:, 3])
         d_affine = d_affine.reshape(M, 5 * d)
-        d_children = xp.empty((M, 4 * d), dtype=gates.dtype)
-        xp.matmul(d_affine, self.W.T, out=d_children[:, : 2 * d])
-        xp.multiply(d_c, gates[:, d : 2 * d], out=d_children[:, 2 * d : 3 * d])
-        xp.multiply(d_c, gates[:, 2 * d : 3 * d], out=d_children[:, 3 * d :])
+        d_children = xp.empty((M, 2, 2 * d), dtype=gates.dtype)
+        d_children[:, :, :d] = (d_affine @ self.W.T).reshape(M, 2, d)
+        xp.multiply(d_c, gates[:, d : 2 * d], out=d_children[:, 0, d:])
+        xp.multiply(d_c, gates[:, 2 * d : 3 * d], out=d_children[:, 1, d:])
         return d_affine, d_children
 
 
