@@ -396,5 +396,6 @@ for tau in (1.0, 1.5, 2.0):
 #   Estimator", ICML 2023, for ZGR.
 # - Liu, Dong, Liu, Yu and Gao, "Bridging Discrete and Backpropagation: Straight-Through and Beyond",
 #   NeurIPS 2023, for ReinMax.
+# - Next: tutorial 10 chooses a temperature for a batch.
 
 plt.show()
