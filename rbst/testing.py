@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+__all__ = ["assert_estimator"]
+
 
 def assert_estimator(
     implementation: Callable[..., Any], estimator: str = "gr-mc10", **options: Any
