@@ -88,8 +88,8 @@ ax.legend()
 #
 # With three outcomes an expectation is a sum of three terms (1.2),
 # :math:`F(\theta) = \sum_k \pi_k f(e_k)`. The package does the same for any number of variables.
-# It expects logits of shape ``(L, n)``, for L independent variables with n options each, and
-# costs of arrays ``(..., L, n)``. One variable is ``logits[None, :]``.
+# It expects logits of shape ``(L, n)``, for L independent variables with n options each, and costs
+# of arrays ``(..., L, n)``. One variable is ``logits[None, :]``.
 
 
 def cost(D):
@@ -205,9 +205,9 @@ print("halfway from 1 kg to 4 kg: cost", cost(middle), "with the bump", cost_wit
 # Where it fails
 # --------------
 #
-# One pick has n outcomes, which are not too many. L picks have :math:`n^L` joint outcomes, and these
-# are. Enumeration serves as the oracle of these tutorials, because it leaves nothing to chance, but
-# it ends early. The package refuses what it cannot do, and says by how much.
+# One pick has n outcomes, which are not too many. L picks have :math:`n^L` joint outcomes, and
+# these are. Enumeration serves as the oracle of these tutorials, because it leaves nothing to
+# chance, but it ends early. The package refuses what it cannot do, and says by how much.
 
 try:
     rbst.exact_gradient(cost, np.zeros((30, 3)))

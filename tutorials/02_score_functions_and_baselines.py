@@ -49,9 +49,10 @@ exact = rbst.exact_gradient(cost, logits[None, :])[0]
 # ----------------------
 #
 # The *score* is the gradient of the log-probability of a sample. Here
-# :math:`\log \pi_k = \theta_k - \log \sum_j \exp \theta_j`, and the derivative of the last logarithm
-# with respect to :math:`\theta_a` is :math:`\pi_a`. So the score is :math:`D - \pi` (2.1). Since :math:`\nabla \pi_k = \pi_k \nabla \log \pi_k`, the exact
-# gradient is a mean over samples (2.2),
+# :math:`\log \pi_k = \theta_k - \log \sum_j \exp \theta_j`, and the derivative of the last
+# logarithm with respect to :math:`\theta_a` is :math:`\pi_a`. So the score is :math:`D - \pi`
+# (2.1). Since :math:`\nabla \pi_k = \pi_k \nabla \log \pi_k`, the exact gradient is a mean over
+# samples (2.2),
 #
 # .. math::
 #
@@ -83,8 +84,8 @@ assert np.all(np.abs(samples.mean(axis=0) - exact) < 4 * standard_error)
 # but every sample now carries 10 times that noise on top. Throughout, *variance* means the trace
 # of the covariance: the sum of the variances of the entries.
 #
-# **Before you look:** the mean cost was 2 and is now 12. Does the variance grow by a factor of about
-# 6, or of about 36?
+# **Before you look:** the mean cost was 2 and is now 12. Does the variance grow by a factor of
+# about 6, or of about 36?
 
 # %%
 # **Answer.** About 36: each sample is six times as long, and the variance is a mean of squares.
@@ -96,17 +97,17 @@ assert 30 < dearer.var(axis=0).sum() / samples.var(axis=0).sum() < 45
 
 # %%
 # The cure is to subtract a constant again: with a *baseline* b the estimate is
-# :math:`(f(D) - b)(D - \pi)`. The mean stays (2.3), because that of :math:`b (D - \pi)` is zero for
-# a b that does not depend on D. The variance is a parabola in b (2.4):
+# :math:`(f(D) - b)(D - \pi)`. The mean stays (2.3), because that of :math:`b (D - \pi)` is zero
+# for a b that does not depend on D. The variance is a parabola in b (2.4):
 #
 # .. math::
 #
 #     \mathrm{var}(b) = \mathbb E \left[ (f(D) - b)^2 \lVert D - \pi \rVert^2 \right]
 #     - \lVert \nabla F \rVert^2 .
 #
-# Its derivative is zero at a mean of the cost weighted by :math:`\lVert D - \pi \rVert^2` (2.5). Here
-# everything can be computed exactly, as ``rbst.diagnose`` does for any estimator; the dots are
-# sampled.
+# Its derivative is zero at a mean of the cost weighted by :math:`\lVert D - \pi \rVert^2` (2.5).
+# Here everything can be computed exactly, as ``rbst.diagnose`` does for any estimator; the dots
+# are sampled.
 
 
 squared_length = ((corners - pi) ** 2).sum(axis=1)
@@ -230,8 +231,8 @@ ax.legend()
 # --------------
 #
 # Make L independent picks and pay for each of them. The gradient of each pick is what it was. But
-# its estimate multiplies :math:`D_l - \pi` by the *total* cost, in which the other L - 1 picks
-# are pure noise. Their costs are independent of :math:`D_l`, so they add
+# its estimate multiplies :math:`D_l - \pi` by the *total* cost, in which the other L - 1 picks are
+# pure noise. Their costs are independent of :math:`D_l`, so they add
 # :math:`(L - 1) \, \mathrm{var}[f] \, \mathbb E \lVert D - \pi \rVert^2` to the variance of each
 # pick. We check this by enumeration, with the expected total cost as the baseline. Divided by
 # :math:`\lVert \nabla F \rVert^2`, the variance is the number of samples whose average has a
@@ -279,8 +280,8 @@ ax.legend()
 # **Answer.** :math:`\lVert D - \pi \rVert^2` is :math:`2 \pi_2^2` at :math:`e_1` and
 # :math:`2 \pi_1^2` at :math:`e_2`. The weighted mean of the two costs is
 # :math:`b = \pi_2 f(e_1) + \pi_1 f(e_2)`: each cost with the *other's* probability. Then
-# :math:`f(e_1) - b = \pi_1 (f(e_1) - f(e_2))` and :math:`f(e_2) - b = -\pi_2 (f(e_1) - f(e_2))`, and
-# both samples are :math:`\pi_1 \pi_2 (f(e_1) - f(e_2))` times (1, -1), the exact gradient.
+# :math:`f(e_1) - b = \pi_1 (f(e_1) - f(e_2))` and :math:`f(e_2) - b = -\pi_2 (f(e_1) - f(e_2))`,
+# and both samples are :math:`\pi_1 \pi_2 (f(e_1) - f(e_2))` times (1, -1), the exact gradient.
 
 two, two_costs, two_pi = np.eye(2), np.array([2.0, 7.0]), rbst.softmax(np.array([0.6, -0.2]))
 b = two_costs @ two_pi[::-1]
@@ -293,8 +294,8 @@ assert np.allclose(both[0], two_pi * (two_costs - two_pi @ two_costs))
 # which factor is the mean of the estimate wrong, and how is it repaired?
 
 # %%
-# **Answer.** This is (2.7) with :math:`\lambda = 0`: half of the gradient is lost. The mean over the
-# *other* samples of the batch is independent of D and loses nothing. All nine pairs of samples
+# **Answer.** This is (2.7) with :math:`\lambda = 0`: half of the gradient is lost. The mean over
+# the *other* samples of the batch is independent of D and loses nothing. All nine pairs of samples
 # show it.
 
 f = cost(corners[:, None, :])

@@ -37,9 +37,10 @@ from rbst.plotting import COLOURS
 # Let runner j of three arrive at the random time :math:`T_j = E_j / \exp \theta_j`, where the
 # :math:`E_j` are independent draws of Exp(1). Then :math:`P(T_j > u) = \exp(-u \exp \theta_j)`
 # (3.2): the time is exponential with *rate* :math:`\exp \theta_j`, its density is
-# :math:`e^{\theta_j} \exp(-u e^{\theta_j})`, and a larger logit is a faster runner. Who wins, and when?
-# Let :math:`M = \min_j T_j` be the winning time and :math:`Z = \sum_j \exp \theta_j`. Runner i wins,
-# later than at u, if it arrives at some time y > u and everybody else arrives later still (3.3):
+# :math:`e^{\theta_j} \exp(-u e^{\theta_j})`, and a larger logit is a faster runner. Who wins, and
+# when? Let :math:`M = \min_j T_j` be the winning time and :math:`Z = \sum_j \exp \theta_j`. Runner
+# i wins, later than at u, if it arrives at some time y > u and everybody else arrives later still
+# (3.3):
 #
 # .. math::
 #
@@ -118,9 +119,10 @@ ax.legend()
 #
 # .. math:: S = \mathrm{softmax} \left( \frac{\theta + G}{\tau} \right) .
 #
-# S lies inside the simplex and has the same largest entry as D. Relative to that entry, i, the others
-# are :math:`\exp((x_j - x_i) / \tau)` with a negative exponent, so that S tends to D as :math:`\tau`
-# tends to 0 (4.2). The package has it as ``rbst.sample_gumbel_softmax(logits, tau=tau, rng=rng)``.
+# S lies inside the simplex and has the same largest entry as D. Relative to that entry, i, the
+# others are :math:`\exp((x_j - x_i) / \tau)` with a negative exponent, so that S tends to D as
+# :math:`\tau` tends to 0 (4.2). The package has it as
+# ``rbst.sample_gumbel_softmax(logits, tau=tau, rng=rng)``.
 
 for tau in (10.0, 1.0, 0.1, 0.001):
     S = rbst.softmax(x, tau)
@@ -149,10 +151,10 @@ fig.suptitle("1,500 draws of S at each temperature")
 # A gradient for the relaxed cost
 # -------------------------------
 #
-# For fixed noise S is a smooth function of the logits. Tutorial 01 found the derivative of a softmax,
-# :math:`J(\pi)` with :math:`J(q) = \mathrm{diag}(q) - q q^\top`; that of S is :math:`J(S) / \tau` (4.3),
-# because the logits are divided by :math:`\tau`. By the chain rule, a draw of S yields the estimate
-# GS (4.4):
+# For fixed noise S is a smooth function of the logits. Tutorial 01 found the derivative of a
+# softmax, :math:`J(\pi)` with :math:`J(q) = \mathrm{diag}(q) - q q^\top`; that of S is
+# :math:`J(S) / \tau` (4.3), because the logits are divided by :math:`\tau`. By the chain rule, a
+# draw of S yields the estimate GS (4.4):
 #
 # .. math:: \frac1\tau J(S) \nabla f(S) .
 #
@@ -185,15 +187,15 @@ for e in corners:  # sample by sample the derivative of f(S) with the noise held
 
 # %%
 # It is the derivative of f(S) draw by draw, so its mean is the derivative of
-# :math:`\mathbb E[f(S)]`, the *relaxed* cost: GS is unbiased for that. To see this against an answer
-# without sampling, take two options. The first wins the race if :math:`G_2 - G_1 < \delta` with
-# :math:`\delta = \theta_1 - \theta_2`, which has the probability
-# :math:`\pi_1 = 1 / (1 + e^{-\delta})`: the difference of two Gumbels is a *logistic* variable, and
-# :math:`\mathbb E[f(S)]` is a one-dimensional integral over it. The derivative of the integral
+# :math:`\mathbb E[f(S)]`, the *relaxed* cost: GS is unbiased for that. To see this against an
+# answer without sampling, take two options. The first wins the race if :math:`G_2 - G_1 < \delta`
+# with :math:`\delta = \theta_1 - \theta_2`, which has the probability
+# :math:`\pi_1 = 1 / (1 + e^{-\delta})`: the difference of two Gumbels is a *logistic* variable,
+# and :math:`\mathbb E[f(S)]` is a one-dimensional integral over it. The derivative of the integral
 # with respect to :math:`\delta`, taken by finite differences, is the exact relaxed gradient.
 #
-# **Before you look:** let the two be the parcels of 1 kg and 4 kg, which miss the target of 2.5 kg by
-# the same amount. The discrete problem is indifferent: its gradient is zero. Is the mean of GS?
+# **Before you look:** let the two be the parcels of 1 kg and 4 kg, which miss the target of 2.5 kg
+# by the same amount. The discrete problem is indifferent: its gradient is zero. Is the mean of GS?
 
 # %%
 # **Answer.** No. A *mixture* of the two parcels can weigh 2.5 kg, so the relaxed problem is not
@@ -238,11 +240,11 @@ assert colder[0] > 3 * colder[1] > 9 * colder[2] > 0
 #
 # Cooling removes the bias, and the variance of GS grows meanwhile. Worse, GS evaluates f between
 # the corners, where the problem says nothing. Tutorial 01 added to the cost a bump,
-# :math:`12 D_1 D_3`, that is 0 at all corners and leaves the discrete problem as it was. GS sees it,
-# and so it sees a bump of -12. A bump moves the bias anywhere: of these two, the first happens to
-# make it smaller at low temperature, the second makes it nearly three times as long at
-# :math:`\tau = 0.5`, longer than the gradient itself. A bias that depends on what the problem does not
-# contain cannot be known from the problem.
+# :math:`12 D_1 D_3`, that is 0 at all corners and leaves the discrete problem as it was. GS sees
+# it, and so it sees a bump of -12. A bump moves the bias anywhere: of these two, the first happens
+# to make it smaller at low temperature, the second makes it nearly three times as long at
+# :math:`\tau = 0.5`, longer than the gradient itself. A bias that depends on what the problem does
+# not contain cannot be known from the problem.
 
 exact = rbst.exact_gradient(lambda D: f(D)[..., 0], logits[None, :])[0]
 bump = np.array([[0, 0, 12.0], [0, 0, 0], [12.0, 0, 0]])  # gradient of 12 D_1 D_3 is bump @ D
@@ -310,10 +312,10 @@ assert abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / len(after
 # :math:`S_1`?
 
 # %%
-# **Answer.** It is uniform between 0 and 1. :math:`S_1` is the logistic function of z, the difference of
-# two Gumbels; z is logistic, so the logistic function is its distribution function, and any
-# variable put into its own distribution function is uniform. We reject below p = 0.001, a false alarm
-# once in 1000 tests.
+# **Answer.** It is uniform between 0 and 1. :math:`S_1` is the logistic function of z, the
+# difference of two Gumbels; z is logistic, so the logistic function is its distribution function,
+# and any variable put into its own distribution function is uniform. We reject below p = 0.001, a
+# false alarm once in 1000 tests.
 
 S = rbst.sample_gumbel_softmax(np.zeros((N, 2)), tau=1.0, rng=rng)
 assert kstest(S[:, 0], "uniform").pvalue > 0.001

@@ -110,18 +110,18 @@ for name, samples in (("exact", exact[None]), ("ST", st), ("ST-GS", st_gs)):
 # ----------------------------
 #
 # Tutorial 01 found entry a of the exact gradient to be :math:`\pi_a (f(e_a) - F)`, which is
-# :math:`\sum_b \pi_a \pi_b (f(e_a) - f(e_b))`: it depends on differences of costs only. Sorted by pairs
-# of corners, i.e. by the *edges* of the simplex, the gradient reads (1.6)
+# :math:`\sum_b \pi_a \pi_b (f(e_a) - f(e_b))`: it depends on differences of costs only. Sorted by
+# pairs of corners, i.e. by the *edges* of the simplex, the gradient reads (1.6)
 #
 # .. math:: \nabla F = \frac12 \sum_{a,b} \pi_a \pi_b \left( f(e_a) - f(e_b) \right) (e_a - e_b) .
 #
-# The mean of ST is :math:`J(\pi) \bar g` with :math:`\bar g = \sum_k \pi_k \nabla f(e_k)`. Its entries
-# are :math:`\pi_a (\bar g_a - \pi^\top \bar g)`, of the same form (5.4), but in place of the rise
-# :math:`f(e_a) - f(e_b)` stands the slope along that edge *averaged over all corners*,
-# :math:`\bar g^\top (e_a - e_b)`. The mean of the two slopes at the ends of the edge
-# would have been a *trapezoid*: the rise is the area under the slope along the edge, and for a
-# quadratic cost the slope is a straight line. The lower row below shades that area; the rectangle
-# of ST has the same width and another height.
+# The mean of ST is :math:`J(\pi) \bar g` with :math:`\bar g = \sum_k \pi_k \nabla f(e_k)`. Its
+# entries are :math:`\pi_a (\bar g_a - \pi^\top \bar g)`, of the same form (5.4), but in place of
+# the rise :math:`f(e_a) - f(e_b)` stands the slope along that edge *averaged over all corners*,
+# :math:`\bar g^\top (e_a - e_b)`. The mean of the two slopes at the ends of the edge would have
+# been a *trapezoid*: the rise is the area under the slope along the edge, and for a quadratic cost
+# the slope is a straight line. The lower row below shades that area; the rectangle of ST has the
+# same width and another height.
 
 slopes = df(corners)  # row k is the gradient at corner k
 mean_slope = pi @ slopes
@@ -170,10 +170,10 @@ fig.suptitle(r"n = 3, exact; ST at $\tau$ = 1")
 
 # %%
 # For a linear cost all slopes are one and the same, and ST is unbiased. ST-GS is not, even then:
-# for linear f, :math:`\nabla f(D) = \nabla f(S)`, so that ST-GS is the GS of tutorial 03, whose mean
-# is the gradient of :math:`\mathbb E[f(S)]` and not of :math:`\mathbb E[f(D)]`. ``rbst.diagnose``
-# computes bias and variance by enumeration and quadrature, without sampling, and so without an
-# error bar.
+# for linear f, :math:`\nabla f(D) = \nabla f(S)`, so that ST-GS is the GS of tutorial 03, whose
+# mean is the gradient of :math:`\mathbb E[f(S)]` and not of :math:`\mathbb E[f(D)]`.
+# ``rbst.diagnose`` computes bias and variance by enumeration and quadrature, without sampling, and
+# so without an error bar.
 
 
 def linear_cost(D):
@@ -192,9 +192,9 @@ assert st_linear.method == st_gs_linear.method == "exact"
 assert st_linear.bias_squared < 1e-20 < 1e-4 < st_gs_linear.bias_squared
 
 # %%
-# With several independent variables, ST is unbiased for every f that is linear *in each* of them: the
-# gradient of one variable depends on the others alone, and averaging over those is what the exact
-# gradient does as well. The product of the weights of two picks is an example.
+# With several independent variables, ST is unbiased for every f that is linear *in each* of them:
+# the gradient of one variable depends on the others alone, and averaging over those is what the
+# exact gradient does as well. The product of the weights of two picks is an example.
 
 st_product = rbst.diagnose(rbst.get_estimator("st"), product_of_weights, np.tile(logits, (2, 1)))
 print(f"product of two weights, st: |bias|² = {st_product.bias_squared:.1e}")
@@ -204,17 +204,18 @@ assert st_product.bias_squared < 1e-20 * (st_product.gradient**2).sum()
 # Near ties
 # ---------
 #
-# Entry a of :math:`h = J(S) g / \tau` is :math:`\frac1\tau S_a (g_a - S^\top g)`, and as the entries of S
-# sum to one, this is :math:`\frac1\tau \sum_b S_a S_b (g_a - g_b)`. A product
+# Entry a of :math:`h = J(S) g / \tau` is :math:`\frac1\tau S_a (g_a - S^\top g)`, and as the
+# entries of S sum to one, this is :math:`\frac1\tau \sum_b S_a S_b (g_a - g_b)`. A product
 # :math:`S_a S_b` is far from zero only if two entries of S are, that is if the two largest located
-# Gumbels lie within a few :math:`\tau` of each other: a *near tie*. When :math:`\tau` is small, this
-# happens with a probability proportional to :math:`\tau`, and then h is of the size of
-# :math:`1 / \tau`. The mean of h, probability times size, stays of order one. The mean of its
-# square is of the size of :math:`\tau \cdot 1 / \tau^2 = 1 / \tau` and grows without bound. The next
-# tutorials come back to this again and again.
+# Gumbels lie within a few :math:`\tau` of each other: a *near tie*. Their distance has a finite
+# density at zero, so when :math:`\tau` is small, this happens with a probability proportional to
+# :math:`\tau`; and then h is of the size of :math:`1 / \tau`. The mean of h, probability times
+# size, stays of order one. The mean of its square is of the size of
+# :math:`\tau \cdot 1 / \tau^2 = 1 / \tau` and grows without bound. The next tutorials come back to
+# this again and again.
 #
-# **Before you look:** at :math:`\tau = 0.1`, the mean of the third entry for the linear cost is 0.64.
-# Is a typical draw nearer to 0.6, 0.01 or 0.0002?
+# **Before you look:** at :math:`\tau = 0.1`, the mean of the third entry for the linear cost is
+# 0.64. Is a typical draw nearer to 0.6, 0.01 or 0.0002?
 
 # %%
 # **Answer.** To 0.0002: half of the draws are below 0.0003. The largest 1 % of them carry an eighth
@@ -265,9 +266,9 @@ axes[0].legend(fontsize="small", loc="upper left")
 # Bias, variance, temperature
 # ---------------------------
 #
-# The mean squared error is squared bias plus variance (5.7): expand the square around the mean, and the
-# cross term vanishes. For the quadratic cost, cooling
-# ST-GS removes its bias, while near ties make its variance grow like :math:`1 / \tau` (11.5). ST, which has no
+# The mean squared error is squared bias plus variance (5.7): expand the square around the mean,
+# and the cross term vanishes. For the quadratic cost, cooling ST-GS removes its bias (tutorial 08
+# says why), while near ties make its variance grow like :math:`1 / \tau` (11.5). ST, which has no
 # noise beyond D and is shown at :math:`\tau = 1`, stays where it is. REINFORCE, with the expected
 # cost as its baseline, has no bias, and of all of them the least variance.
 
@@ -314,9 +315,9 @@ right.legend(fontsize="small")
 fig.suptitle("n = 3, L = 1, exact")
 
 # %%
-# That is so for one variable. Make L picks and add up their *costs*, as in tutorial 02: the variance
-# of REINFORCE for each pick grows linearly with L. The gradient g of one pick does not depend on
-# the other picks, and so the variance of ST and ST-GS for each pick stays what it was.
+# That is so for one variable. Make L picks and add up their *costs*, as in tutorial 02: the
+# variance of REINFORCE for each pick grows linearly with L. The gradient g of one pick does not
+# depend on the other picks, and so the variance of ST and ST-GS for each pick stays what it was.
 
 
 def variance_of_each(name, L, **settings):
@@ -345,9 +346,9 @@ for name, tau in (("st", 1.0), ("st-gs", 0.5)):
 # The gradient of a quadratic cost is linear, so :math:`\bar g = \nabla f(\pi)`: the mean of ST is
 # :math:`J(\pi) \nabla f(\pi)`, the gradient of :math:`f(\pi)`, the cost of a *mixture* of parcels.
 # That problem is solved by any odds with an average weight of 2.5 kg, a whole line across the
-# triangle. The true problem is solved by taking the 2 kg parcel every time, at a cost of 0.25. Along
-# the line the true cost falls from 2.25, for equal odds of 1 kg and 4 kg, to 0.75, for three quarters
-# of 2 kg and a quarter of 4 kg, and no further.
+# triangle. The true problem is solved by taking the 2 kg parcel every time, at a cost of 0.25.
+# Along the line the true cost falls from 2.25, for equal odds of 1 kg and 4 kg, to 0.75, for three
+# quarters of 2 kg and a quarter of 4 kg, and no further.
 #
 # **Before you look:** we descend with batches of 256 samples. Where do ST, and ST-GS at
 # :math:`\tau = 1` and 0.1, come to rest?
@@ -360,11 +361,11 @@ assert np.array([0.5, 0, 0.5]) @ weights == 2.5  # the other end; the cost is li
 assert np.array([0.5, 0, 0.5]) @ f(corners) == 2.25
 
 # %%
-# **Answer.** ST at the line. Without noise it stops at the first point of it that it meets, at 2.01.
-# The noise of its samples pushes it along the line, ever more slowly, towards the floor of 0.75: it
-# never comes near 0.25. ST-GS settles at 0.6 with :math:`\tau = 1`, between the options as well, and
-# within 0.01 of the optimum with :math:`\tau = 0.1`. More steps help none of them; only a smaller
-# bias does.
+# **Answer.** ST at the line. Without noise it stops at the first point of it that it meets, at
+# 2.01. The noise of its samples pushes it along the line, ever more slowly, towards the floor of
+# 0.75: it never comes near 0.25. ST-GS settles at 0.6 with :math:`\tau = 1`, between the options
+# as well, and within 0.01 of the optimum with :math:`\tau = 0.1`. What remains is not for more
+# steps to cure, but for a smaller bias.
 
 
 def descend(name, tau=1.0, steps=3000, batch=256):
@@ -445,8 +446,8 @@ ax.legend(fontsize="small", loc="upper right")
 # :math:`\tau = 1`?
 
 # %%
-# **Answer.** No. There is one edge, and the mean slope over the corners is the mean of the slopes at
-# its two ends, the trapezoid. With other odds it is biased.
+# **Answer.** No. There is one edge, and the mean slope over the corners is the mean of the slopes
+# at its two ends, the trapezoid. With other odds it is biased.
 
 two_weights = np.array([1.0, 4.0])
 for odds in (0.5, 0.3):

@@ -54,9 +54,9 @@ print(f"pi_i = {pi[i]:.4f}: about {1 / pi[i]:.1f} draws for each one kept")
 # A race that starts afresh
 # -------------------------
 #
-# Turn the kept Gumbels back into arrival times. Without a condition their density is the product of
-# the exponential densities :math:`e^{\theta_j} \exp(-t_j e^{\theta_j})`. Given that i has won, it is
-# restricted to :math:`t_j > t_i` and divided by the probability of that,
+# Turn the kept Gumbels back into arrival times. Without a condition their density is the product
+# of the exponential densities :math:`e^{\theta_j} \exp(-t_j e^{\theta_j})`. Given that i has won,
+# it is restricted to :math:`t_j > t_i` and divided by the probability of that,
 # :math:`\pi_i = e^{\theta_i} / Z`. Measure the losers' times from the moment of the win,
 # :math:`t_j = t_i + (t_j - t_i)`. The exponents collect into (6.2)
 #
@@ -146,8 +146,7 @@ axes[0].set_ylabel(f"density, N = {N}")
 # The race run forwards
 # ---------------------
 #
-# With independent :math:`E_1, \ldots, E_n` from Exp(1), the times given the
-# winner are (6.4)
+# With independent :math:`E_1, \ldots, E_n` from Exp(1), the times given the winner are (6.4)
 #
 # .. math::
 #
@@ -232,8 +231,8 @@ for j in range(n):
 #     r_j = \exp(x_j - x_i) = \frac{T_i}{T_j}
 #     = \frac{E_i / Z}{E_i / Z + E_j / e^{\theta_j}} = \frac{\pi_j E_i}{\pi_j E_i + E_j} .
 #
-# With :math:`r_i = 1`, S is :math:`w_j = r_j^{1/\tau}` divided by their sum C (6.7). Each ratio lies
-# between 0 and 1, and so does its power: once :math:`\pi` is known, nothing is left that can
+# With :math:`r_i = 1`, S is :math:`w_j = r_j^{1/\tau}` divided by their sum C (6.7). Each ratio
+# lies between 0 and 1, and so does its power: once :math:`\pi` is known, nothing is left that can
 # overflow.
 
 
@@ -290,8 +289,8 @@ assert rbst.conditional_gumbels(rare, winner, E[:5]).argmax(axis=1).tolist() == 
 # **Exercise 1.** What is the law of the winner's :math:`x_i`, and does it depend on who won?
 
 # %%
-# **Answer.** By (6.4) :math:`x_i = \log Z - \log E_i`: a Gumbel shifted by :math:`\log Z`, whoever won.
-# The largest of all located Gumbels therefore has this law without any condition.
+# **Answer.** By (6.4) :math:`x_i = \log Z - \log E_i`: a Gumbel shifted by :math:`\log Z`, whoever
+# won. The largest of all located Gumbels therefore has this law without any condition.
 
 largest = rbst.sample_gumbels(many_logits, rng).max(axis=1)
 assert kstest(largest - np.log(Z), "gumbel_r").pvalue > 0.001
@@ -303,8 +302,8 @@ assert kstest(x[:, i] - np.log(Z), "gumbel_r").pvalue > 0.001
 
 # %%
 # **Answer.** The lead is :math:`-\log r_j`, above z if :math:`E_j > \pi_j t (e^z - 1)` with
-# :math:`t = E_i`. Given t that has the probability :math:`e^{-\pi_j t (e^z - 1)}`; its mean over t is
-# (11.1)
+# :math:`t = E_i`. Given t that has the probability :math:`e^{-\pi_j t (e^z - 1)}`; its mean over t
+# is (11.1)
 #
 # .. math::
 #

@@ -90,19 +90,21 @@ ax.legend(fontsize="small")
 # One pick or two
 # ---------------
 #
-# Is the average worth having? REINFORCE needs no S at all. Tutorial 04 found it to win with one pick,
-# and to lose when many picks share a cost. So let us also pick *twice*, independently and with the
-# same logits, and pay for the squared miss of the total. The cost is the same function; each pick has
-# its own S, and g, the gradient with respect to one pick, now depends on both.
+# Is the average worth having? REINFORCE needs no S at all. Tutorial 04 found it to win with one
+# pick, and to lose when it sees only the sum of many costs. So let us also pick *twice*,
+# independently and with the same logits, and pay for the squared miss of the total. The cost is
+# the same function; each pick has its own S, and g, the gradient with respect to one pick, now
+# depends on both.
 #
 # **Before you look:** of REINFORCE with the expected cost as baseline, ST-GS and GR, which has the
 # least mean squared error with one pick, and which with two?
 
 # %%
-# **Answer.** REINFORCE with one pick, and by far: its cost of 2 is small, while the slopes are large
-# and of both signs, and the bias of the other two is longer than the gradient. GR with two: the
-# cost is now 15 on average and mostly says that the total is too heavy, which the slope says of each
-# pick directly. ``rbst.diagnose`` computes all of this exactly. From here on we pick twice.
+# **Answer.** REINFORCE with one pick, and by far: its cost of 2 is small, while the slopes are
+# large and of both signs, and the bias of the other two is longer than the gradient. GR with two:
+# the cost is now 15 on average and mostly says that the total is too heavy, which the slope says
+# of each pick directly. ``rbst.diagnose`` computes all of this exactly. From here on we pick
+# twice.
 
 
 def diagnose(name, tau=tau, L=2, **settings):
@@ -133,8 +135,8 @@ assert mse[2, "GR"] < mse[2, "REINFORCE"] < mse[2, "ST-GS"]
 # -------------
 #
 # Expand :math:`h - m`, for any fixed vector m, around the mean given D: it is
-# :math:`h - \mathbb E[h \mid D]` plus a vector that D fixes. The first part has mean zero given D, so
-# the cross term vanishes, and (7.3)
+# :math:`h - \mathbb E[h \mid D]` plus a vector that D fixes. The first part has mean zero given D,
+# so the cross term vanishes, and (7.3)
 #
 # .. math::
 #
@@ -174,9 +176,9 @@ assert abs(halves.mean() - V1) < 4 * halves.std() / np.sqrt(N)
 # Proposition 2
 # -------------
 #
-# GR-MCK averages K independent draws of h given D (7.2). With K = 1 it is ST-GS: a D and noise drawn
-# given D have together the same law as noise and its argmax. K draws divide the variance given D,
-# and so :math:`V_1`, by K, and change nothing else (7.5):
+# GR-MCK averages K independent draws of h given D (7.2). With K = 1 it is ST-GS: a D and noise
+# drawn given D have together the same law as noise and its argmax. K draws divide the variance
+# given D, and so :math:`V_1`, by K, and change nothing else (7.5):
 #
 # .. math:: \mathrm{MSE} [ \text{GR-MCK} ] = \mathrm{MSE} [ \text{GR} ] + V_1 / K .
 #
@@ -262,7 +264,7 @@ for B, K in ((32, 1), (16, 2), (8, 4), (2, 16), (1, 32)):
 # :math:`c_D` and a sample of noise :math:`c_S`, a budget buys B in proportion to
 # :math:`1 / (c_D + K c_S)`, so the variance is proportional to
 # :math:`(V_1 / K + V_2) (c_D + K c_S)`. Multiply out: K occurs in :math:`V_1 c_D / K + K V_2 c_S`,
-# which is least at (7.8)
+# whose derivative is zero at (7.8)
 #
 # .. math:: K^\ast = \sqrt{ \frac{V_1 c_D}{V_2 c_S} } .
 #
@@ -284,9 +286,8 @@ for ratio in (1, 10, 100, 1000):
 #
 # K can remove at most the fraction :math:`\rho = V_1 / (V_1 + V_2)` of the variance (7.7). Cold,
 # nearly all of it: :math:`V_1` is what the near ties of tutorial 04 cause, and grows like
-# :math:`1 / \tau`, while :math:`V_2` tends to a constant, because GR has a limit (tutorial 08). Hot,
-# less. The error that matters
-# is that of a batch: squared bias plus variance over B.
+# :math:`1 / \tau`, while :math:`V_2` tends to a constant, because GR has a limit (tutorial 08).
+# Hot, less. The error that matters is that of a batch: squared bias plus variance over B.
 
 B = 20
 taus = np.geomspace(0.02, 1.6, 13)
@@ -336,18 +337,18 @@ right.legend()
 # ----------------------
 #
 # A descent has a batch at every step, but no exact answer to hold it against. We repeat that of
-# tutorial 04 with two picks, one sample of D in each step, and 40 runs for each estimator. REINFORCE
-# has a running mean of past costs as its baseline. All have the same step size.
+# tutorial 04 with two picks, one sample of D in each step, and 40 runs for each estimator.
+# REINFORCE has a running mean of past costs as its baseline. All have the same step size.
 #
 # **Before you look:** REINFORCE is the only one without bias. Will it be the best at the start, at
 # the end, both or never?
 
 # %%
-# **Answer.** Only at the end. During the first hundred steps its variance throws some runs far off,
-# to a cost of 10 and more, while the runs with GR stay close to each other and to the exact descent,
-# and those with ST-GS lie in between. Once the odds are nearly certain there is little left to
-# vary, and the bias of GR and ST-GS shows: in the middle they fall more slowly. At
-# the end all three are within 0.03 of the optimum of 0.25, REINFORCE by a hair the nearest.
+# **Answer.** Only at the end. During the first hundred steps its variance throws some runs far
+# off, to a cost of 10 and more, while the runs with GR stay close to each other and to the exact
+# descent, and those with ST-GS lie in between. Once the odds are nearly certain there is little
+# left to vary, and the bias of GR and ST-GS shows: in the middle they fall more slowly. At the end
+# all three are within 0.03 of the optimum of 0.25, REINFORCE by a hair the nearest.
 
 pairs = corners[np.array(np.meshgrid(range(3), range(3), indexing="ij"))].transpose(1, 2, 0, 3)
 cost_of = cost(pairs)  # row a, column k: first pick a, second pick k
@@ -418,16 +419,16 @@ ax.legend(fontsize="small")
 # **Exercise 1.** Which has less variance: GR once, or the mean of ten independent ST-GS?
 
 # %%
-# **Answer.** :math:`V_2` against :math:`(V_1 + V_2) / 10`. They are equal if :math:`\rho = 0.9`. Here
-# :math:`\rho` is a little less, and ten ST-GS win by a little, for ten evaluations of f.
+# **Answer.** :math:`V_2` against :math:`(V_1 + V_2) / 10`. They are equal if :math:`\rho = 0.9`.
+# Here :math:`\rho` is a little less, and ten ST-GS win by a little, for ten evaluations of f.
 
 print(f"GR {V2:.2f}, ten ST-GS {(V1 + V2) / 10:.2f}, rho {V1 / (V1 + V2):.3f}")
 assert (V1 + V2) / 10 < V2
 assert V1 / (V1 + V2) < 0.9
 
 # %%
-# **Exercise 2.** In a training run there is no exact answer. Estimate :math:`V_1` and :math:`V_2` from
-# two draws of noise, h and h', for each D.
+# **Exercise 2.** In a training run there is no exact answer. Estimate :math:`V_1` and :math:`V_2`
+# from two draws of noise, h and h', for each D.
 
 # %%
 # **Answer.** :math:`V_1` is half the mean of :math:`\lVert h - h' \rVert^2`. Given D the two are

@@ -38,9 +38,9 @@ from rbst.plotting import COLOURS
 # ------------
 #
 # Each of the three functions below is meant to return draws of the ST-GS estimate given D, for one
-# variable with the logits, D and g of shape ``(n,)`` and noise E of shape ``(N, n)``; their mean over
-# the draws would be GR-MCK. None of them does. **Before you read on:** which line is wrong in each,
-# and which test would show it?
+# variable with the logits, D and g of shape ``(n,)`` and noise E of shape ``(N, n)``; their mean
+# over the draws would be GR-MCK. None of them does. **Before you read on:** which line is wrong in
+# each, and which test would show it?
 
 logits = np.array([0.3, -0.7, 1.1])
 g = np.array([1.0, 2.0, 4.0])
@@ -80,11 +80,11 @@ def third(logits, D, g, tau, E, epsilon=1e-10):
 # ---------
 #
 # An oracle first. For a given D and g, the mean of a correct function is GR,
-# :math:`\mathbb E [ J(S) \mid D ] g / \tau`, which ``rbst.exact_gumbel_rao`` computes by quadrature
-# (tutorial 08 derives it; ``rbst.conditional_mean`` is the same function's other name). We draw N
-# samples of an implementation and measure how far their mean is from the oracle, in standard
-# errors. A correct one is beyond 4 in any of three coordinates less than once in 5000 runs, by the
-# normal law.
+# :math:`\mathbb E [ J(S) \mid D ] g / \tau`, which ``rbst.exact_gumbel_rao`` computes by
+# quadrature (tutorial 08 derives it; ``rbst.conditional_mean`` is the same function's other name).
+# We draw N samples of an implementation and measure how far their mean is from the oracle, in
+# standard errors. A correct one is beyond 4 in any of three coordinates less than once in 5000
+# runs, by the normal law.
 
 WRONG = "tab:purple"  # the colour of mistakes on this page
 N = 50_000
@@ -135,14 +135,14 @@ assert furthest(wrong, oracle) > 50
 #     \frac{\partial \log r_j}{\partial \log \pi_j} = 1 - \frac{\pi_j E_i}{\pi_j E_i + E_j}
 #     = 1 - r_j .
 #
-# The right estimate h is the gradient of :math:`g^\top S` with respect to x. Every component
-# gets this factor before :math:`\pi`, with
+# The right estimate h is the gradient of :math:`g^\top S` with respect to x. Every component gets
+# this factor before :math:`\pi`, with
 # :math:`\partial \log \pi_j / \partial \theta_a = [a = j] - \pi_a`, distributes the sum (8.2):
 #
 # .. math:: (1 - r_a) h_a - \pi_a \sum_j (1 - r_j) h_j .
 #
-# At low temperature h comes from the near ties of tutorial 04, where :math:`r_j` is close to 1. There
-# the factor is 0.
+# At low temperature h comes from the near ties of tutorial 04, where :math:`r_j` is close to 1.
+# There the factor is 0.
 
 x = rbst.conditional_gumbels(logits, D, E)
 r = np.exp(x - x[:, [i]])
@@ -180,7 +180,8 @@ ax.legend()
 # %%
 # It is worth knowing what the wrong version is right about. For a linear cost with gradient g, the
 # relaxed cost is :math:`g^\top \mathbb E[S] = \sum_k \pi_k \, g^\top \bar S^k`, where
-# :math:`\bar S^k = \mathbb E [ S \mid D = e_k ]`. The product rule splits its gradient in two (8.4):
+# :math:`\bar S^k = \mathbb E [ S \mid D = e_k ]`. The product rule splits its gradient in two
+# (8.4):
 #
 # .. math::
 #
@@ -205,7 +206,7 @@ print("both sums", total.round(4), "mean of ST-GS", st_gs_mean.round(4))
 
 # %%
 # Second: the logits twice
-# ~~~~~~~~~~~~~~~~~~~~~~~~
+# ------------------------
 #
 # The conditional race returns *located* Gumbels, :math:`\theta + G`. Code that calls them "Gumbel
 # noise" adds the logits again. The estimates then belong to other probabilities, and D is no
@@ -232,8 +233,8 @@ assert furthest(second(zeros, D, g, tau, E), zero_oracle) < 4
 # ---------------
 #
 # Nothing in the problem changes if a constant is added to all logits. But the race as printed
-# contains :math:`e^{\theta_j}` and Z, and float32 ends at :math:`3 \cdot 10^{38} = e^{88.7}`. Follow
-# one draw at logits of about 90, and at about -110, without the epsilon:
+# contains :math:`e^{\theta_j}` and Z, and float32 ends at :math:`3 \cdot 10^{38} = e^{88.7}`.
+# Follow one draw at logits of about 90, and at about -110, without the epsilon:
 
 f32 = np.float32
 coarse, noise = f32([0.25, -0.75, 1.125]), E[:2000].astype(f32)
@@ -248,17 +249,17 @@ with np.errstate(all="ignore"):
         assert np.all(np.isnan(x - x.max()))
 
 # %%
-# Above, the rates are infinite, all times 0, all x infinite, and infinity minus infinity is NaN. Below,
-# the rates are 0 and the times infinite (the winner's is NaN at once, for its 0 / 0), so x is minus
-# infinity, and its difference to the largest is NaN again.
+# Above, the rates are infinite, all times 0, all x infinite, and infinity minus infinity is NaN.
+# Below, the rates are 0 and the times infinite (the winner's is NaN at once, for its 0 / 0), so x
+# is minus infinity, and its difference to the largest is NaN again.
 #
-# The epsilon in the logarithm looks like a remedy. Where the logits are large it replaces times that
-# are far below it: all x become :math:`-\log \epsilon`, everything looks like a tie, and the NaN gives
-# way to a wrong gradient. Where the logits are far below zero, infinity plus epsilon is infinity, and
-# the NaN stays.
+# The epsilon in the logarithm looks like a remedy. Where the logits are large it replaces times
+# that are far below it: all x become :math:`-\log \epsilon`, everything looks like a tie, and the
+# NaN gives way to a wrong gradient. Where the logits are far below zero, infinity plus epsilon is
+# infinity, and the NaN stays.
 #
-# The cure is the ratio form of tutorial 05: in it :math:`\pi` is all that is left of the logits, and
-# its softmax subtracts the largest of them first.
+# The cure is the ratio form of tutorial 05: in it :math:`\pi` is all that is left of the logits,
+# and its softmax subtracts the largest of them first.
 
 
 def by_ratios(logits, D, g, tau, E):
@@ -270,8 +271,8 @@ def by_ratios(logits, D, g, tau, E):
 
 
 # %%
-# Now all of them along a line of shifts. The logits are multiples of 1/64, so that float32 represents
-# every shifted one exactly, and any change in the result is the code's fault.
+# Now all of them along a line of shifts. The logits are multiples of 1/64, so that float32
+# represents every shifted one exactly, and any change in the result is the code's fault.
 
 
 def package(logits, D, g, tau, E):
@@ -335,11 +336,12 @@ for name, version in versions.items():
 # Exercises
 # ---------
 #
-# **Exercise 1.** Somebody forgets to divide by :math:`\tau`. At which temperature does no test see it?
+# **Exercise 1.** Somebody forgets to divide by :math:`\tau`. At which temperature does no test see
+# it?
 
 # %%
-# **Answer.** At :math:`\tau = 1`, the default of many tests. Elsewhere everything is wrong by the factor
-# :math:`\tau`.
+# **Answer.** At :math:`\tau = 1`, the default of many tests. Elsewhere everything is wrong by the
+# factor :math:`\tau`.
 
 for t in (1.0, 0.5):
     forgotten = softmax_vjp(rbst.softmax(rbst.conditional_gumbels(logits, D, E), t), g)
@@ -353,8 +355,8 @@ for t in (1.0, 0.5):
 
 # %%
 # **Answer.** No. For a linear cost g is the same for every D, and the mean of the unconditional
-# estimate is that of ST-GS. Only a test *given D* sees it. With another cost the mean over D is wrong
-# too, because S and g are no longer those of the same draw.
+# estimate is that of ST-GS. Only a test *given D* sees it. With another cost the mean over D is
+# wrong too, because S and g are no longer those of the same draw.
 
 S = rbst.softmax(logits - np.log(E), tau)
 unconditional = softmax_vjp(S, g) / tau

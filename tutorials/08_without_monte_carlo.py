@@ -75,8 +75,8 @@ S = w / C[:, None]
 # The power of a sum becomes a product
 # ------------------------------------
 #
-# The obstacle is the denominator, which ties all terms together. For a positive C, replace s by s / C
-# in the integral (9.2):
+# The obstacle is the denominator, which ties all terms together. For a positive C, replace s by s
+# / C in the integral (9.2):
 #
 # .. math::
 #
@@ -84,9 +84,9 @@ S = w / C[:, None]
 #     = \frac{1}{C^2} , \qquad
 #     e^{-sC} = e^{-s} \prod_{j \ne i} e^{-s w_j} .
 #
-# The :math:`e^{-s}` in front is the winner's, whose term is 1. And the terms depend on each other only
-# through the winner's t. *Given t* they are independent, so the mean of the product is a product of
-# means. With one draw E of Exp(1) and :math:`w = (\mu / (\mu + E))^{1/\tau}` let
+# The :math:`e^{-s}` in front is the winner's, whose term is 1. And the terms depend on each other
+# only through the winner's t. *Given t* they are independent, so the mean of the product is a
+# product of means. With one draw E of Exp(1) and :math:`w = (\mu / (\mu + E))^{1/\tau}` let
 #
 # .. math::
 #
@@ -94,7 +94,8 @@ S = w / C[:, None]
 #
 # Category j has :math:`\mu = \pi_j t`. Write :math:`\phi_j = \phi(\pi_j t, s)` and
 # :math:`\psi_j = \psi(\pi_j t, s)`, and :math:`\phi_i = \psi_i = 1`, since the winner's
-# :math:`e^{-s}` is written separately. Averaging over t, which is Exp(1), leaves two dimensions (9.4):
+# :math:`e^{-s}` is written separately. Averaging over t, which is Exp(1), leaves two dimensions
+# (9.4):
 #
 # .. math::
 #
@@ -129,31 +130,32 @@ assert standard_errors(product, of_means) < 4
 # ------------
 #
 # The means :math:`\phi` and :math:`\psi` are needed at every node of t and s. In
-# :math:`y = \log(E / t)` the term of category j is :math:`(\pi_j / (\pi_j + e^y))^{1/\tau}` whatever t
-# is, and the law of y, :math:`P(\log(E / t) > y) = P(E > t e^y) = \exp(-t e^y)`, is the same for every
-# category (9.5). Minus the derivative of that is the density, so for any function :math:`\alpha` (9.6)
+# :math:`y = \log(E / t)` the term of category j is :math:`(\pi_j / (\pi_j + e^y))^{1/\tau}`
+# whatever t is, and the law of y, :math:`P(\log(E / t) > y) = P(E > t e^y) = \exp(-t e^y)`, is the
+# same for every category (9.5). Minus the derivative of that is the density, so for any function
+# :math:`\alpha` (9.6)
 #
 # .. math::
 #
 #     \mathbb E [ \alpha(w) ] = \int \alpha(w) \, t e^y \exp(-t e^y) \, dy .
 #
-# With :math:`\alpha = 1 - e^{-sw}` this is :math:`1 - \phi`, and with :math:`\alpha = w e^{-sw}` it is
-# :math:`\psi`. The integrands vanish smoothly at both ends, and a plain sum over equally spaced nodes,
-# times their distance :math:`\eta`, is very accurate.
+# With :math:`\alpha = 1 - e^{-sw}` this is :math:`1 - \phi`, and with :math:`\alpha = w e^{-sw}`
+# it is :math:`\psi`. The integrands vanish smoothly at both ends, and a plain sum over equally
+# spaced nodes, times their distance :math:`\eta`, is very accurate.
 #
-# **Before you look:** if the error is :math:`10^{-4}` at some distance of the nodes, what is it at half
-# of it: a half, a quarter, or less?
+# **Before you look:** if the error is :math:`10^{-4}` at some distance of the nodes, what is it at
+# half of it: a half, a quarter, or less?
 
 # %%
 # **Answer.** Far less: it is about the square, :math:`10^{-8}`. The error is about
-# :math:`e^{-\pi^2 / \eta}` (9.9), with the number :math:`\pi`, and here is why. Nodes at the distance
-# :math:`\eta` cannot tell the frequency :math:`\omega = 2 \pi / \eta` from zero, as
-# :math:`e^{\mathrm{i} \omega y}` is 1 at each of them. So the error is what the integrand contains of
-# that frequency, its integral against :math:`e^{-\mathrm{i} \omega y}`. If the integrand can be
+# :math:`e^{-\pi^2 / \eta}` (9.9), with the number :math:`\pi`, and here is why. Nodes at the
+# distance :math:`\eta` cannot tell the frequency :math:`\omega = 2 \pi / \eta` from zero, as
+# :math:`e^{\mathrm{i} \omega y}` is 1 at each of them. So the error is what the integrand contains
+# of that frequency, its integral against :math:`e^{-\mathrm{i} \omega y}`. If the integrand can be
 # continued to complex y as far as the distance d from the real line, y may be replaced by
-# :math:`y - \mathrm{i} d` there: this is :math:`e^{-d \omega}` times the size at that distance. Here
-# :math:`d = \pi / 2`, because :math:`\exp(-t e^y)` decays as long as the real part of :math:`e^y` is
-# positive, and :math:`e^{-d \omega} = e^{-\pi^2 / \eta}`.
+# :math:`y - \mathrm{i} d` there: this is :math:`e^{-d \omega}` times the size at that distance.
+# Here :math:`d = \pi / 2`, because :math:`\exp(-t e^y)` decays as long as the real part of
+# :math:`e^y` is positive, and :math:`e^{-d \omega} = e^{-\pi^2 / \eta}`.
 
 
 def density(t, y):
@@ -205,10 +207,11 @@ right.set(xlabel=r"1 / distance, $1 / \eta$", title="sums over equally spaced no
 right.legend()
 
 # %%
-# "Its size at that distance" is not always about one. At the imaginary part :math:`\pi / 2` the term w
-# is complex, its real part is negative in places, and there :math:`e^{-sw}` is large if s is. The lower
-# the temperature, the further w turns. So at s = 20 the rule of thumb fails; twice the integral of
-# the integrand's modulus along that line, which the rule of thumb takes for one, still bounds the error.
+# "Its size at that distance" is not always about one. At the imaginary part :math:`\pi / 2` the
+# term w is complex, its real part is negative in places, and there :math:`e^{-sw}` is large if s
+# is. The lower the temperature, the further w turns. So at s = 20 the rule of thumb fails; twice
+# the integral of the integrand's modulus along that line, which the rule of thumb takes for one,
+# still bounds the error.
 
 s = np.array([20.0])
 for low in (0.5, 0.05):
@@ -225,8 +228,8 @@ for low in (0.5, 0.05):
 #
 # Put :math:`l_j = \psi_j / \phi_j` and collect everything else at a node of (t, s) in one factor
 # :math:`\mathcal W`, the area that belongs to the node times
-# :math:`e^{-t} s e^{-s} \prod_j \phi_j`. A moment is then the sum of :math:`\mathcal W l_a l_b`, and
-# with (9.1) GR is (9.10)
+# :math:`e^{-t} s e^{-s} \prod_j \phi_j`. A moment is then the sum of :math:`\mathcal W l_a l_b`.
+# The terms b = a, which are no such moments, cancel in (9.1), and GR is (9.10)
 #
 # .. math::
 #
@@ -238,7 +241,7 @@ for low in (0.5, 0.05):
 #
 # - t and s are positive; :math:`t = e^{t'}` and :math:`s = \exp(u - e^{-u})` spread them over the
 #   real line, where t' and u are equally spaced, and the derivatives of these maps join the area;
-# - large s, where the rule of thumb fails, hardly count, for the sake of the :math:`e^{-s}`; and a
+# - large s, where the rule of thumb fails, hardly count, because of the :math:`e^{-s}`; and a
 #   distance of 0.25 leaves room, since :math:`e^{-\pi^2 / 0.25} = 7 \cdot 10^{-18}`;
 # - as w lies in (0, 1), :math:`e^{-s} \le \phi \le 1` and :math:`0 \le \psi \le \phi`; enforcing
 #   it absorbs rounding;
@@ -293,9 +296,9 @@ for rtol in (1e-3, 1e-6, 1e-10):
 # %%
 # An independent answer exists for two categories. The lead :math:`x_1 - x_2` is
 # :math:`\delta = \theta_1 - \theta_2` plus a logistic variable; given that the first wins it is
-# positive, with the density :math:`\sigma'(z - \delta) / \pi_1`, where :math:`\sigma` is the logistic
-# function; and :math:`S_1 S_2 = \sigma'(z / \tau)`, as :math:`S_1 = \sigma(z / \tau)`. With
-# :math:`z = \tau \zeta` this is one integral (11.7):
+# positive, with the density :math:`\sigma'(z - \delta) / \pi_1`, where :math:`\sigma` is the
+# logistic function; and :math:`S_1 S_2 = \sigma'(z / \tau)`, as :math:`S_1 = \sigma(z / \tau)`.
+# With :math:`z = \tau \zeta` this is one integral (11.7):
 
 delta = 0.8
 
@@ -318,14 +321,16 @@ assert np.allclose(two, [kappa, -kappa], rtol=1e-10)
 #
 # The variance given D, and so :math:`V_1` of tutorial 06, needs
 # :math:`\mathbb E [ \lVert h \rVert^2 \mid D ]`. The square of row a is a sum over b and c of
+# :math:`(g_a - g_b) (g_a - g_c) / \tau^2` times
 #
 # .. math:: S_a^2 S_b S_c = \frac{w_a^2 w_b w_c}{C^4} , \qquad
-#     \frac{1}{C^4} = \int_0^\infty \frac{s^3}{6} \, e^{-sC} \, ds ,
+#     \frac{1}{C^4} = \frac16 \int_0^\infty s^3 \, e^{-sC} \, ds ,
 #
-# so the same grid serves, with :math:`s^3 / 6` for s and one more mean,
-# :math:`\chi = \mathbb E [ w^2 e^{-sw} ]`, where a square occurs (10.2). With
-# :math:`l^{(2)}_j = \chi_j / \phi_j`, the sum over b and c that differ is the square of a sum less
-# its diagonal, and the diagonal has :math:`l^{(2)}` for :math:`l^2` (10.3).
+# again by replacing s by s / C, as :math:`\int_0^\infty s^3 e^{-s} ds = 6`. So the same grid
+# serves, with :math:`s^3 / 6` for s and one more mean, :math:`\chi = \mathbb E [ w^2 e^{-sw} ]`,
+# where a square occurs (10.2). With :math:`l^{(2)}_j = \chi_j / \phi_j`, the sum over b and c that
+# differ is the square of a sum less its diagonal, and the diagonal has :math:`l^{(2)}` for
+# :math:`l^2` (10.3).
 
 
 def mean_square_on_grid(logits, i, g, tau):
@@ -351,8 +356,8 @@ assert np.isclose(square, rbst.conditional_moments(logits, D, g, tau=tau, rtol=1
 # ------------
 #
 # As :math:`\tau \to 0` only near ties count. Which are there? The winner leads j by more than z if
-# :math:`E_j > \pi_j t (e^z - 1)`. Given t that has the probability
-# :math:`e^{-\pi_j t (e^z - 1)}`, and on average over t (11.1)
+# :math:`E_j > \pi_j t (e^z - 1)`. Given t that has the probability :math:`e^{-\pi_j t (e^z - 1)}`,
+# and on average over t (11.1)
 #
 # .. math:: \int_0^\infty e^{-t} e^{-\pi_j t (e^z - 1)} \, dt = \frac{1}{1 + \pi_j (e^z - 1)} ,
 #
@@ -365,23 +370,23 @@ assert np.isclose(square, rbst.conditional_moments(logits, D, g, tau=tau, rtol=1
 #     \frac1\tau \, \mathbb E [ S_i S_j \mid D ] \to \pi_j \int_0^\infty
 #     \frac{e^{-\zeta}}{(1 + e^{-\zeta})^2} \, d\zeta = \frac{\pi_j}{2} ,
 #
-# because the integrand is the derivative of :math:`1 / (1 + e^{-\zeta})`, which rises from a half to
-# one. For two losers a and b, :math:`S_a S_b` needs two near ties at once, whose probability falls like
-# :math:`\tau^2`, and tends to 0 even after division by :math:`\tau`. In (9.1), every row but i keeps
-# the term b = i, and row i all of them (11.3):
+# because the integrand is the derivative of :math:`1 / (1 + e^{-\zeta})`, which rises from a half
+# to one. For two losers a and b, :math:`S_a S_b` needs two near ties at once, whose probability
+# falls like :math:`\tau^2`, and tends to 0 even after division by :math:`\tau`. In (9.1), every
+# row but i keeps the term b = i, and row i all of them (11.3):
 #
 # .. math::
 #
 #     \frac{\pi_a}{2} (g_a - g_i) \quad (a \ne i) , \qquad
 #     \sum_j \frac{\pi_j}{2} (g_i - g_j) = \frac{g_i - \pi^\top g}{2} .
 #
-# This is the estimator ZGR. On average over D, the edge from :math:`e_a` to :math:`e_b` receives the
-# slope at its end :math:`e_a` with the factor :math:`\pi_a \pi_b / 2`, and that at :math:`e_b` with the
-# same: the trapezoid of tutorial 04 (11.4). So ZGR is unbiased for quadratic costs, and with several
-# independent variables, whose others only set the cost of this one, for every cost that is quadratic
-# *in each* of them. As
-# :math:`\tau \to \infty` all terms w tend to 1, S to the uniform vector, and :math:`\tau` times GR to
-# :math:`J(q) g` (11.6), where every entry of q is :math:`1 / n`.
+# This is the estimator ZGR. On average over D, the edge from :math:`e_a` to :math:`e_b` receives
+# the slope at its end :math:`e_a` with the factor :math:`\pi_a \pi_b / 2`, and that at :math:`e_b`
+# with the same: the trapezoid of tutorial 04 (11.4). So ZGR is unbiased for quadratic costs. With
+# several independent variables, the others only decide which cost this one sees: it is enough that
+# f is quadratic *in each* of them. As :math:`\tau \to \infty` all terms w tend to 1, S to the
+# uniform vector, and :math:`\tau` times GR to :math:`J(q) g` (11.6), where every entry of q is
+# :math:`1 / n`.
 
 zgr = (pi * (g - g[i]) + (g[i] - pi @ g) * D) / 2
 assert np.allclose(zgr, rbst.zgr(logits, D, g))
@@ -442,17 +447,17 @@ ax.legend(fontsize="small", loc="upper right")
 # Where it fails
 # --------------
 #
-# First where *sampling* fails. At a low temperature and with logits far apart, the mean is carried by
-# near ties so rare that most samples contain none. The sample mean is then wrong, and its standard
-# error, computed from the same draws, is wrong with it: nothing in the sample warns.
+# First where *sampling* fails. At a low temperature and with logits far apart, the mean is carried
+# by near ties so rare that most samples contain none. The sample mean is then wrong, and its
+# standard error, computed from the same draws, is wrong with it: nothing in the sample warns.
 #
-# **Before you look:** the logits are 8, -10, -4 and 2, the first has won, and :math:`\tau = 0.01`. How
-# many of 100,000 draws are near ties with the second, with the third, with the fourth?
+# **Before you look:** the logits are 8, -10, -4 and 2, the first has won, and :math:`\tau = 0.01`.
+# How many of 100,000 draws are near ties with the second, with the third, with the fourth?
 
 # %%
 # **Answer.** About :math:`\pi_j \tau` of them: none, none, and two or three, or ten if a lead of
-# :math:`4 \tau` still counts. The estimates for the second and third logits are zero for all practical
-# purposes, with an error bar of zero, and that for the fourth is a coarse guess.
+# :math:`4 \tau` still counts. The estimates for the second and third logits are zero for all
+# practical purposes, with an error bar of zero, and that for the fourth is a coarse guess.
 
 far = np.array([8.0, -10.0, -4.0, 2.0])
 cold_tau, most_likely = 0.01, np.eye(n)[0]
@@ -493,19 +498,20 @@ else:
 
 # %%
 # **Answer.** The lead has the density :math:`2 \sigma'(z)` for z > 0, and
-# :math:`S_1 S_2 = \sigma'(z)`. In :math:`p = \sigma(z)`, with :math:`\sigma' = p (1 - p)`, the moment is
-# :math:`2 \int_{1/2}^1 p (1 - p) \, dp = 1/6`, and GR is :math:`(g_1 - g_2) / 6` times (1, -1).
+# :math:`S_1 S_2 = \sigma'(z)`. In :math:`p = \sigma(z)`, with :math:`\sigma' = p (1 - p)`, the
+# moment is :math:`2 \int_{1/2}^1 p (1 - p) \, dp = 1/6`, and GR is :math:`(g_1 - g_2) / 6` times
+# (1, -1).
 
 by_hand = np.array([1, -1]) / 6
 assert np.allclose(gr_on_grid(np.zeros(2), 0, np.array([1.0, 0.0]), 1.0), by_hand, rtol=1e-10)
 
 # %%
-# **Exercise 2.** Two options, and the cost :math:`f(D) = D_2^3`, which is neither linear nor quadratic.
-# By which factor is the mean of ZGR too long?
+# **Exercise 2.** Two options, and the cost :math:`f(D) = D_2^3`, which is neither linear nor
+# quadratic. By which factor is the mean of ZGR too long?
 
 # %%
-# **Answer.** By 1.5, whatever the odds. Along the edge the slope is 0 at one end and 3 at the other; the
-# trapezoid says 1.5, and the rise is 1.
+# **Answer.** By 1.5, whatever the odds. Along the edge the slope is 0 at one end and 3 at the
+# other; the trapezoid says 1.5, and the rise is 1.
 
 for odds in (0.5, 0.1):
     cubic = rbst.diagnose(
