@@ -19,7 +19,7 @@ from rbst._array import Array, getval, namespace, spawn_generator
 from rbst._checks import check_logits, check_rng
 from rbst.categorical import log_probability
 from rbst.enumeration import check_costs
-from rbst.estimators.registry import Estimator
+from rbst.estimators.registry import Estimator, parameters
 
 
 @primitive
@@ -212,7 +212,10 @@ def estimate_gradient(
             "variable as logits[None, :]"
         )
     if estimator.evaluates == "several":
-        return check_estimate(estimator, estimator.estimate(f, logits, rng), logits)
+        derivative = {"df_dD": df_dD or elementwise_grad(f)}
+        takes_it = "df_dD" in parameters(estimator.estimate)
+        gradient = estimator.estimate(f, logits, rng, **(derivative if takes_it else {}))
+        return check_estimate(estimator, gradient, logits)
     point, sample = estimator.sample(logits, rng)
     if point is sample:  # f may write into its argument
         point = point.copy()

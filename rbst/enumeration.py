@@ -170,3 +170,8 @@ def check_costs(costs: Any, shape: tuple[int, ...]) -> Array:
         )
     check_finite("the value of f", costs, COST_CURE)
     return costs
+
+
+def evaluate(f: Callable[[Array], Array], points: Array) -> Array:
+    """Costs ``(...)`` of f at arrays ``(..., L, n)``, checked, and in the precision of the points."""
+    return check_costs(f(points), points.shape[:-2]).astype(points.dtype, copy=False)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from rbst._files import write_npz, write_text
 from rbst.categorical import one_hot
 from rbst.enumeration import exact_gradient
 from rbst.estimators import ESTIMATORS, contract, get_estimator, gumbel_rao, gumbel_softmax
+from rbst.estimators.gapped import decoupled_gumbel_softmax
+from rbst.estimators.reinmax_rao import reinmax_cv, reinmax_rao
+from rbst.gumbel import conditional_gumbels
 from rbst.rao_blackwell import conditional_covariance, conditional_mean
 
 SCHEMA = "rbst-vectors/1"
@@ -31,6 +35,7 @@ SEED = 20210503
 RTOL = 1e-11
 BASELINE = 0.5
 OUTCOMES = 4  # at most, of each problem
+SAMPLES = 10  # K
 
 PROBLEMS = {
     "one variable of three": [[0.25, -0.75, 1.0]],
@@ -49,13 +54,13 @@ def make_vectors() -> list[dict[str, Any]]:
     return [
         {**case, **answers(case)}
         for entry in ESTIMATORS
-        for case in _inputs(entry.with_samples(10))
+        for case in _inputs(entry.with_samples(SAMPLES))
     ]
 
 
 def _inputs(name: str) -> list[dict[str, Any]]:
     """The cases of one estimator, without their answers."""
-    built = get_estimator(name)
+    built = get_estimator(name, num_samples=SAMPLES)
     cases = []
     for number, (problem, table) in enumerate(PROBLEMS.items()):
         logits = np.array(table)
@@ -79,19 +84,22 @@ def _inputs(name: str) -> list[dict[str, Any]]:
 
 def _noise(built: Any, case: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
     """Where f is evaluated, and the exponentials or uniforms of an estimator that draws some."""
+    if built.evaluates == "several":
+        return {}  # it evaluates f where it likes: its answer is a mean, the exact gradient
     logits = case["logits"]
     L, n = logits.shape
     possible = [np.flatnonzero(np.isfinite(row)) for row in logits]
     first = np.stack(np.meshgrid(*possible, indexing="ij"), axis=-1).reshape(-1, L)
     index = rng.permutation(first)[:OUTCOMES]
     D = one_hot(index, n)
-    K = built.num_samples or 1
+    K = built.num_samples or (1 if built.name in ("gs", "decoupled-st-gs") else math.inf)
     noise: dict[str, Any] = {}
     point = D
-    if built.given_D == "gumbel-rao" and np.isfinite(K):
+    if built.num_samples is not None and np.isfinite(K):
         noise["num_samples"] = int(K)
-    if "num_samples" in noise or built.name == "gs":
-        draws = rng.standard_exponential((int(K), *D.shape))
+    if np.isfinite(K):
+        extra = built.name == "reinmax-cv"  # beside the K, the noise that drew D
+        draws = rng.standard_exponential((int(K) + extra, *D.shape))
         noise["exponentials"] = np.maximum(draws.round(6), 1e-6)
     if built.name == "gs":
         point = noise["point"] = _relaxed(logits, noise["exponentials"][0], case["tau"])
@@ -115,9 +123,10 @@ def _relaxed(logits: Array, E: Array, tau: float) -> Array:
 def answers(case: dict[str, Any]) -> dict[str, Array]:
     """The right answers to a case, computed from its inputs and noise alone.
 
-    ``gradient`` under the given noise; for an estimator that is random given D also
+    ``gradient`` under the given noise, for an estimator that evaluates f once; for GR-MCK and ST-GS also
     ``conditional_mean`` and ``conditional_covariance`` (of K samples, not of one); for all
-    ``exact_gradient``, that of E f(D), of which the estimator may be a biased estimate.
+    ``exact_gradient``, that of E f(D), of which the estimator may be a biased estimate. It is the mean of those that
+    evaluate f several times, all of which are unbiased.
 
     Examples
     --------
@@ -131,6 +140,8 @@ def answers(case: dict[str, Any]) -> dict[str, Array]:
         name, tau=1.0 if tau is None else tau, baseline=case.get("baseline", 0.0), rtol=RTOL
     )
     found = {"exact_gradient": exact_gradient(_cost(case), np.asarray(case["logits"]))}
+    if built.evaluates == "several":
+        return found
     if built.name == "gs":
         logits, S, df_dS = _rows(case, "point", "df_dD")
         return found | {"gradient": gumbel_softmax(logits, S, df_dS, tau=tau)}
@@ -139,8 +150,15 @@ def answers(case: dict[str, Any]) -> dict[str, Array]:
         cost = np.asarray(case["cost"])[:, None]
         return found | {"gradient": built.pull_back(logits, D, cost, None)}
     logits, D, df_dD = _rows(case, "D", "df_dD")
+    if built.name == "decoupled-st-gs":
+        x = conditional_gumbels(logits, D, np.asarray(case["exponentials"]))[0]
+        return found | {"gradient": decoupled_gumbel_softmax(logits, x, df_dD, tau=tau)}
     if "num_samples" not in case:
         return found | {"gradient": built.pull_back(logits, D, df_dD, None)}
+    if built.given_D != "gumbel-rao":
+        function = reinmax_cv if built.name == "reinmax-cv" else reinmax_rao
+        E = np.asarray(case["exponentials"])
+        return found | {"gradient": function(logits, D, df_dD, tau=tau, exponentials=E)}
     moments = {"tau": tau, "rtol": RTOL}
     E = np.asarray(case["exponentials"])
     return found | {

@@ -38,7 +38,7 @@ def linear(D):
 
 def quadratic(D):
     """A quadratic cost, with an interaction between the variables."""
-    return 0.1 * (linear(D) - 2.5) ** 2 + 0.7 * anp.prod(D[..., 0] - 0.2, axis=-1)
+    return 0.1 * (linear(D) - 2.5) ** 2 + 0.7 * anp.prod(D[..., 0] - 0.217, axis=-1)
 
 
 def quartic(D):

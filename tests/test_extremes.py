@@ -190,6 +190,8 @@ def test_draws_of_zero_have_their_limits(dtype, tau):
 @pytest.mark.parametrize("tau", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("n", [2, 1000])
 def test_many_categories_on_a_steep_slope(name, tau, n):
+    if name == "arsm" and n > 100:
+        pytest.skip("arsm evaluates f for every pair of categories")
     logits = np.linspace(-1000, 1000, n, dtype=np.float32)[None]
     copies = np.broadcast_to(logits, (3, 1, n))
 

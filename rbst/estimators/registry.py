@@ -19,10 +19,21 @@ from typing import Any, Literal
 from rbst._array import Array
 from rbst._checks import check_array, check_finite, check_num_samples, check_tau
 from rbst.categorical import sample_categorical
+from rbst.estimators.antithetic import arm, arsm, disarm
+from rbst.estimators.control_variates import muprop, rebar, relax
+from rbst.estimators.gapped import (
+    decoupled_gumbel_softmax,
+    gapped_straight_through,
+    sample_decoupled,
+)
 from rbst.estimators.gumbel_rao import exact_gumbel_rao, gumbel_rao
+from rbst.estimators.leave_one_out import double_cv, rloo
+from rbst.estimators.minimum_variance import minimum_variance
+from rbst.estimators.reinmax_rao import exact_reinmax_rao, reinmax_cv, reinmax_rao
 from rbst.estimators.relaxed import foust, gumbel_softmax, sample_contraction, sample_gumbel_softmax
 from rbst.estimators.score_function import score_function
 from rbst.estimators.straight_through import st_gumbel_softmax, straight_through
+from rbst.estimators.without_replacement import sum_and_sample, unordered_set
 from rbst.estimators.zero_temperature import reinmax, zgr
 from rbst.rao_blackwell import check_rtol
 
@@ -51,7 +62,8 @@ class Estimator:
         ``(logits, rng) -> (point, sample)``: the point at which f is evaluated, and the sample that
         ``pull_back`` is given. By default both are D.
     estimate
-        ``(f, logits, rng) -> gradient`` for ``"several"``: the estimator evaluates f itself.
+        ``(f, logits, rng) -> gradient`` for ``"several"``: the estimator evaluates f itself. One with a
+        parameter ``df_dD`` is given the derivative of f.
     given_D
         What the gradient still depends on once D is given, for :func:`rbst.diagnose`: ``"fixed"`` (on
         nothing, ``pull_back`` draws no random number), ``"gumbel-rao"`` (it is the mean of ``num_samples``
@@ -75,7 +87,7 @@ class Estimator:
     evaluates: Literal["corner", "inside", "cost-only", "several"]
     pull_back: Callable[[Array, Array, Array, Any], Array] | None = None
     sample: Callable[[Array, Any], tuple[Array, Array]] = _sample_corner
-    estimate: Callable[[Callable[[Array], Array], Array, Any], Array] | None = None
+    estimate: Callable[..., Array] | None = None
     given_D: Literal["fixed", "gumbel-rao", "random"] = "random"
     tau: float | None = None
     num_samples: float | None = None
@@ -281,6 +293,149 @@ ESTIMATORS = (
         "Williams 1992; Paulus et al. 2021, Eq. 2",
         evaluates="cost-only",
     ),
+    Entry(
+        "reinmax-rao",
+        exact_reinmax_rao,
+        "2 E[J(S) / tau given D] g - J(pi) g / 2, S = softmax_tau(log((pi + D) / 2) + G), by quadrature",
+        "biased, for linear f too",
+        "Wang and Bui 2026",
+    ),
+    Entry(
+        "reinmax-rao-mcK",
+        reinmax_rao,
+        "reinmax-rao with the mean of K samples for its expectation",
+        "that of reinmax-rao, for every K",
+        "Wang and Bui 2026",
+    ),
+    Entry(
+        "reinmax-cv",
+        reinmax_cv,
+        "reinmax + eta (mean of K J(S^k)' g / tau given D - J(S)' g / tau), S from the noise that drew D",
+        "biased: its two relaxations have different means given D",
+        "Wang and Bui 2026, after the authors' code",
+    ),
+    Entry(
+        "gst",
+        gapped_straight_through,
+        "J(q)' g / tau, q = softmax_tau(theta moved until D leads by a gap)",
+        "biased",
+        "Fan et al. 2022",
+    ),
+    Entry(
+        "gst-p",
+        partial(gapped_straight_through, gap=None),
+        "gst with the gap -log(1 - pi_k) / pi_k",
+        "biased",
+        "Fan et al. 2022",
+    ),
+    Entry(
+        "decoupled-st-gs",
+        decoupled_gumbel_softmax,
+        "J(softmax_tau(x))' g / tau, x = theta + G, f at the argmax of x: st-gs, whatever the forward temperature",
+        "that of st-gs",
+        "Shah et al. 2024",
+        sample=sample_decoupled,
+        given_D="random",
+    ),
+    Entry(
+        "mve",
+        minimum_variance,
+        "S_k' g, the table of matrices of least variance for a weight lambda on the bias",
+        "none for f linear in each of any number of variables; biased otherwise",
+        "Hooper and Shekhovtsov 2026",
+    ),
+    Entry(
+        "rloo",
+        rloo,
+        "mean over K of (f_k - mean of the other f) (D_k - pi)",
+        "none",
+        "Kool et al. 2019",
+        evaluates="several",
+        evaluations="f K times, at samples",
+    ),
+    Entry(
+        "double-cv",
+        double_cv,
+        "rloo of what the mean gradient of the others leaves, and J(pi) of the mean gradient",
+        "none",
+        "Titsias and Shi 2022",
+        evaluates="several",
+        evaluations="f and df/dD K times, at samples",
+    ),
+    Entry(
+        "sum-and-sample",
+        sum_and_sample,
+        "sum over the likeliest of f_i pi_i (e_i - pi), and one sample for the rest",
+        "none",
+        "Liu et al. 2019",
+        evaluates="several",
+        evaluations="f twice for each variable",
+    ),
+    Entry(
+        "unordered-set",
+        unordered_set,
+        "(1 - pi_a) (1 - pi_b) / (2 - pi_a - pi_b) (f_a - f_b) (e_a - e_b), a and b without replacement",
+        "none",
+        "Kool et al. 2020",
+        evaluates="several",
+        evaluations="f once, and once for each variable",
+    ),
+    Entry(
+        "arm",
+        arm,
+        "(f(b) - f(b~)) (u - 1/2), b and b~ from u and 1 - u",
+        "none",
+        "Yin and Zhou 2019",
+        evaluates="several",
+        categories=2,
+        evaluations="f twice, at samples",
+    ),
+    Entry(
+        "disarm",
+        disarm,
+        "(f(b) - f(b~)) (b - b~) sigma(|phi|) / 2, the mean of arm given b and b~",
+        "none",
+        "Dong et al. 2020; Yin et al. 2020",
+        evaluates="several",
+        categories=2,
+        evaluations="f twice, at samples",
+    ),
+    Entry(
+        "arsm",
+        arsm,
+        "sum over j of (F_cj - mean over m of F_mj) (1/n - varpi_j), varpi with c and j swapped",
+        "none",
+        "Yin et al. 2019",
+        evaluates="several",
+        evaluations="f n (n - 1) / 2 + 1 times, at samples",
+    ),
+    Entry(
+        "muprop",
+        muprop,
+        "(f(D) - f(pi) - f'(pi)' (D - pi)) (D - pi) + J(pi) f'(pi)",
+        "none",
+        "Gu et al. 2016",
+        evaluates="several",
+        evaluations="f at D and at pi, df/dD at pi",
+    ),
+    Entry(
+        "rebar",
+        rebar,
+        "relax with c(z) = eta f(softmax_tau(z))",
+        "none",
+        "Tucker et al. 2017",
+        evaluates="several",
+        evaluations="f at D, f and df/dS at two relaxed samples",
+    ),
+    Entry(
+        "relax",
+        relax,
+        "(f(D) - c(z~)) (D - pi) + dc(z)/dtheta - dc(z~)/dtheta, z~ given D; c is the user's",
+        "none",
+        "Grathwohl et al. 2018",
+        evaluates="several",
+        evaluations="f once, at D; c and its derivative twice",
+    ),
 )
 """Every estimator that :func:`get_estimator` knows."""
 
@@ -292,6 +447,12 @@ def get_estimator(
     baseline: float | Array = 0.0,
     importance_weights: bool = True,
     rtol: float = 1e-6,
+    num_samples: int | None = None,
+    weight: float | None = None,
+    gap: float | None = None,
+    regularization: float | None = None,
+    num_summed: int | None = None,
+    control: tuple[Callable[[Array], Array], Callable[[Array], Array]] | None = None,
 ) -> Estimator:
     """The estimator of this name.
 
@@ -306,7 +467,20 @@ def get_estimator(
     importance_weights
         For ``foust``: False trades the importance weight 1/p for a 2.
     rtol
-        Relative tolerance of ``gr``, at least 1e-11.
+        Relative tolerance of ``gr`` and ``reinmax-rao``, at least 1e-11.
+    num_samples
+        K, where the name has none: of ``rloo`` and ``double-cv`` (by default 2), of ``reinmax-cv`` (100).
+    weight
+        Of the control variate: of ``rebar`` and ``double-cv`` (by default 1), of ``reinmax-cv`` (0.5).
+    gap
+        Of ``gst``, by default 1.
+    regularization
+        The weight on the bias of ``mve``, by default 1.
+    num_summed
+        Categories that ``sum-and-sample`` sums over, by default 1.
+    control
+        The control variate of ``relax``, a function of the located Gumbels and its derivative; by default that of
+        ``rebar``.
 
     Parameters that an estimator does not have are ignored, so that names can be swapped. Raises
     ``ValueError`` for an unknown name, with the nearest known one.
@@ -319,13 +493,21 @@ def get_estimator(
     Traceback (most recent call last):
     ValueError: unknown estimator 'gr-mc', did you mean 'gr-mcK' with a number K >= 1, such as 'gr-mc10'? Known: st, st-gs, gr-mcK, gr, zgr, reinmax, gs, foust, reinforce
     """
-    entry, num_samples = _find(name)
+    entry, samples_in_name = _find(name)
+    optional = {
+        "num_samples": samples_in_name or num_samples,
+        "weight": weight,
+        "gap": gap,
+        "regularization": regularization,
+        "num_summed": num_summed,
+        "control": control,
+    }
     given = {
         "tau": check_tau(tau),
         "baseline": baseline,
         "importance_weights": importance_weights,
         "rtol": check_rtol(rtol),
-        "num_samples": num_samples,
+        **{key: value for key, value in optional.items() if value is not None},
     }
     taken = {key: given[key] for key in given.keys() & parameters(entry.function)}
     sampled = {key: given[key] for key in given.keys() & parameters(entry.sample)}
@@ -364,8 +546,10 @@ def _estimate(
     f: Callable[[Array], Array],
     logits: Array,
     rng: Any,
+    df_dD: Callable[[Array], Array] | None = None,
 ) -> Array:
-    return function(f, logits, **taken, **({"rng": rng} if draws else {}))
+    derivative = {"df_dD": df_dD} if "df_dD" in parameters(function) else {}
+    return function(f, logits, **taken, **derivative, **({"rng": rng} if draws else {}))
 
 
 def _find(name: str) -> tuple[Entry, int | None]:

@@ -1,0 +1,165 @@
+"""Gapped and decoupled straight-through, and the table of least variance: formulas, limits, identities."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rbst import exact_gradient, get_estimator, gumbel_softmax, straight_through, zgr
+from rbst.categorical import one_hot, softmax
+from rbst.estimators.gapped import (
+    decoupled_gumbel_softmax,
+    gapped_straight_through,
+    sample_decoupled,
+)
+from rbst.estimators.minimum_variance import minimum_variance
+from rbst.gumbel import conditional_gumbels, sample_gumbels
+
+LOGITS, G = np.log([0.2, 0.3, 0.5]), np.array([1.0, 2.0, 4.0])
+STANDARD_ERRORS = 5  # a false alarm in one comparison of 1.7 million
+
+
+@pytest.mark.parametrize("gap", [1.0, 0.3, None])
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_gst_is_the_derivative_of_its_surrogate_with_the_moves_held(gap, k):
+    D, tau = np.eye(3)[k], 0.7
+    width = gap if gap is not None else -np.log(1 - softmax(LOGITS)[k]) / softmax(LOGITS)[k]
+    m1 = (LOGITS.max() - LOGITS[k]) * D
+    m2 = (1 - D) * np.maximum(0, LOGITS - LOGITS.max() + width)
+    assert np.delete(LOGITS + m1 - m2, k).max() <= (LOGITS + m1 - m2)[k] - width + 1e-12
+
+    def surrogate(theta):
+        return softmax((theta + m1 - m2) / tau) @ G
+
+    step = 1e-6
+    numeric = [
+        (surrogate(LOGITS + step * e) - surrogate(LOGITS - step * e)) / (2 * step)
+        for e in np.eye(3)
+    ]
+    result = gapped_straight_through(LOGITS, D, G, tau=tau, gap=gap)
+    np.testing.assert_allclose(result, numeric, atol=1e-9)
+
+
+def test_the_second_gap_is_the_mean_lead_of_the_winner_of_a_race():
+    """Given that category k wins, its located Gumbel leads by -log(1 - pi_k) / pi_k on average."""
+    rng = np.random.default_rng(0)
+    for k, pi_k in enumerate(softmax(LOGITS)):
+        E = rng.standard_exponential((200_000, 3))
+        x = conditional_gumbels(LOGITS, np.eye(3)[k], E)
+        lead = x[:, k] - np.delete(x, k, axis=1).max(axis=1)
+        error = lead.std() / np.sqrt(len(lead))
+        assert abs(lead.mean() + np.log(1 - pi_k) / pi_k) < STANDARD_ERRORS * error
+
+
+def test_the_second_gap_survives_a_certain_category():
+    for dtype in (np.float32, np.float64):
+        logits = np.array([0.0, -800.0, -np.inf], dtype)
+        D, g = np.eye(3, dtype=dtype)[0], np.array([1.0, 2.0, 3.0], dtype)
+        result = gapped_straight_through(logits, D, g, tau=0.5, gap=None)
+        assert result.dtype == dtype
+        assert np.isfinite(result).all()
+        assert result.sum() == 0
+
+
+def test_a_hard_forward_pass_makes_decoupled_st_gs_into_st_gs():
+    """Its law given D: mean and covariance of 200,000 draws of each."""
+    rng = np.random.default_rng(1)
+    logits = np.broadcast_to(LOGITS, (200_000, 3))
+    D, x = sample_decoupled(logits, rng)
+    assert (one_hot(x.argmax(axis=-1), 3) == D).all()
+    ours = decoupled_gumbel_softmax(logits, x, np.broadcast_to(G, x.shape), tau=0.5)
+    theirs = get_estimator("st-gs", tau=0.5).pull_back(logits, D, np.broadcast_to(G, x.shape), rng)
+    for k in range(3):
+        a, b = ours[D[:, k] == 1], theirs[D[:, k] == 1]
+        error = np.sqrt((a.var(axis=0) + b.var(axis=0)) / len(a))
+        assert (np.abs(a.mean(axis=0) - b.mean(axis=0)) < STANDARD_ERRORS * error).all()
+        # The variance of a variance of these draws is below 60 times its square over their number.
+        spread = a.var(axis=0).sum() / b.var(axis=0).sum()
+        assert abs(np.log(spread)) < STANDARD_ERRORS * np.sqrt(120 / len(a))
+
+
+def test_equal_temperatures_make_decoupled_st_gs_into_gs():
+    rng = np.random.default_rng(2)
+    logits = rng.normal(size=(50, 4))
+    x = sample_gumbels(logits, rng)
+    S, df_dS = softmax(x, 0.5), rng.normal(size=(50, 4))
+    ours = decoupled_gumbel_softmax(logits, x, df_dS, tau=0.5)
+    np.testing.assert_allclose(ours, gumbel_softmax(logits, S, df_dS, tau=0.5), rtol=1e-12)
+
+
+# The table of least variance.
+
+
+def table(pi, regularization):
+    """S_k of the definition, entry by entry."""
+    n, lam = len(pi), regularization
+    J = np.diag(pi) - np.outer(pi, pi)
+    A = np.empty((n, n))
+    for i in range(n):
+        for j in range(n):
+            A[i, j] = -lam * pi[i] * pi[j] / (1 + lam * (pi[i] + pi[j]))
+        A[i, i] = (1 + lam * pi[i]) * sum(pi[j] / (1 + lam * (pi[i] + pi[j])) for j in range(n))
+        A[i, i] -= lam * pi[i] ** 2 / (1 + 2 * lam * pi[i])
+    v = np.linalg.solve(A, ((1 + lam * pi) / (1 + 2 * lam * pi))[:, None] * J)
+    return [
+        np.array(
+            [
+                ((1 + lam * pi[i]) * v[i] - lam * pi[i] * v[k] + lam * (i == k) * J[k])
+                / (1 + lam * (pi[i] + pi[k]))
+                for i in range(n)
+            ]
+        )
+        for k in range(n)
+    ]
+
+
+@given(st.integers(0, 999), st.integers(2, 7), st.sampled_from([0.0, 0.1, 1.0, 30.0]))
+def test_mve_is_its_definition(seed, n, regularization):
+    rng = np.random.default_rng(seed)
+    logits, g = rng.normal(scale=2, size=n), rng.normal(size=n)
+    S = table(softmax(logits), regularization)
+    for k in range(n):
+        result = minimum_variance(logits, np.eye(n)[k], g, regularization=regularization)
+        np.testing.assert_allclose(result, S[k].T @ g, atol=1e-10)
+
+
+def test_without_regularization_mve_is_straight_through():
+    for D in np.eye(3):
+        result = minimum_variance(LOGITS, D, G, regularization=0.0)
+        np.testing.assert_allclose(result, straight_through(LOGITS, D, G), atol=1e-15)
+
+
+def test_much_regularization_makes_mve_zgr_for_two_categories():
+    logits = np.array([0.3, -0.9])
+    for D in np.eye(2):
+        result = minimum_variance(logits, D, G[:2], regularization=1e9)
+        np.testing.assert_allclose(result, zgr(logits, D, G[:2]), rtol=1e-7)
+
+
+def test_regularization_trades_bias_for_quadratic_f_against_variance():
+    rng = np.random.default_rng(3)
+    Q = rng.normal(size=(3, 3))
+    Q += Q.T
+
+    def quadratic(D):
+        return np.einsum("...la,ab,...lb->...", D, Q, D) / 2
+
+    pi, exact = softmax(LOGITS), exact_gradient(quadratic, LOGITS[None])[0]
+    bias, spread = [], []
+    for regularization in (0.0, 1.0, 10.0, 1e3, 1e8):
+        S = table(pi, regularization)
+        mean = sum(pi[k] * S[k].T @ Q[k] for k in range(3))
+        bias.append(np.linalg.norm(mean - exact))
+        # The mean square of the estimate for g of independent entries of variance one.
+        spread.append(sum(pi[k] * (S[k] ** 2).sum() for k in range(3)))
+    assert (np.diff(bias) < 0).all()
+    assert bias[-1] < 1e-7
+    assert (np.diff(spread) > 0).all()
+    zgr_rows = [np.array([zgr(LOGITS, D, e) for e in np.eye(3)]) for D in np.eye(3)]
+    zgr_spread = sum(p * (rows**2).sum() for p, rows in zip(pi, zgr_rows, strict=True))
+    assert spread[-1] < zgr_spread  # the least variance among those unbiased for quadratic f
+
+
+def test_mve_refuses_a_negative_regularization():
+    with pytest.raises(ValueError, match=r"regularization must be at least 0 and finite, got -1"):
+        minimum_variance(LOGITS, np.eye(3)[0], G, regularization=-1)
