@@ -24,7 +24,9 @@ const rbst = (() => {
   /** J(q)' g = q * (g - q' g), with J(q) = diag(q) - q q'. */
   function softmax_vjp(probabilities, gradient) {
     const mean = dot(probabilities, gradient);
-    return probabilities.map((q, j) => q * (gradient[j] - mean));
+    const centred = gradient.map((entry) => entry - mean);
+    const rest = dot(probabilities, centred); // the first mean left the rounding of what g has in common
+    return probabilities.map((q, j) => q * (centred[j] - rest));
   }
 
   function log_softmax(logits) {
@@ -115,7 +117,8 @@ const rbst = (() => {
    */
   function conditional_moments(logits, D, df_dD, { tau, rtol = 1e-6, table = build_table(logits, { tau, rtol }) }) {
     const d = df_dD.map((g) => g - dot(D, df_dD)); // rows of J sum to zero, so nothing changes
-    const others = logits.flatMap((_, j) => (D[j] === 1 ? [] : [j]));
+    const selected = D.indexOf(1);
+    const others = logits.flatMap((_, j) => (j === selected ? [] : [j]));
     const mean = logits.map(() => 0);
     let square = 0;
     for (let node = 0; node < table.weight.length; node++) {
@@ -137,12 +140,14 @@ const rbst = (() => {
         V2 += d[j] ** 2 * variance;
       }
       for (const j of others) mean[j] += weight * table.mean[j][node] * (d[j] * S0 - S1);
+      mean[selected] -= weight * S1;
       const integrand = Q2 * (S0 ** 2 + V0) - 2 * Q1 * (S0 * S1 + V1) + Q0 * (S1 ** 2 + V2);
       square += weight * table.weight_ratio[node] * integrand;
     }
-    mean[D.indexOf(1)] = -sum(mean); // the entry of the selected category: the sum is zero
     return { mean, square };
   }
+
+  // --- quadrature.py ----------------------------------------------------------------------------------------
 
   /**
    * The nodes (t, s) with their weights, and phi, psi / phi and chi / phi of each category at them.
