@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-PARTS = ("estimators", "growth", "memory", "vae_step", "vae_bound", "parser_step")
+PARTS = ("estimators", "growth", "memory", "vae_step", "vae_bound", "parser_step", "boolean")
 ON_REQUEST = ("exact_gumbel_rao",)  # has a results page of its own
 NEEDS_GPU = ("gpu",)
 

@@ -17,6 +17,7 @@ the errors that the tests of the tolerance print.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -116,18 +117,23 @@ def choose_table(logits: Array, tau: float, rtol: float, order: int) -> Table:
     scale = 2.0 ** round(math.log2(typical_C))  # a power of 2, so that many n share a table
     single = logits.dtype.char == "f" and rtol >= SMALLEST_SINGLE_RTOL and order == 1
     key = tau, rtol, scale, order, "float32" if single else "float64"
-    xp = namespace(logits)
-    return build_table(*key) if xp is np else copy_table(xp, str(logits.device), *key)
+    return table_beside(logits, build_table, *key)
 
 
 @lru_cache(maxsize=16)
-def copy_table(xp: Any, device: str, *key: Any) -> Table:
+def copy_table(xp: Any, device: str, build: Callable[..., Any], *key: Any) -> Any:
     """The table of this key on the current device, copied there once."""
-    table = build_table(*key)
+    table = build(*key)
     arrays: dict[str, Any] = {
         k: xp.asarray(x) for k, x in vars(table).items() if isinstance(x, np.ndarray)
     }
     return replace(table, **arrays)
+
+
+def table_beside(like: Array, build: Callable[..., Any], *key: Any) -> Any:
+    """The table of this key where the array ``like`` is."""
+    xp = namespace(like)
+    return build(*key) if xp is np else copy_table(xp, str(like.device), build, *key)
 
 
 @lru_cache(maxsize=16)

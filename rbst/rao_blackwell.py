@@ -32,6 +32,7 @@ from typing import Any
 from rbst._array import Array, namespace
 from rbst._blocks import block_size, blocks_of_rows, by_category
 from rbst._checks import check_logits, check_one_hot, check_pull_back, check_tau
+from rbst.boolean import boolean_moments
 from rbst.categorical import _log_softmax
 from rbst.quadrature import Table, choose_table
 
@@ -57,6 +58,8 @@ def conditional_mean(
       max(``rtol``, 2e-5) or better. The largest error seen was half of that, for 1 to 20,000 categories,
       forty temperatures from 1e-3 to 1e4 and logits that are flat, of scales 1 to 30 or -inf.
 
+    Two categories are a function of one number and cost less than one sample, see :mod:`rbst.boolean`.
+
     Returns shape ``(..., n)`` and the dtype of ``logits``. Raises ``ValueError`` or ``TypeError`` for bad
     input and for ``rtol`` below 1e-11, which float64 cannot promise.
 
@@ -70,7 +73,11 @@ def conditional_mean(
     array([-0.31696, -0.25518,  0.57214])
     """
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
-    table = choose_table(logits, check_tau(tau), check_rtol(rtol), order=1)
+    tau, rtol = check_tau(tau), check_rtol(rtol)
+    if logits.shape[-1] == 2:
+        (first,) = boolean_moments(logits, D, df_dD, tau=tau, rtol=rtol, order=1)
+        return _one_and_minus_one(first, logits)
+    table = choose_table(logits, tau, rtol, order=1)
     mean = namespace(logits).empty_like(logits).reshape(-1, logits.shape[-1])
     for rows, variables in _blocks(table, logits, D, df_dD):
         mean[rows] = _mean(variables, table).T
@@ -102,7 +109,12 @@ def conditional_moments(
     (array([-0.31696, -0.25518,  0.57214]), 0.93545)
     """
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
-    table = choose_table(logits, check_tau(tau), check_rtol(rtol), order=2)
+    tau, rtol = check_tau(tau), check_rtol(rtol)
+    if logits.shape[-1] == 2:
+        first, square = boolean_moments(logits, D, df_dD, tau=tau, rtol=rtol, order=2)
+        square = 2 * square.reshape(logits.shape[:-1]).astype(logits.dtype)
+        return _one_and_minus_one(first, logits), square
+    table = choose_table(logits, tau, rtol, order=2)
     xp = namespace(logits)
     mean = xp.empty_like(logits).reshape(-1, logits.shape[-1])
     square = xp.empty_like(mean[:, 0])
@@ -110,6 +122,14 @@ def conditional_moments(
         mean[rows] = _mean(variables, table).T
         square[rows] = _mean_square(variables, table)
     return mean.reshape(logits.shape), square.reshape(logits.shape[:-1])
+
+
+def _one_and_minus_one(first: Array, like: Array) -> Array:
+    """Two entries that sum to zero, from the first of them, in the shape and dtype of ``like``."""
+    pair = namespace(like).empty((first.size, 2), dtype=like.dtype)
+    pair[:, 0] = first
+    pair[:, 1] = -first
+    return pair.reshape(like.shape)
 
 
 def conditional_covariance(

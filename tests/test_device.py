@@ -279,6 +279,12 @@ PURE = {
         a.logits, a.D, a.g, tau=0.7, rtol=1e-3
     ),
     "conditional_moments": lambda a, rng: rbst.conditional_moments(a.logits, a.D, a.g, tau=0.7),
+    "exact_gumbel_rao Boolean": lambda a, rng: rbst.exact_gumbel_rao(
+        a.logits2, a.D2, a.g2, tau=2.0
+    ),
+    "conditional_moments Boolean": lambda a, rng: rbst.conditional_moments(
+        a.logits2, a.D2, a.g2, tau=0.7
+    ),
     "conditional_covariance": lambda a, rng: rbst.conditional_covariance(
         a.logits, a.D, a.g, tau=0.7
     ),

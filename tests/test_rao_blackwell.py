@@ -463,3 +463,70 @@ def test_memory_does_not_grow_with_the_grid():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_memory_for_a_million_variables(dtype):
     assert peak_beyond_result(1_000_000, 8, dtype) < 200e6
+
+
+# Two categories: piecewise polynomials.
+
+
+def boolean_problem(dtype):
+    """Leads from -700 to 700, dense where the moments bend, with both outcomes selected, in both places."""
+    lead = np.concatenate([np.linspace(-700, 700, 15), np.linspace(-39, 69, 97)])
+    lead = np.round(lead * 64) / 64  # exact in float32, as a difference of logits
+    place = np.arange(len(lead)) % 2
+    rows = np.arange(len(lead))
+    logits, D = np.zeros((len(lead), 2)), np.zeros((len(lead), 2))
+    logits[rows, place], D[rows, place] = lead, 1
+    g = np.tile([3.0, -1.0], (len(lead), 1))
+    return lead, [x.astype(dtype) for x in (logits, D, g)]
+
+
+def check_boolean(tau, rtol, dtype):
+    lead, arguments = boolean_problem(dtype)
+    c1, c2 = (np.array([boolean_moment(m, x, tau) for x in lead]) for m in (1, 2))
+    mean = conditional_mean(*arguments, tau=tau, rtol=rtol)
+    floor = 2e-5 if dtype == np.float32 else 0
+    assert mean.dtype == dtype
+    assert np.array_equal(mean[:, 0], -mean[:, 1])
+    error = abs(mean[:, 0] - 4 * c1) / np.maximum(4 * c1, 3e-12)
+    assert error.max() <= max(rtol, floor)
+    same, square = conditional_moments(*arguments, tau=tau, rtol=rtol)
+    assert abs(same[:, 0] - mean[:, 0]).max() <= 2 * max(rtol, floor) * 4 * c1.max()
+    if dtype == np.float64:
+        kept = rtol * 32 * (c2 - c1**2) + 5e-12 * 32 * c2 + 1e-23
+        assert (abs(square - 32 * c2) <= kept).all()
+        assert (abs(square - (same**2).sum(axis=1) - 32 * (c2 - c1**2)) <= 2 * kept).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("tau", [1e-3, 0.1, 0.5, 1.0, 1.3, 2.0, 10.0, 1e3])
+def test_boolean_variables_against_an_integral(tau, dtype):
+    for rtol in (1e-3, 1e-6, 1e-11):
+        check_boolean(tau, rtol, dtype)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tau", np.geomspace(1e-3, 1e3, 40))
+def test_boolean_variables_against_an_integral_everywhere(tau):
+    for rtol in (1e-2, 1e-3, 1e-4, 1e-6, 1e-9, 1e-11):
+        check_boolean(tau, rtol, np.float64)
+
+
+@pytest.mark.parametrize("tau", [1e-3, 0.5, 1.0, 3.0, 1e3])
+def test_boolean_variables_against_the_general_quadrature(tau):
+    """A third category that is impossible changes nothing but the way that is taken."""
+    lead, arguments = boolean_problem(np.float64)
+    third = (np.full((len(lead), 1), x) for x in (-np.inf, 0.0, 0.0))
+    three = [np.concatenate([x, y], axis=1) for x, y in zip(arguments, third, strict=True)]
+    for rtol in (1e-3, 1e-9):
+        mean, square = conditional_moments(*arguments, tau=tau, rtol=rtol)
+        other, other_square = conditional_moments(*three, tau=tau, rtol=rtol)
+        allowed = 2 * rtol * abs(other[:, :1]) + 2e-11
+        assert (abs(mean - other[:, :2]) <= allowed).all()
+        assert abs(square - other_square) == pytest.approx(0, abs=2 * rtol * other_square.max())
+
+
+def test_boolean_variables_that_are_certain():
+    logits, D = np.array([[0.0, -np.inf], [-np.inf, 5.0]]), np.eye(2)
+    mean, square = conditional_moments(logits, D, np.array([[1.0, 2.0], [3.0, 5.0]]), tau=0.5)
+    assert np.array_equal(mean, np.zeros((2, 2)))
+    assert np.array_equal(square, np.zeros(2))
