@@ -22,7 +22,7 @@ import numpy as np
 
 from rbst._array import Array, namespace
 from rbst._blocks import block_size, slices
-from rbst.quadrature import NEGLIGIBLE, ROUNDING, table_beside
+from rbst.quadrature import NEGLIGIBLE, ROUNDING, precision, table_beside
 
 CELL = 0.25  # width of a cell near delta = 0, where c bends over a distance of 1
 
@@ -64,13 +64,14 @@ def _horner(coefficients: Array, cell: Array, x: Array) -> Array:
 def boolean_moments(
     logits: Array, D: Array, df_dD: Array, *, tau: float, rtol: float, order: int
 ) -> list[Array]:
-    """E[h_1 | D] and, at order 2, E[h_1^2 | D] of variables ``(..., 2)``, in double precision: shape ``(...)``."""
+    """E[h_1 | D] and, at order 2, E[h_1^2 | D] of variables ``(..., 2)``, flattened, in the precision of the table."""
     xp = namespace(logits)
-    table = table_beside(logits, build_boolean_table, tau, rtol, order)
+    dtype = precision(logits, rtol, order)
+    table = table_beside(logits, build_boolean_table, tau, rtol, order, dtype)
     logits, D, g = (array.reshape(-1, 2) for array in (logits, D, df_dD))
-    moments = [xp.empty(len(logits)) for _ in range(order)]
+    moments = [xp.empty(len(logits), dtype=dtype) for _ in range(order)]
     for rows in slices(len(logits), block_size(xp)):
-        lead, sign, slope = (x[rows, 0].astype("float64") - x[rows, 1] for x in (logits, D, g))
+        lead, sign, slope = (x[rows, 0].astype(dtype) - x[rows, 1] for x in (logits, D, g))
         lead *= sign
         for m, c in enumerate(table.moments(lead)):
             moments[m][rows] = c * slope ** (m + 1)
@@ -78,7 +79,9 @@ def boolean_moments(
 
 
 @lru_cache(maxsize=16)
-def build_boolean_table(tau: float, rtol: float, order: int) -> BooleanTable:
+def build_boolean_table(
+    tau: float, rtol: float, order: int, dtype: str = "float64"
+) -> BooleanTable:
     """The table for a temperature and a tolerance, with moments up to ``order``."""
     if (
         order == 2
@@ -107,7 +110,8 @@ def build_boolean_table(tau: float, rtol: float, order: int) -> BooleanTable:
     values = np.concatenate(pieces, axis=1)  # (order, cells, degree + 1)
     coefficients = np.linalg.solve(np.vander(x), values.swapaxes(1, 2))
     coefficients = np.concatenate([coefficients, np.zeros_like(coefficients[..., :1])], axis=2)
-    return BooleanTable(lowest, bend, wide if beyond else 0, coefficients.shape[2], coefficients)
+    cells = coefficients.shape[2]
+    return BooleanTable(lowest, bend, wide if beyond else 0, cells, coefficients.astype(dtype))
 
 
 def _near_moments(delta: np.ndarray, tau: float, digits: float, order: int) -> np.ndarray:

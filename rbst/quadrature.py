@@ -115,9 +115,14 @@ def choose_table(logits: Array, tau: float, rtol: float, order: int) -> Table:
     n = logits.shape[-1]
     typical_C = 1 + (n - 1) * n ** (-1 / tau)
     scale = 2.0 ** round(math.log2(typical_C))  # a power of 2, so that many n share a table
-    single = logits.dtype.char == "f" and rtol >= SMALLEST_SINGLE_RTOL and order == 1
-    key = tau, rtol, scale, order, "float32" if single else "float64"
+    key = tau, rtol, scale, order, precision(logits, rtol, order)
     return table_beside(logits, build_table, *key)
+
+
+def precision(logits: Array, rtol: float, order: int) -> str:
+    """The dtype to work in: single precision only where it can keep the tolerance."""
+    single = logits.dtype.char == "f" and rtol >= SMALLEST_SINGLE_RTOL and order == 1
+    return "float32" if single else "float64"
 
 
 @lru_cache(maxsize=16)
