@@ -30,7 +30,7 @@ class NotFinite(ValueError):
     """NaN or an infinity where a number was wanted: what a training that diverges runs into."""
 
 
-def check_array(name: str, values: Any, like: Array = None) -> Array:
+def check_array(name: str, values: Any, like: Array | None = None) -> Array:
     """Real numbers as an array of NumPy, CuPy or autograd; a list becomes one that lies where ``like`` does."""
     values = _to_array(name, values, like)
     if values.dtype.kind not in "fiub":
@@ -41,7 +41,7 @@ def check_array(name: str, values: Any, like: Array = None) -> Array:
     return values
 
 
-def _to_array(name: str, values: Any, like: Array = None) -> Array:
+def _to_array(name: str, values: Any, like: Array | None = None) -> Array:
     if type(values) is np.ndarray:
         return values
     kind = f"{type(values).__module__}.{type(values).__qualname__}"
@@ -57,7 +57,7 @@ def _to_array(name: str, values: Any, like: Array = None) -> Array:
     if is_array(values):
         return values
     try:
-        return namespace(getval(like)).asarray(values)
+        return (namespace() if like is None else namespace(getval(like))).asarray(values)
     except ValueError as error:
         raise ValueError(
             f"{name} must be an array or a list of one shape, got one that is none ({error}); give its "

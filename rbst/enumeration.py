@@ -80,14 +80,15 @@ def _numbered_outcomes(
     log_pi = log_softmax(logits.astype("float64"))
     places = [math.prod(bases[variable + 1 :]) for variable in range(L)]
     place_values, base = xp.asarray([places, bases])
-    all_possible = min(bases) == n
     possible_first = (
-        None if all_possible else xp.argsort(logits == -math.inf, axis=-1, kind="stable")
+        None  # the possible categories of each variable before the others, where there are others
     )
+    if min(bases) < n:
+        possible_first = xp.argsort(logits == -math.inf, axis=-1, kind="stable")
     for first in range(0, total, OUTCOMES_PER_BLOCK):
         number = xp.arange(first, min(first + OUTCOMES_PER_BLOCK, total))
         digits = number[:, None] // place_values % base
-        index = digits if all_possible else possible_first[variables, digits]
+        index = digits if possible_first is None else possible_first[variables, digits]
         probability = xp.exp(log_pi[variables, index].sum(axis=-1))
         if bool(probability.min() > 0):
             yield slice(first, first + len(number)), one_hot(index, n, logits.dtype), probability

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from inspect import signature
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from rbst._array import Array
 from rbst._checks import check_array, check_finite, check_num_samples, check_tau
@@ -114,7 +114,7 @@ class Estimator:
         if self.tau is not None:
             check_tau(self.tau)
         if self.num_samples is not None and self.num_samples != math.inf:
-            check_num_samples(self.num_samples)
+            check_num_samples(cast("int", self.num_samples))
         if self.baseline is not None:
             check_finite("baseline", check_array("baseline", self.baseline), "0.0 is the default")
         if self.given_D == "gumbel-rao":
@@ -177,7 +177,7 @@ class Entry:
     source: str
     evaluates: Literal["corner", "inside", "cost-only", "several"] = "corner"
     sample: Callable[..., tuple[Array, Array]] = _sample_corner
-    given_D: Literal["fixed", "gumbel-rao", "random", ""] = ""
+    given_D: Literal["fixed", "gumbel-rao", "random"] | None = None
     num_samples: float | None = None
     categories: int | None = None
     evaluations: str = ""
@@ -502,7 +502,7 @@ def get_estimator(
         "num_summed": num_summed,
         "control": control,
     }
-    given = {
+    given: dict[str, Any] = {
         "tau": check_tau(tau),
         "baseline": baseline,
         "importance_weights": importance_weights,
@@ -519,7 +519,7 @@ def get_estimator(
         None if entry.evaluates == "several" else call,
         partial(entry.sample, **sampled) if sampled else entry.sample,
         call if entry.evaluates == "several" else None,
-        entry.given_D,
+        entry.given_D or "random",
         taken.get("tau"),
         taken.get("num_samples", entry.num_samples),
         taken.get("baseline"),
