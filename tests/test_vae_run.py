@@ -7,6 +7,7 @@ from dataclasses import MISSING, fields, replace
 import numpy as np
 import pytest
 
+from rbst.cli import main
 from rbst.data import load_digits
 from rbst.experiments import run as run_module
 from rbst.experiments.run import train_run
@@ -161,3 +162,21 @@ def test_validation_images_are_shuffled_and_the_same_for_every_run(run):
     other = VAERun(make_config(TINY), "gs", 5, load_digits(), run.folder)
     np.testing.assert_array_equal(images, other.validation_images)
     assert not np.array_equal(images, run.images.valid)
+
+
+def test_an_estimator_of_ones_own_trains_by_its_address(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine_too.py").write_text(
+        "from rbst import Estimator, get_estimator\n"
+        "st_gs = lambda tau: Estimator('mine', 'corner', get_estimator('st-gs', tau=tau).pull_back)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    small = ["--bits", "4", "--arity", "2", "--hidden", "6", "--iterations", "30"]
+    runs = {}
+    for name in ("mine_too:st_gs", "st-gs"):
+        out = tmp_path / name.replace(":", "-")
+        assert main(["vae", *small, "--estimator", name, "--out", str(out)]) == 0
+        (runs[name],) = json.loads((out / "results.json").read_text())["runs"]
+    assert runs["mine_too:st_gs"]["test_bound"] == runs["st-gs"]["test_bound"]
+    assert main(["vae", "--estimator", "mine_too:nope", "--out", str(tmp_path / "x")]) == 2
+    assert "no 'nope'" in capsys.readouterr().err

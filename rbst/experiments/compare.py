@@ -28,6 +28,7 @@ from rbst._tables import aligned_markdown_table
 from rbst.diagnostics import Diagnosis, Figure, diagnose, diagnosis_table
 from rbst.enumeration import count_outcomes, exact_gradient
 from rbst.estimators.registry import ESTIMATORS, Estimator, get_estimator
+from rbst.experiments.own import find_estimator
 from rbst.experiments.run import start_experiment, write_results
 from rbst.experiments.settings import tuples
 from rbst.plotting import new_figure, plot_against_samples, plot_against_tau
@@ -258,22 +259,7 @@ def choose_estimators(config: Config) -> dict[str, Builder]:
 
 
 def _builder(name: str, config: Config) -> Builder:
-    if ":" not in name:
-        get_estimator(name)
-        return lambda tau: get_estimator(name, tau=tau, baseline=config.baseline)
-    own = load_object(name, "--estimator")
-    build = own if callable(own) else lambda tau: own
-    try:
-        built = build(config.taus[0])
-        found = f"a {type(built).__name__}"
-    except Exception as error:
-        built, found = None, f"{type(error).__name__}: {error},"
-    if not isinstance(built, Estimator):
-        raise ValueError(
-            f"--estimator must be an rbst.Estimator or a function from a temperature to one, got {found} "
-            f"from {name!r}; see the help of rbst.Estimator"
-        )
-    return build
+    return lambda tau: find_estimator(name, tau=tau, baseline=config.baseline)
 
 
 def _candidates(config: Config, builders: dict[str, Builder]) -> Iterator[tuple[str, Estimator]]:

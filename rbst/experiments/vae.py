@@ -23,7 +23,8 @@ from rbst._progress import progress_bar
 from rbst._tables import text_table
 from rbst.categorical import sample_categorical
 from rbst.data import BinaryImages, load_digits, load_mnist
-from rbst.estimators.registry import Estimator, get_estimator
+from rbst.estimators.registry import Estimator
+from rbst.experiments.own import find_estimator
 from rbst.experiments.report import Results, Table, best_runs
 from rbst.experiments.run import (
     RTOL,
@@ -84,7 +85,7 @@ class Config(RunSettings):
     data: str = setting("digits", "images to model", choices=("digits", "mnist"))
     estimators: tuple[str, ...] = setting(
         ("st", "st-gs", "gs", "reinforce", "gr-mc10", "gr-mc100"),
-        "see 'rbst estimators'",
+        "name or MODULE:NAME, see 'rbst estimators'",
         option="--estimator",
         within=once(),
     )
@@ -152,9 +153,11 @@ class Config(RunSettings):
                 f"{self.bits}; try {nearest}"
             )
         for name in self.estimators:
-            estimator = get_estimator(name, tau=self.tau)
-            if name == "foust" and self.arity != 2:
-                raise ValueError(f"foust is for Boolean variables, got --arity {self.arity}; use 2")
+            estimator = find_estimator(name, tau=self.tau)
+            if estimator.categories == 2 != self.arity:
+                raise ValueError(
+                    f"{name} is for Boolean variables, got --arity {self.arity}; use 2"
+                )
             if estimator.evaluates == "several":
                 raise ValueError(
                     f"{name} evaluates the decoder at several points, which a training step does not "
@@ -182,7 +185,7 @@ class Config(RunSettings):
     def estimator(self, name: str, iteration: int) -> Estimator:
         """The estimator at this iteration, its temperature on the way to ``tau_final`` if that is given."""
         tau = scheduled(self.tau, self.tau_final, "geometric", self.progress(iteration))
-        return get_estimator(name, tau=tau, rtol=RTOL)
+        return find_estimator(name, tau=tau, rtol=RTOL)
 
 
 DEFAULTS = {
