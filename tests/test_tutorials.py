@@ -61,7 +61,8 @@ def test_each_page_asks_before_it_tells(path):
 @EACH_TUTORIAL
 def test_code_that_draws_is_marked_as_such(path):
     cells = path.read_text(encoding="utf-8").split("\n# %%\n")
-    unmarked = [c for c in cells if "plt.subplots(" in c and not c.startswith("\n# Figure\n")]
+    drawing = [cell for cell in cells if "plt.subplots(" in cell]
+    unmarked = [cell for cell in drawing if not re.match(r"(# ?.*\n)*\n# Figure\n", cell)]
     assert not unmarked, f"begin the cell with '# Figure', which folds it: {unmarked[0][:200]}"
 
 

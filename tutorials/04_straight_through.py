@@ -219,8 +219,7 @@ assert st_product.bias_squared < 1e-20 * (st_product.gradient**2).sum()
 
 # %%
 # **Answer.** To 0.0002: half of the draws are below 0.0003. The largest 1 % of them carry an eighth
-# of the mean, at :math:`\tau = 0.01` four fifths. In the figure each bar counts draws in grey, and
-# in orange what they contribute to the mean. Cooling moves the two apart.
+# of the mean, at :math:`\tau = 0.01` four fifths.
 
 sizes, medians, shares = {}, {}, {}
 for tau in (0.5, 0.1, 0.01):
@@ -241,6 +240,8 @@ assert 0.7 < shares[0.01] < 0.9
 assert np.mean(sizes[0.01] ** 2) > 5 * np.mean(sizes[0.1] ** 2)  # ten times, up to the noise
 
 # %%
+# Each bar counts draws in grey, and in orange what they contribute to the mean. Cooling moves the
+# two apart.
 
 # Figure
 fig, axes = plt.subplots(1, 3, figsize=(8, 2.8), layout="constrained", sharey=True)
@@ -412,6 +413,8 @@ assert rest["st-gs", 0.1] < 0.26
 assert 0.3 < rest["st-gs", 0.5] < 0.45 < rest["st-gs", 1.0] < 0.7
 
 # %%
+# On the left the expected cost at each step. On the right the paths at :math:`\tau = 1` across the
+# triangle of odds: ST goes to the line of mean weight 2.5 kg and creeps along it.
 
 # Figure
 fig, (ax, simplex) = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained", width_ratios=(3, 2))

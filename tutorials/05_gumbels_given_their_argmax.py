@@ -117,6 +117,7 @@ for column in (1, 2):
     assert ks_2samp(afresh[late, column], afresh[~late, column]).pvalue > 0.001
 
 # %%
+# The winning time and the delays, scaled by their rates, against Exp(1).
 
 # Figure
 fig, axes = plt.subplots(1, 3, figsize=(8, 2.6), layout="constrained", sharey=True)

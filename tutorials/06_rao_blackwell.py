@@ -393,6 +393,7 @@ end = {name: expected[-1].mean() for name, expected in runs.items()}
 assert runs["exact"][-1] < end["reinforce"] < min(end["st-gs"], end["gr"]) < 0.28
 
 # %%
+# The mean over the runs, and the band that holds nine tenths of them.
 
 # Figure
 fig, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")

@@ -191,6 +191,7 @@ assert errors[0] < 1e-12
 assert np.all(np.abs(np.log10(errors[1:] / predicted[1:])) < 1)  # within a factor of ten
 
 # %%
+# On the left the bumps for three t, on the right the errors beside the rule of thumb.
 
 # Figure
 fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
