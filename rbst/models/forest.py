@@ -2,10 +2,13 @@ r"""The nodes of a batch of trees, each computed once, and their derivatives, fo
 
 A merge replaces two nodes by one and so changes two candidates; the others live on. :class:`Forest` keeps every leaf
 and every candidate under a number, and a row of nodes is a row of numbers. What autograd sees of a row are the
-scores of its pairs: one merge is three nodes of the graph, its logits (:func:`pair_logits`), its draw, and the
-scores of the next row (:func:`next_scores`), each with its derivative below it. The gradients of the nodes
-themselves are collected in the forest on the way back, which begins at :func:`roots` and ends at
-:func:`first_scores`: a candidate that lives through several merges goes through the cell once.
+logits of its pairs: one merge is two nodes of the graph, its draw and the logits of the next row
+(:func:`next_logits`). The gradients of the nodes themselves are collected in the forest on the way back, which
+begins at :func:`roots` and ends at :func:`first_logits`: a candidate that lives through several merges goes
+through the cell once.
+
+Logits have shape ``(B, pairs)``. Pairs with padding have -inf; a finished sequence has no pair left, and its one
+category is the first, with logit 0.
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ class Forest:
         self.d_affine: list[tuple[Indices, Array]] = []
 
     def plant(self, leaves: Array) -> Array:
-        """Make the first row, of leaves ``(B, L, 2 d)``; returns the scores of its pairs."""
+        """Make the first row, of leaves ``(B, L, 2 d)``; returns the logits of its pairs."""
         xp, dtype = namespace(leaves), leaves.dtype
         B, L, width = leaves.shape
         self.num_leaves, self.count = B * L, 0
@@ -66,12 +69,12 @@ class Forest:
         self.children = xp.empty((most, 2), dtype=int)
         self.states[: B * L] = leaves.reshape(B * L, width)
         nodes = xp.arange(B * L).reshape(B, L)
-        pairs, scores = xp.zeros((B, L - 1), dtype=int), xp.zeros((B, L - 1), dtype=dtype)
+        pairs, logits = xp.zeros((B, L - 1), dtype=int), xp.full((B, L - 1), -math.inf, dtype=dtype)
         sequence, j = xp.nonzero(xp.arange(L - 1) < self.lengths[:, None] - 1)
-        return self._add_row(nodes, pairs, scores, sequence, j)
+        return self._add_row(nodes, pairs, logits, sequence, j)
 
-    def merge(self, t: int, D: Array, scores: Array) -> Array:
-        """Make the row after the merge number t, of the pairs ``D``; returns the scores of its pairs.
+    def merge(self, t: int, D: Array, logits: Array) -> Array:
+        """Make the row after the merge number t, of the pairs ``D``; returns the logits of its pairs.
 
         A finished sequence keeps its node, and loses one of padding.
         """
@@ -87,22 +90,22 @@ class Forest:
         everyone = xp.arange(B)[:, None]
         nodes = nodes[everyone, comes_from]
         nodes[sequence, k] = self.num_leaves + taken.number
-        pair_from = comes_from[:, : n - 2]
+        pair_from = comes_from[:, 1:] - 1  # the pair of a node and the one on its left
         has_left = xp.nonzero(k > 0)[0]
         has_right = xp.nonzero(k < self.lengths[sequence] - 2 - t)[0]
         return self._add_row(
             nodes,
             pairs[everyone, pair_from],
-            scores[everyone, pair_from],
+            logits[everyone, pair_from],
             xp.concatenate([sequence[has_left], sequence[has_right]]),
             xp.concatenate([k[has_left] - 1, k[has_right]]),
         )
 
     def _add_row(
-        self, nodes: Indices, pairs: Indices, scores: Array, sequence: Indices, j: Indices
+        self, nodes: Indices, pairs: Indices, logits: Array, sequence: Indices, j: Indices
     ) -> Array:
         """Append a row, after making the candidates of its pairs ``j`` of the sequences ``sequence``."""
-        xp, d = namespace(scores), self.hidden
+        xp, d = namespace(logits), self.hidden
         new = slice(self.count, self.count + len(j))
         self.count = new.stop
         children = nodes[sequence[:, None], j[:, None] + xp.arange(2)]
@@ -110,11 +113,12 @@ class Forest:
         parents = self.states[self.num_leaves + new.start : self.num_leaves + new.stop]
         self.cell.compose(self.states.take(children, axis=0), self.gates[new], parents)
         pairs[sequence, j] = xp.arange(new.start, new.stop)
-        scores[sequence, j] = parents[:, :d] @ self.q
+        logits[sequence, j] = parents[:, :d] @ self.q
+        logits[self.lengths <= len(self.nodes) + 1, :1] = 0  # finished
         self.nodes.append(nodes)
         self.pairs.append(pairs)
         self.made.append(Pairs(sequence, j, new))
-        return scores
+        return logits
 
     # The backward pass asks for these first when all candidates have been made: each is one go.
 
@@ -224,16 +228,16 @@ def last_kept(taken: Pairs, B: int, n: int) -> Indices:
 
 
 @primitive
-def first_scores(leaves: Array, W: Array, b: Array, q: Array, forest: Forest) -> Array:
-    """Scores of the pairs of leaves ``(B, L, 2 d)``, shape ``(B, L - 1)``; W, b and q are the forest's."""
+def first_logits(leaves: Array, W: Array, b: Array, q: Array, forest: Forest) -> Array:
+    """Logits of the pairs of leaves ``(B, L, 2 d)``, shape ``(B, L - 1)``; W, b and q are the forest's."""
     return forest.plant(leaves)
 
 
-def _first_scores_vjps(argnums: Sequence[int], scores: Array, arguments: tuple, _: dict) -> Any:
+def _first_logits_vjps(argnums: Sequence[int], logits: Array, arguments: tuple, _: dict) -> Any:
     leaves, *_, forest = arguments
 
-    def pull_back(d_scores: Array) -> tuple:
-        forest.scores_vjp(0, d_scores)
+    def pull_back(d_logits: Array) -> tuple:
+        forest.scores_vjp(0, d_logits)
         d_leaves = forest.d_states[: forest.num_leaves].reshape(leaves.shape)
         gradients = d_leaves.copy(), *forest.collect()
         return tuple(gradients[argnum] for argnum in argnums)
@@ -241,38 +245,16 @@ def _first_scores_vjps(argnums: Sequence[int], scores: Array, arguments: tuple, 
     return pull_back
 
 
-defvjp_argnums(first_scores, _first_scores_vjps)
+defvjp_argnums(first_logits, _first_logits_vjps)
 
 
 @primitive
-def pair_logits(scores: Array, num_pairs: Indices) -> Array:
-    """Scores of neighbouring pairs ``(B, pairs)``, -inf beyond the first ``num_pairs`` of a sequence.
-
-    A finished sequence has no pair left; its one category is the first, with logit 0.
-    """
-    logits = namespace(scores).where(_is_pair(scores, num_pairs), scores, -math.inf)
-    logits[num_pairs <= 0, 0] = 0
-    return logits
+def next_logits(logits: Array, D: Array, forest: Forest, t: int) -> Array:
+    """Logits ``(B, pairs - 1)`` of the row after the merge number t, of the pairs ``D``."""
+    return forest.merge(t, D, logits)
 
 
-def _is_pair(scores: Array, num_pairs: Indices) -> Array:
-    return namespace(scores).arange(scores.shape[1]) < num_pairs[:, None]
-
-
-def _pair_logits_vjp(logits: Array, scores: Array, num_pairs: Indices) -> Any:
-    return lambda d_logits: d_logits * _is_pair(scores, num_pairs)
-
-
-defvjp(pair_logits, _pair_logits_vjp, None)
-
-
-@primitive
-def next_scores(scores: Array, D: Array, forest: Forest, t: int) -> Array:
-    """Scores ``(B, pairs - 1)`` of the row after the merge number t, of the pairs ``D``."""
-    return forest.merge(t, D, scores)
-
-
-def _next_scores_vjps(argnums: Sequence[int], new: Array, arguments: tuple, options: dict) -> Any:
+def _next_logits_vjps(argnums: Sequence[int], new: Array, arguments: tuple, options: dict) -> Any:
     _, _, forest, t = arguments
 
     def pull_back(d_new: Array) -> tuple:
@@ -285,11 +267,11 @@ def _next_scores_vjps(argnums: Sequence[int], new: Array, arguments: tuple, opti
     return pull_back
 
 
-defvjp_argnums(next_scores, _next_scores_vjps)
+defvjp_argnums(next_logits, _next_logits_vjps)
 
 
 def surviving(d_new: Array, forest: Forest, t: int) -> Array:
-    """Gradient with respect to the scores before the merge number t: of the pairs that outlived it."""
+    """Gradient with respect to the logits before the merge number t: of the pairs that outlived it."""
     xp = namespace(d_new)
     B, pairs = forest.pairs[t].shape
     if pairs == 1:
@@ -304,15 +286,15 @@ def surviving(d_new: Array, forest: Forest, t: int) -> Array:
 
 
 @primitive
-def roots(scores: Array, forest: Forest) -> Array:
-    """h of the root of every tree, ``(B, d)``, once one node is left of each; ``scores`` are of no pair."""
+def roots(logits: Array, forest: Forest) -> Array:
+    """h of the root of every tree, ``(B, d)``, once one node is left of each; ``logits`` are of no pair."""
     return forest.states[forest.nodes[-1][:, 0], : forest.hidden]
 
 
-def _roots_vjp(h: Array, scores: Array, forest: Forest) -> Any:
+def _roots_vjp(h: Array, logits: Array, forest: Forest) -> Any:
     def pull_back(d_h: Array) -> Array:
         forest.d_states[forest.nodes[-1][:, 0], : forest.hidden] = d_h
-        return namespace(scores).zeros_like(scores)
+        return namespace(logits).zeros_like(logits)
 
     return pull_back
 

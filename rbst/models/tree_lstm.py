@@ -42,7 +42,7 @@ from rbst._array import Array, getval, namespace
 from rbst.autodiff import stochastic_node
 from rbst.categorical import log_probability, one_hot
 from rbst.estimators.registry import Estimator
-from rbst.models.forest import Forest, first_scores, next_scores, pair_logits, roots
+from rbst.models.forest import Forest, first_logits, next_logits, roots
 from rbst.models.mlp import Layout, affine, glorot, mlp, mlp_shapes
 
 
@@ -167,17 +167,16 @@ class TreeLSTM:
         parameters = self.layout.views(flat)
         cell = parameters["cell.W"], self.cell_bias(parameters), parameters["query"]
         forest = Forest(Cell(*map(getval, cell)), sequences.lengths)
-        scores = first_scores(leaves(parameters, sequences.tokens), *cell, forest)
+        logits = first_logits(leaves(parameters, sequences.tokens), *cell, forest)
         draws = []
         for t in range(sequences.tokens.shape[1] - 1):
-            if scores.shape[1] > 1:
-                logits = pair_logits(scores, sequences.lengths - 1 - t)
+            if logits.shape[1] > 1:
                 D = choose(logits, t)
                 draws.append((logits, getval(D)))
             else:
                 D = namespace(getval(flat)).ones((len(sequences), 1), dtype=flat.dtype)
-            scores = next_scores(scores, D, forest, t)
-        return mlp(parameters, "classifier", roots(scores, forest)), draws
+            logits = next_logits(logits, D, forest, t)
+        return mlp(parameters, "classifier", roots(logits, forest)), draws
 
     def cell_bias(self, parameters: Mapping[str, Array]) -> Array:
         """The bias b of the cell, with the constant that is added to both forget gates."""
