@@ -1,6 +1,14 @@
 """Gradient estimators: each a pure function, and the registry that knows them by name."""
 
 from rbst.estimators.antithetic import arm, arsm, disarm
+from rbst.estimators.concrete import (
+    categorical_kl,
+    concrete_density,
+    concrete_kl,
+    log_concrete_density,
+    sample_log_concrete,
+    temperature_gradient,
+)
 from rbst.estimators.control_variates import muprop, rebar, relax
 from rbst.estimators.gapped import decoupled_gumbel_softmax, gapped_straight_through
 from rbst.estimators.gumbel_rao import exact_gumbel_rao, gumbel_rao
@@ -20,6 +28,9 @@ __all__ = [
     "RunningMean",
     "arm",
     "arsm",
+    "categorical_kl",
+    "concrete_density",
+    "concrete_kl",
     "contract",
     "decoupled_gumbel_softmax",
     "disarm",
@@ -33,6 +44,7 @@ __all__ = [
     "gumbel_rao",
     "gumbel_softmax",
     "leave_one_out",
+    "log_concrete_density",
     "minimum_variance",
     "muprop",
     "rebar",
@@ -42,10 +54,12 @@ __all__ = [
     "relax",
     "rloo",
     "sample_gumbel_softmax",
+    "sample_log_concrete",
     "score_function",
     "st_gumbel_softmax",
     "straight_through",
     "sum_and_sample",
+    "temperature_gradient",
     "unordered_set",
     "zgr",
 ]
