@@ -182,3 +182,90 @@ def test_a_folder_without_runs_is_one_line(tmp_path, capsys):
         assert len(error.splitlines()) == 1
     with pytest.raises(ValueError, match="no finished run"):
         write_report(tmp_path)
+
+
+# Whatever lies below the folder, the rest is reported.
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "3", "null", '"text"', 50_000 * "[", 50_000 * '{"a":' + "1" + 50_000 * "}"],
+)
+def test_a_foreign_or_damaged_result_does_not_stop_a_report(tmp_path, capsys, content):
+    write(tmp_path / "good", result(valid=99.0, test=98.5))
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "result.json").write_text(content)
+    assert main(["report", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert "98.50" in captured.out
+    assert f"left out: {tmp_path / 'bad' / 'result.json'}" in captured.err
+
+
+@pytest.mark.parametrize(
+    "key", ["config", "estimator", "seed", "diverged_at", "curves", "valid_bound"]
+)
+@pytest.mark.parametrize("value", [None, "text", [], {}, {"a": []}])
+def test_a_result_with_a_part_of_another_kind_is_left_out_or_reported(tmp_path, capsys, key, value):
+    write(tmp_path / "good", result("gr", valid=99.0, test=98.5))
+    write(tmp_path / "bad", result(valid=99.0, test=98.5) | {key: value})
+    write(tmp_path / "less", {k: v for k, v in result(test=97.0).items() if k != key})
+    assert main(["report", str(tmp_path)]) == 0
+    assert "98.50" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"test_bound": "low"}', "{"])
+def test_a_damaged_test_is_left_out(tmp_path, capsys, text):
+    write(tmp_path / "good", result("gr", valid=99.0, test=98.5))
+    write(tmp_path / "bad", result(valid=99.0, test=98.5))
+    (tmp_path / "bad" / "test.json").write_text(text)
+    assert main(["report", str(tmp_path)]) == 0
+    assert "left out" in capsys.readouterr().err
+
+
+def test_a_report_is_replaced_only_if_asked_and_printed_all_the_same(tmp_path, capsys):
+    write(tmp_path / "a", result(valid=99.0, test=98.5))
+    assert main(["report", str(tmp_path)]) == 0
+    assert main(["report", str(tmp_path)]) == 0  # it says the same
+    first = (tmp_path / "report.md").read_text()
+    write(tmp_path / "b", result(valid=98.0, test=97.5))
+    capsys.readouterr()
+    assert main(["report", str(tmp_path)]) == 2
+    captured = capsys.readouterr()
+    assert "97.50" in captured.out
+    assert "replace it with --overwrite" in captured.err
+    assert (tmp_path / "report.md").read_text() == first
+    assert main(["report", str(tmp_path), "--overwrite"]) == 0
+    assert "97.50" in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("bound", [1e12, 1e300, float("inf"), float("nan")])
+def test_a_huge_or_infinite_bound_takes_no_time_and_is_not_the_best(tmp_path, capsys, bound):
+    huge = result(valid=bound, test=98.5)
+    huge["curves"] = {"iteration": [1, 2, 3], "valid_bound": [bound, 120.5, bound]}
+    write(tmp_path / "huge", huge)
+    write(tmp_path / "good", result(valid=105.0, test=104.0))
+    assert main(["report", str(tmp_path)]) == 0
+    assert "104.00" in capsys.readouterr().out
+    assert len(iterations_to_thresholds(huge["curves"])) <= 1001
+
+
+def test_the_cells_of_the_paper_that_are_missing(tmp_path, capsys):
+    write(tmp_path / "a", result("gr", valid=99.0, test=98.5))
+    write(tmp_path / "b", result("st", valid=99.0))  # not tested
+    assert main(["report", str(tmp_path), "--missing"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (first, *_) = [line.strip() for line in lines if line.startswith("    data mnist")]
+    assert first == (
+        "data mnist, bits 240, B = 20, n = 2: gs, reinforce, st, st-gs, gr-mc10, gr-mc100"
+    )
+    assert sum(line.startswith("    data mnist") for line in lines) == 8
+
+
+def test_several_seeds_of_the_best_settings_are_averaged(tmp_path):
+    write(tmp_path / "other", result(valid=98.5, test=90.0, learning_rate=0.2))
+    for seed, valid, test in ((0, 98.0, 97.0), (1, 99.0, 98.0), (2, 103.0, 102.0)):
+        write(tmp_path / str(seed), result(valid=valid, test=test, seed=seed))
+    (row,) = rows_of(tmp_path)
+    assert (row["valid_bound"], row["test_bound"], row["runs"]) == (100.0, 99.0, 4)
+    assert "99.00 (3 seeds)" in Report([tmp_path]).format("text")

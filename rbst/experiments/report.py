@@ -79,6 +79,8 @@ def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
                     raise ValueError(f"{path} is not the result of a run")
                 if not table.belongs(result):
                     continue
+                if not isinstance(result["seed"], int):
+                    raise ValueError(f"{path} has a seed that is no integer")
                 result["folder"] = str(path.parent)
                 if test.is_file():
                     result["test"] = read_json(test)
@@ -115,7 +117,9 @@ def best_runs(results: Results, table: Table) -> dict[tuple, list[Mapping[str, A
             groups.setdefault(table.settings(result), []).append(result)
         chosen = min(groups.values(), key=table.score)
         if math.isfinite(table.score(chosen)):
-            best[cell] = sorted(chosen, key=lambda result: result["seed"])
+            # What was run twice counts once.
+            by_seed = {r["seed"]: r for r in sorted(chosen, key=lambda r: -table.score([r]))}
+            best[cell] = [by_seed[seed] for seed in sorted(by_seed)]
     return best
 
 
