@@ -5,13 +5,19 @@ Rows are lists of cells, the first row a heading. A leaf: anyone may import it.
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 Rows = Sequence[Sequence[str]]
 
 
-def text_table(rows: Rows) -> str:
+def text_table(rows: Rows, width: int | None = None) -> str:
     """Aligned text, the first column to the left and the others, numbers, to the right.
+
+    It is no wider than ``width``, by default that of the terminal (80 where there is none): long cells are
+    wrapped at words, and where even that is too wide every row becomes a list.
 
     Examples
     --------
@@ -20,9 +26,73 @@ def text_table(rows: Rows) -> str:
     --------------
     st        1.25
     gr-mc10    0.5
+    >>> print(text_table([["name", "bound, M = 1"], ["st", "1.25"]], width=16))
+    name  bound, M =
+                   1
+    ----------------
+    st          1.25
     """
-    heading, *body = ("  ".join(row) for row in _aligned(rows, str.rjust))
-    return "\n".join([heading, "-" * len(heading), *body])
+    width = width or shutil.get_terminal_size((80, 24)).columns
+    for split_headings, gap in ((False, "  "), (False, " "), (True, "  "), (True, " ")):
+        widths = _fitted(rows, width - len(gap) * (len(rows[0]) - 1), split_headings)
+        if widths:
+            heading, *body = ("\n".join(_wrapped_row(row, widths, gap)) for row in rows)
+            rule = "-" * (sum(widths) + len(gap) * (len(widths) - 1))
+            return "\n".join([heading, rule, *body])
+    return _listed(rows)
+
+
+def wrapped(text: str) -> str:
+    """Footnotes, each as wide as the terminal; what follows a first line is indented as that is."""
+    width = shutil.get_terminal_size((80, 24)).columns
+    return "\n".join(
+        textwrap.fill(
+            line,
+            width,
+            subsequent_indent=(len(line) - len(line.lstrip())) * 2 * " ",
+            break_on_hyphens=False,
+        )
+        for line in text.split("\n")
+    )
+
+
+def _fitted(rows: Rows, width: int, split_headings: bool) -> list[int] | None:
+    """Widths of the columns that fit, or None: the widest give way, down to their longest word."""
+    columns = list(zip(*rows, strict=True))
+    least = [
+        max(
+            len(word)
+            for cell in column[i > 0 and split_headings :]
+            for word in cell.split() or [" "]
+        )
+        for i, column in enumerate(columns)
+    ]
+    widths = [max(1, *map(len, column)) for column in columns]
+    while sum(widths) > width:
+        able = [i for i in range(len(widths)) if widths[i] > least[i]]
+        if not able:
+            return None
+        widths[max(able, key=lambda i: widths[i])] -= 1
+    return widths
+
+
+def _wrapped_row(row: Sequence[str], widths: Sequence[int], gap: str) -> list[str]:
+    cells = [textwrap.wrap(cell, width) or [""] for cell, width in zip(row, widths, strict=True)]
+    return [
+        gap.join(
+            part.rjust(width) if i else part.ljust(width)
+            for i, (part, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in zip_longest(*cells, fillvalue="")
+    ]
+
+
+def _listed(rows: Rows) -> str:
+    heading, *body = rows
+    return "\n\n".join(
+        "\n".join(f"{name}: {cell}" for name, cell in zip(heading, row, strict=True))
+        for row in body
+    )
 
 
 def markdown_table(rows: Rows) -> str:

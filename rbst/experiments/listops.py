@@ -21,7 +21,7 @@ import numpy as np
 
 from rbst._array import Array, to_host
 from rbst._files import find_data_file, read_npz, write_npz
-from rbst._tables import text_table
+from rbst._tables import text_table, wrapped
 from rbst.data.listops import (
     FILE,
     NUM_EXPRESSIONS,
@@ -416,7 +416,7 @@ def format_table(config: Config, results: Results) -> str:
                 f"\n{result['estimator']} with seed {result['seed']} diverged at iteration "
                 f"{result['diverged_at']}; its best parameters before that are counted."
             )
-    return f"{text_table(rows)}\n{note}"
+    return f"{text_table(rows)}\n\n{wrapped(note)}"
 
 
 def mean_and_error(values: Sequence[float]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from rbst import __version__
 from rbst._files import read_json, write_json, write_text
-from rbst._tables import markdown_table, text_table
+from rbst._tables import markdown_table, text_table, wrapped
 from rbst.experiments import load_experiments
 from rbst.experiments.run import save_figure
 
@@ -177,7 +177,8 @@ class Report:
     def format(self, form: str) -> str:
         """The tables as ``text`` or as ``markdown``."""
         draw = {"text": text_table, "markdown": markdown_table}[form]
-        return "\n".join(f"{draw(rows)}\n\n{note}\n" for rows, note in self.tables)
+        below = {"text": wrapped, "markdown": str}[form]
+        return "\n".join(f"{draw(rows)}\n\n{below(note)}\n" for rows, note in self.tables)
 
     def write(self, out: Path, *, overwrite: bool) -> None:
         """``report.md``, ``report.json`` and the figures; another report is left alone without ``overwrite``."""
@@ -215,6 +216,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(report.format(arguments.format), flush=True)
     if arguments.missing:
         print("Cells of the paper without a tested run:")
-        print("\n".join(f"    {line}" for line in report.missing) or "    none")
+        print("\n".join(wrapped(f"    {line}") for line in report.missing) or "    none")
     report.write(arguments.out or arguments.folders[0], overwrite=arguments.overwrite)
     return 0

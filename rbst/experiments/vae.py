@@ -20,7 +20,7 @@ import numpy as np
 from rbst._array import Array, to_host
 from rbst._files import read_npz, write_npz
 from rbst._progress import progress_bar
-from rbst._tables import text_table
+from rbst._tables import text_table, wrapped
 from rbst.categorical import sample_categorical
 from rbst.data import BinaryImages, load_digits, load_mnist
 from rbst.estimators.registry import Estimator
@@ -441,7 +441,7 @@ def format_table(config: Config, results: Sequence[dict[str, Any]]) -> str:
     lost = len(results) - len(finished(results))
     if lost:
         note += f"\n{lost} of {len(results)} runs diverged and are left out of the means."
-    return f"{text_table(rows)}\n{note}"
+    return f"{text_table(rows)}\n\n{wrapped(note)}"
 
 
 # ----------------------------------------------------------------------------- Table 2
