@@ -5,7 +5,9 @@ Rows are lists of cells, the first row a heading. A leaf: anyone may import it.
 
 from __future__ import annotations
 
+import math
 import shutil
+import statistics
 import textwrap
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
@@ -40,6 +42,22 @@ def text_table(rows: Rows, width: int | None = None) -> str:
             rule = "-" * (sum(widths) + len(gap) * (len(widths) - 1))
             return "\n".join([heading, rule, *body])
     return _listed(rows)
+
+
+def mean_and_error(values: Sequence[float], digits: int = 1) -> str:
+    """The mean, and of several values its standard error.
+
+    Examples
+    --------
+    >>> mean_and_error([60.0]), mean_and_error([60.0, 62.0], 2), mean_and_error([])
+    ('60.0', '61.00 ± 1.00', '–')
+    """
+    if not len(values):
+        return "–"
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ± {statistics.stdev(values) / math.sqrt(len(values)):.{digits}f}"
 
 
 def wrapped(text: str) -> str:

@@ -8,9 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import rbst
+from rbst._files import read_npz
 from rbst.cli import COMMANDS, main
 from rbst.estimators.registry import ESTIMATORS
 
@@ -69,7 +71,7 @@ def test_a_quick_run_leaves_numbers_and_figures(tmp_path, capsys):
     assert run("--quick", "--estimator", "st-gs", "--estimator", "gs", "--out", out) == 0
     printed = capsys.readouterr().out
     table = {line.split()[0]: line.split() for line in printed.splitlines() if line}
-    assert "estimator  test bound M=1  M=100  ms/iteration  log10 trace" in printed
+    assert re.search(r"estimator +test bound M=1 +M=100 +minus st-gs +ms/iteration +log10", printed)
     assert str(out) in printed
 
     config = json.loads((out / "config.json").read_text())
@@ -96,8 +98,22 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path):
 
 def test_several_seeds_have_standard_errors_in_the_table(tmp_path, capsys):
     run(*SMALL, "--estimator", "st", "--seeds", 2, "--out", tmp_path / "out")
-    assert capsys.readouterr().out.count("±") == 4
+    assert capsys.readouterr().out.count(" ± ") == 4
     assert [result["seed"] for result in outcome(tmp_path / "out")] == [0, 1]
+
+
+def test_differences_are_paired_over_the_images(tmp_path, capsys):
+    out = tmp_path / "out"
+    run(*SMALL, "--estimator", "st-gs", "--estimator", "gr", "--out", out)
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("gr "))
+    st_gs, gr = (
+        -read_npz(out / f"{name}-seed0" / "test-bounds-100.npz")["bounds"][1]
+        for name in ("st-gs", "gr")
+    )
+    difference = gr - st_gs
+    error = difference.std(ddof=1) / np.sqrt(len(difference))
+    assert f" {difference.mean():.2f} ± {error:.2f} " in row
+    assert error < gr.std(ddof=1) / np.sqrt(len(gr)) / 2  # what two rows share is not in it
 
 
 def test_every_estimator_starts_from_the_same_parameters_and_minibatches(tmp_path):
@@ -190,7 +206,7 @@ def test_a_terminal_of_few_characters_is_shown_what_it_can_show(tmp_path, encodi
     line = f"PYTHONIOENCODING={encoding} RBST vae {words} | iconv -f {encoding} -t utf-8"
     done = shell(line)
     assert done.returncode == 0
-    assert done.stdout.count("+/-" if encoding == "ascii" else "±") == 4
+    assert done.stdout.count(" +/- " if encoding == "ascii" else " ± ") == 4
 
 
 @posix

@@ -250,7 +250,8 @@ def test_a_huge_or_infinite_bound_takes_no_time_and_is_not_the_best(tmp_path, ca
     assert len(iterations_to_thresholds(huge["curves"])) <= 1001
 
 
-def test_the_cells_of_the_paper_that_are_missing(tmp_path, capsys):
+def test_the_cells_of_the_paper_that_are_missing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     write(tmp_path / "a", result("gr", valid=99.0, test=98.5))
     write(tmp_path / "b", result("st", valid=99.0))  # not tested
     assert main(["report", str(tmp_path), "--missing"]) == 0
@@ -268,4 +269,4 @@ def test_several_seeds_of_the_best_settings_are_averaged(tmp_path):
         write(tmp_path / str(seed), result(valid=valid, test=test, seed=seed))
     (row,) = rows_of(tmp_path)
     assert (row["valid_bound"], row["test_bound"], row["runs"]) == (100.0, 99.0, 4)
-    assert "99.00 (3 seeds)" in Report([tmp_path]).format("text")
+    assert "| 99.00 (3 seeds) |" in Report([tmp_path]).format("markdown")

@@ -21,7 +21,7 @@ import numpy as np
 
 from rbst._array import Array, to_host
 from rbst._files import find_data_file, read_npz, write_npz
-from rbst._tables import text_table, wrapped
+from rbst._tables import mean_and_error, text_table, wrapped
 from rbst.data.listops import (
     FILE,
     NUM_EXPRESSIONS,
@@ -389,7 +389,7 @@ COLUMNS = (
 )
 
 
-def format_table(config: Config, results: Results) -> str:
+def format_table(config: Config, runs: Sequence[Run], results: Results) -> str:
     """The results as text: mean over seeds, and with several of them its standard error."""
     splits = [
         (key, title) for key, title in COLUMNS if key != "published_test" or config.published_test
@@ -417,20 +417,6 @@ def format_table(config: Config, results: Results) -> str:
                 f"{result['diverged_at']}; its best parameters before that are counted."
             )
     return f"{text_table(rows)}\n\n{wrapped(note)}"
-
-
-def mean_and_error(values: Sequence[float]) -> str:
-    """The mean, and of several values its standard error.
-
-    Examples
-    --------
-    >>> mean_and_error([60.0]), mean_and_error([60.0, 62.0]), mean_and_error([])
-    ('60.0', '61.0 ± 1.0', '–')
-    """
-    if not len(values):
-        return "–"
-    error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
-    return f"{np.mean(values):.1f}" + (f" ± {error:.1f}" if error is not None else "")
 
 
 def draw_curves(config: Config, runs: Sequence[Run], results: Results) -> Any:

@@ -298,7 +298,7 @@ class Experiment:
     make_config: Callable[[dict[str, Any]], Any]
     load_data: Callable[[Any, Path | None], Any]
     run: type[Run]
-    table: Callable[[Any, Sequence[dict[str, Any]]], str]
+    table: Callable[[Any, Sequence[Run], Sequence[dict[str, Any]]], str]
     figures: Mapping[str, Callable[[Any, Sequence[Run], Sequence[dict[str, Any]]], Any]]
     cells: Callable[[Mapping[str, Sequence[Any]]], list[dict[str, Any]]]
     grid: Mapping[str, Callable[[Any], Sequence[Any]]]
@@ -385,7 +385,7 @@ def run_experiment(experiment: Experiment, arguments: argparse.Namespace) -> int
         write_results(out, config, start, runs=results)
         for name, draw in experiment.figures.items():
             save_figure(out / name, draw, config, runs, results)
-    print(f"Results and figures are in {out}\n\n{experiment.table(config, results)}")
+    print(f"Results and figures are in {out}\n\n{experiment.table(config, runs, results)}")
     return 0
 
 
