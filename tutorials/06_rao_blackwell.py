@@ -103,8 +103,7 @@ ax.legend(fontsize="small")
 # **Answer.** REINFORCE with one pick, and by far: its cost of 2 is small, while the slopes are
 # large and of both signs, and the bias of the other two is longer than the gradient. GR with two:
 # the cost is now 15 on average and mostly says that the total is too heavy, which the slope says
-# of each pick directly. ``rbst.diagnose`` computes all of this exactly. From here on we pick
-# twice.
+# of each pick directly. ``rbst.diagnose`` computes all of this exactly.
 
 
 def diagnose(name, tau=tau, L=2, **settings):
@@ -134,9 +133,9 @@ assert mse[2, "GR"] < mse[2, "REINFORCE"] < mse[2, "ST-GS"]
 # Proposition 1
 # -------------
 #
-# Expand :math:`h - m`, for any fixed vector m, around the mean given D: it is
-# :math:`h - \mathbb E[h \mid D]` plus a vector that D fixes. The first part has mean zero given D,
-# so the cross term vanishes, and (7.3)
+# From here on we pick twice. Expand :math:`h - m`, for any fixed vector m, around the mean given
+# D: it is :math:`h - \mathbb E[h \mid D]` plus a vector that D fixes. The first part has mean zero
+# given D, so the cross term vanishes, and (7.3)
 #
 # .. math::
 #
@@ -286,12 +285,15 @@ for ratio in (1, 10, 100, 1000):
 #
 # K can remove at most the fraction :math:`\rho = V_1 / (V_1 + V_2)` of the variance (7.7). Cold,
 # nearly all of it: :math:`V_1` is what the near ties of tutorial 04 cause, and grows like
-# :math:`1 / \tau`, while :math:`V_2` tends to a constant, because GR has a limit (tutorial 08).
-# Hot, less. The error that matters is that of a batch: squared bias plus variance over B.
+# :math:`1 / \tau`, while :math:`V_2` tends to a constant, because GR has a limit (tutorial 08). To
+# keep up, K must grow like :math:`1 / \tau` as well. Hot, less. The error that matters is that of
+# a batch: squared bias plus variance over B.
 
 B = 20
 taus = np.geomspace(0.02, 1.6, 13)
 by_tau = [diagnose("st-gs", t) for t in taus]  # V1, V2 and the bias give every K
+coldest, next_to_it = (t * d.variance_given_D for t, d in zip(taus[:2], by_tau[:2], strict=True))
+assert np.isclose(coldest, next_to_it, rtol=0.05)  # tau times V1 settles
 best, curves = {}, {}
 for name, K in (("st-gs", 1), ("gr-mc10", 10), ("gr", np.inf)):
     variances = [d.variance_given_D / K + d.variance - d.variance_given_D for d in by_tau]
