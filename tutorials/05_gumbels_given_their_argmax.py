@@ -58,7 +58,8 @@ print(f"pi_i = {pi[i]:.4f}: about {1 / pi[i]:.1f} draws for each one kept")
 # of the exponential densities :math:`e^{\theta_j} \exp(-t_j e^{\theta_j})`. Given that i has won,
 # it is restricted to :math:`t_j > t_i` and divided by the probability of that,
 # :math:`\pi_i = e^{\theta_i} / Z`. Measure the losers' times from the moment of the win,
-# :math:`t_j = t_i + (t_j - t_i)`. The exponents collect into (6.2)
+# :math:`t_j = t_i + (t_j - t_i)`: a shift, which leaves a density as it is. The exponents collect
+# into (6.2)
 #
 # .. math::
 #
