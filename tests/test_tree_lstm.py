@@ -10,6 +10,7 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 from autograd import grad, value_and_grad
+from autograd.core import make_vjp
 from scipy.stats import chi2
 
 from rbst import Estimator, get_estimator, gumbel_rao, objective, stochastic_node
@@ -139,6 +140,25 @@ def test_given_trees_agree_with_finite_differences():
     direction = rng.standard_normal(flat.shape)
     numerical = (loss(flat + 1e-6 * direction) - loss(flat - 1e-6 * direction)) / 2e-6
     assert grad(loss)(flat) @ direction == pytest.approx(numerical, rel=1e-7)
+
+
+def test_a_graph_can_be_traversed_more_than_once_and_in_parts():
+    """The forest collects gradients on the way back, and must start anew each time."""
+    rng = np.random.default_rng(18)
+    sequences = make_sequences([6, 1, 4, 5], rng)
+    model, flat = make_model(rng)
+
+    def cost_and_log_p(flat):
+        cost, draws = model.terms(flat, sequences, follow(sequences.merges))
+        return anp.array([anp.sum(cost), sum(anp.sum(log_probability_of(*draw)) for draw in draws)])
+
+    traverse, _ = make_vjp(cost_and_log_p, flat)
+    for weights in ([1.0, 0.0], [0.0, 1.0], [2.0, 3.0], [2.0, 3.0]):
+        expected = grad(lambda flat, w=weights: anp.sum(cost_and_log_p(flat) * np.array(w)))(flat)
+        np.testing.assert_array_equal(traverse(np.array(weights)), expected)
+    # Without the cost no gradient reaches the roots.
+    log_p = grad(lambda flat: cost_and_log_p(flat)[1])(flat)
+    np.testing.assert_allclose(traverse(np.array([0.0, 1.0])), log_p, atol=1e-12 * abs(log_p).max())
 
 
 def test_float32_stays_float32():

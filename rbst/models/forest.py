@@ -46,7 +46,7 @@ class Forest:
 
     On the way back ``d_states`` collects the gradients of the nodes, ``d_scores`` those of the scores, and ``d_affine``
     those of the affine maps of the candidates that were taken. ``collect``, which a backward pass reaches last,
-    makes the gradients of W, b and q of them: one matrix product instead of one a merge.
+    makes the gradients of W, b and q of them: one matrix product instead of one per merge.
     """
 
     def __init__(self, cell: Any, lengths: Indices):
@@ -147,13 +147,13 @@ class Forest:
 
     @cached_property
     def d_states(self) -> Array:
-        """Gradients of the nodes; every node's is set before it is read, and that of padding is 0."""
+        """Gradients of the nodes: each is set in every backward pass before it is read, and padding has 0."""
         return namespace(self.states).zeros_like(self.states)
 
     @cached_property
     def d_scores(self) -> Array:
-        """Gradients of the candidates' scores, each set once in a backward pass."""
-        return namespace(self.states).zeros(self.count, dtype=self.states.dtype)
+        """Gradients of the candidates' scores, each set once in every backward pass."""
+        return namespace(self.states).empty(self.count, dtype=self.states.dtype)
 
     def scores_vjp(self, t: int, d_scores: Array) -> None:
         """Pull the scores of the candidates made in row t back to their children."""
@@ -213,8 +213,6 @@ class Forest:
         d_q = d_scores @ self.candidates[:, :d] / math.sqrt(d)
         d_W = self.of_children[..., :d].reshape(-1, 2 * d).T @ d_affine
         self.d_affine.clear()
-        self.d_scores[...] = 0
-        self.d_states[self.nodes[-1]] = 0
         return d_W, d_affine.sum(axis=0), d_q[:, None]
 
 

@@ -85,7 +85,7 @@ class Sequences:
         return len(self.tokens)
 
     def move(self, xp: Any) -> Sequences:
-        """The same sequences as arrays of the module ``xp``, NumPy or CuPy."""
+        """The same sequences as arrays of the module ``xp``."""
         return Sequences(*map(xp.asarray, (self.tokens, self.lengths, self.labels, self.merges)))
 
     def select(self, index: Array) -> Sequences:

@@ -21,7 +21,7 @@ from typing import Any
 
 from autograd.extend import defvjp, primitive
 
-from rbst._array import Array, Indices, getval, namespace, row_sum, to_host
+from rbst._array import Array, Indices, getval, namespace, row_sum
 from rbst.autodiff import stochastic_node
 from rbst.categorical import log_softmax
 from rbst.estimators.registry import Estimator
@@ -84,15 +84,14 @@ class VAE:
     def initial_parameters(self, rng: Any, dtype: Any) -> Array:
         """Glorot matrices and zero biases, but for the output: the logits of the mean image.
 
-        Made on the host, with a generator of NumPy's, so that every device starts alike; they lie where the
-        mean image lies.
+        Drawn with a generator of NumPy's, so that every device starts alike; they lie where the mean image lies.
         """
-        flat = glorot(self.layout, rng, dtype)
-        views = self.layout.views(flat)
+        xp = namespace(self.mean_pixels)
+        flat = xp.asarray(glorot(self.layout, rng, dtype))
         # A pixel that is white in every training image would have a logit of -inf.
-        mean = to_host(self.mean_pixels).clip(1e-3, 1 - 1e-3)
-        views[f"decoder.b{len(self.hidden)}"][...] = namespace(mean).log(mean / (1 - mean))
-        return namespace(self.mean_pixels).asarray(flat)
+        mean = self.mean_pixels.clip(1e-3, 1 - 1e-3)
+        self.layout.views(flat)[f"decoder.b{len(self.hidden)}"][...] = xp.log(mean / (1 - mean))
+        return flat
 
     def encode(self, parameters: Mapping[str, Array], x: Array) -> Array:
         """Logits of q(D | x), shape ``(B, L, n)``, of images ``(B, pixels)``."""
