@@ -152,8 +152,8 @@ class Forest:
 
     @cached_property
     def d_scores(self) -> Array:
-        """Gradients of the candidates' scores, each set once in every backward pass."""
-        return namespace(self.states).empty(self.count, dtype=self.states.dtype)
+        """Gradients of the candidates' scores, each set in every backward pass; 0 where none of them reaches."""
+        return namespace(self.states).zeros(self.count, dtype=self.states.dtype)
 
     def scores_vjp(self, t: int, d_scores: Array) -> None:
         """Pull the scores of the candidates made in row t back to their children."""
