@@ -1,5 +1,6 @@
 """Configuration of the site: ``python -m sphinx -W -n docs docs/_build/html``."""
 
+import os
 import shutil
 import sys
 import zlib
@@ -32,7 +33,6 @@ extensions = [
     "myst_parser",
     "sphinx_copybutton",
     "equation_links",
-    "plain_docstrings",
     "playground",
     "readable_signatures",
     "side_by_side",
@@ -107,7 +107,12 @@ def table_of_estimators() -> str:
     return "\n".join(lines)
 
 
+# A workflow of GitHub knows the address of the source; elsewhere there is none to give.
+server, repository = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
+source = f"{server}/{repository}" if server and repository else ""
+
 myst_substitutions = {
+    "source": f"The source: <{source}>." if source else "",
     "names_of_estimators": ", ".join(f"`{entry.name}`" for entry in ESTIMATORS),
     "table_of_estimators": table_of_estimators(),
     "version": version,
@@ -131,6 +136,15 @@ sphinx_gallery_conf = {
 }
 
 html_theme = "furo"
+html_theme_options = (
+    {
+        "source_repository": source,
+        "source_branch": "main",
+        "source_directory": "docs/",
+    }
+    if source
+    else {}
+)
 html_title = "rbst"
 mathjax = files("mathjax") / "static/mathjax/es5/tex-svg-full.js"  # of django-static-mathjax
 html_static_path = ["_static", str(mathjax)]

@@ -6,7 +6,7 @@ A NumPy implementation of "Rao-Blackwellizing the Straight-Through Gumbel-Softma
 
 from rbst.autodiff import estimate_gradient, objective, stochastic_node
 from rbst.categorical import log_probability, log_softmax, one_hot, sample_categorical, softmax
-from rbst.diagnostics import Diagnosis, diagnose
+from rbst.diagnostics import Diagnosis, Figure, diagnose
 from rbst.enumeration import exact_expectation, exact_gradient
 from rbst.estimators import (
     Estimator,
@@ -33,6 +33,7 @@ __all__ = [
     "BestTemperature",
     "Diagnosis",
     "Estimator",
+    "Figure",
     "RunningMean",
     "best_temperature",
     "conditional_covariance",

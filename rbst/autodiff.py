@@ -193,7 +193,10 @@ def estimate_gradient(
         The derivative of f, from ``(..., L, n)`` to the same shape. By default autograd differentiates f,
         which must then use ``autograd.numpy``. Score-function estimators need none.
 
-    Returns the gradient, of the shape and dtype of ``logits``.
+    Returns
+    -------
+    numpy.ndarray
+        The gradient, of the shape and dtype of ``logits``.
 
     Examples
     --------

@@ -94,7 +94,7 @@ def log_probability(logits: Array, D: Array) -> Array:
 
     ``logits`` and ``D`` have shape ``(..., n)``, the result has shape ``(...)``: variable by variable.
     Sum over the axis of variables for a joint log-probability. In an autograd graph it is differentiated
-    by the logits with :func:`log_probability_vjp`; D counts as fixed.
+    by the logits with ``log_probability_vjp``; D counts as fixed.
 
     Examples
     --------

@@ -209,7 +209,14 @@ def diagnose(
     tau
         The temperature of an estimator that is given by name, 1 by default.
 
-    Returns a :class:`rbst.Diagnosis`. Raises ``ValueError`` above 10**7 outcomes, where the estimator has to
+    Returns
+    -------
+    Diagnosis
+        Exact, or with standard errors.
+
+    Notes
+    -----
+    Raises ``ValueError`` above 10**7 outcomes, where the estimator has to
     be sampled and no ``rng`` is given, for an estimator that is not what it says, and for an f that autograd
     cannot see.
 

@@ -70,6 +70,7 @@ LINEAR = Problem(
     lambda D: _through_level(namespace(D).ones_like(mean_level(D)), D),
     "f = s",
 )
+"""The mean level s, linear in each variable."""
 
 QUADRATIC = Problem(
     "quadratic",
@@ -77,6 +78,7 @@ QUADRATIC = Problem(
     lambda D: _through_level(2 * (mean_level(D) - TARGET), D),
     f"f = (s - {TARGET})^2",
 )
+"""The squared distance of the mean level from 0.45."""
 
 QUARTIC = Problem(
     "quartic",
@@ -84,6 +86,7 @@ QUARTIC = Problem(
     lambda D: _through_level(4 * (mean_level(D) - TARGET) ** 3, D),
     f"f = (s - {TARGET})^4",
 )
+"""The fourth power of that distance."""
 
 
 def programme_value(p: Array) -> Array:

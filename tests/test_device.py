@@ -310,7 +310,7 @@ def test_pure_functions_return_device_arrays_equal_to_those_of_numpy(name, dtype
 def test_every_public_function_is_tried_on_a_device():
     tried = {name.split()[0] for name in PURE}
     below = {"Estimator", "RunningMean", "get_estimator", "estimate_gradient", "stochastic_node"}
-    below |= {"objective", "diagnose", "Diagnosis", "best_temperature", "BestTemperature"}
+    below |= {"objective", "diagnose", "Diagnosis", "Figure", "best_temperature", "BestTemperature"}
     assert set(rbst.__all__) <= tried | below
 
 

@@ -117,7 +117,14 @@ def check(
         the remaining rows are skipped; a report with a skipped row has not passed. ``seed``: of the noise
         handed to the implementation; the cases are fixed.
 
-    Returns a :class:`Report`. A right implementation fails any row with probability at most
+    Returns
+    -------
+    Report
+        A row for each property.
+
+    Notes
+    -----
+    A right implementation fails any row with probability at most
     ``FALSE_ALARM_RATE``; what each test would have caught stands in its row. An implementation that
     raises, returns NaN or the wrong shape fails the rows concerned. It runs in this process and can end it;
     ``rbst check`` runs it in one of its own. Raises ``ValueError`` or ``TypeError`` only for arguments that

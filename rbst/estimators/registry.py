@@ -482,6 +482,8 @@ def get_estimator(
         The control variate of ``relax``, a function of the located Gumbels and its derivative; by default that of
         ``rebar``.
 
+    Notes
+    -----
     Parameters that an estimator does not have are ignored, so that names can be swapped. Raises
     ``ValueError`` for an unknown name, with the nearest known one.
 

@@ -11,7 +11,7 @@ import numbers
 from dataclasses import dataclass
 from typing import Any
 
-from rbst._array import Array, namespace
+from rbst._array import Array, getval, namespace
 from rbst._checks import NotFinite, check_array, check_finite, check_logits, check_one_hot
 from rbst.categorical import softmax
 
@@ -102,7 +102,7 @@ class RunningMean:
 
     def update(self, costs: Any) -> None:
         """Move towards the mean of ``costs``, a number, a list or an array; refuse one that is not finite."""
-        costs = check_array("costs", costs)
+        costs = check_array("costs", getval(costs))  # inside a traced loss they are boxes
         if costs.size == 0:
             raise ValueError("costs must hold at least one cost, got none; leave the update out")
         mean = float(costs.mean())
