@@ -58,7 +58,7 @@ def conditional_mean(
       max(``rtol``, 2e-5) or better. The largest error seen was half of that, for 1 to 20,000 categories,
       forty temperatures from 1e-3 to 1e4 and logits that are flat, of scales 1 to 30 or -inf.
 
-    Two categories are a function of one number and cost less than one sample, see :mod:`rbst.boolean`.
+    Two categories are a function of one number and cost less than one sample, see ``rbst.boolean``.
 
     Returns shape ``(..., n)`` and the dtype of ``logits``. Raises ``ValueError`` or ``TypeError`` for bad
     input and for ``rtol`` below 1e-11, which float64 cannot promise.

@@ -73,7 +73,7 @@ def relax(
       with the variance of the estimate as the loss. By default it is that of :func:`rebar`, which needs
       ``df_dD`` and ``tau``.
 
-    Unlike in Gumbel-Rao the derivative *does* run through Eq. 9, see :func:`conditional_gumbels_vjp`. Unbiased. Grathwohl,
+    Unlike in Gumbel-Rao the derivative *does* run through Eq. 9, see ``conditional_gumbels_vjp``. Unbiased. Grathwohl,
     Choi, Wu, Roeder and Duvenaud, "Backpropagation through the void", ICLR 2018.
     """
     logits, rng = check_logits(logits), check_rng(rng, logits)

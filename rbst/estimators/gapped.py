@@ -59,7 +59,7 @@ def decoupled_gumbel_softmax(logits: Array, x: Array, df_dS: Array, *, tau: floa
     .. math:: \frac1\tau J(q) \, \frac{\partial f(S)}{\partial S}, \qquad S = \mathrm{softmax}_{\tau_f}(x), \quad
               q = \mathrm{softmax}_\tau(x), \quad x = \theta + G
 
-    where :math:`x` are located Gumbels (:func:`rbst.gumbel.sample_gumbels`) of the shape ``(..., n)`` of ``logits``,
+    where :math:`x` are located Gumbels (:func:`rbst.sample_gumbels`) of the shape ``(..., n)`` of ``logits``,
     and ``df_dS`` is the gradient of f at S, the point of the forward temperature :math:`\tau_f`, which the caller
     chose. With a hard forward pass (:math:`\tau_f \to 0`) this is ST-GS at ``tau``, whatever the forward pass
     would have liked: the forward temperature matters only if f sees it. With :math:`\tau_f = \tau` it is

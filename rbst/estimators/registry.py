@@ -471,7 +471,7 @@ def get_estimator(
     num_samples
         K, where the name has none: of ``rloo`` and ``double-cv`` (by default 2), of ``reinmax-cv`` (100).
     weight
-        Of the control variate: of ``rebar`` and ``double-cv`` (by default 1), of ``reinmax-cv`` (0.5).
+        Of the control variate: of ``rebar`` and ``double-cv`` (by default 1), of ``reinmax-cv`` (by default 0.5).
     gap
         Of ``gst``, by default 1.
     regularization
