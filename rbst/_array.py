@@ -8,6 +8,9 @@ file choose a device, and bring arrays back from it; docs/gpu.md says what works
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import autograd.numpy as autograd_numpy
@@ -31,10 +34,12 @@ __all__ = [
     "is_array",
     "namespace",
     "new_generator",
+    "refill",
     "row_argmax",
     "row_max",
     "row_sum",
     "spawn_generator",
+    "table_beside",
     "to_host",
 ]
 
@@ -190,6 +195,27 @@ def new_generator(xp: Any, seed: Any) -> Any:
     # A training starts several in each step. Philox starts from a counter; XORWOW, which is CuPy's default,
     # first skips ahead for every thread.
     return xp.random.Generator(xp.random.Philox4x3210(seed))
+
+
+def table_beside(like: Array, build: Callable[..., Any], *key: Any) -> Any:
+    """``build(*key)``, a dataclass of NumPy arrays, where the array ``like`` is; copied to a device once."""
+    xp = namespace(like)
+    return build(*key) if xp is np else _copy_table(xp, str(like.device), build, *key)
+
+
+@lru_cache(maxsize=16)
+def _copy_table(xp: Any, device: str, build: Callable[..., Any], *key: Any) -> Any:
+    table = build(*key)
+    arrays: dict[str, Any] = {
+        k: xp.asarray(x) for k, x in vars(table).items() if isinstance(x, np.ndarray)
+    }
+    return replace(table, **arrays)
+
+
+def refill(buffer: Array, rng: Any) -> None:
+    """Overwrite a buffer with draws of Exp(1)."""
+    # Without the size CuPy draws one number and fills the buffer with it.
+    rng.standard_exponential(size=buffer.shape, out=buffer, dtype=buffer.dtype)
 
 
 def to_host(x: Array) -> Array:

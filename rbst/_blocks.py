@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rbst._array import Array, namespace
+from rbst._array import Array, namespace, refill
 from rbst.categorical import positive
 
 
@@ -55,8 +55,7 @@ def draw_noise(like: Array, num_samples: int, rng: Any) -> Iterator[Array]:
     for samples in slices(num_samples, samples_per_block):
         k = samples.stop - samples.start
         draws = buffer[: k * like.size]
-        # Without the size CuPy draws one number and fills the buffer with it.
-        rng.standard_exponential(size=draws.shape, out=draws, dtype=like.dtype)
+        refill(draws, rng)
         positive(draws, out=draws)
         if n > max(k, v):
             yield draws.reshape(k, v, n).transpose(2, 0, 1)

@@ -20,9 +20,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from rbst._array import Array, namespace
+from rbst._array import Array, namespace, table_beside
 from rbst._blocks import block_size, slices
-from rbst.quadrature import NEGLIGIBLE, ROUNDING, precision, table_beside
+from rbst.quadrature import NEGLIGIBLE, ROUNDING, precision
 
 CELL = 0.25  # width of a cell near delta = 0, where c bends over a distance of 1
 

@@ -17,14 +17,13 @@ the errors that the tests of the tolerance print.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from rbst._array import Array, namespace
+from rbst._array import Array, namespace, table_beside
 
 NEGLIGIBLE = 1e-12  # gradients below this multiple of max |df/dD| count as zero
 SMALLEST_SINGLE_RTOL = 1e-4  # below, the inside works in double precision for float32 logits too
@@ -123,22 +122,6 @@ def precision(logits: Array, rtol: float, order: int) -> str:
     """The dtype to work in: single precision only where it can keep the tolerance."""
     single = logits.dtype.char == "f" and rtol >= SMALLEST_SINGLE_RTOL and order == 1
     return "float32" if single else "float64"
-
-
-@lru_cache(maxsize=16)
-def copy_table(xp: Any, device: str, build: Callable[..., Any], *key: Any) -> Any:
-    """The table of this key on the current device, copied there once."""
-    table = build(*key)
-    arrays: dict[str, Any] = {
-        k: xp.asarray(x) for k, x in vars(table).items() if isinstance(x, np.ndarray)
-    }
-    return replace(table, **arrays)
-
-
-def table_beside(like: Array, build: Callable[..., Any], *key: Any) -> Any:
-    """The table of this key where the array ``like`` is."""
-    xp = namespace(like)
-    return build(*key) if xp is np else copy_table(xp, str(like.device), build, *key)
 
 
 @lru_cache(maxsize=16)

@@ -25,7 +25,7 @@ from oracles import NAMES
 from scipy.stats import norm
 
 import rbst
-from rbst import categorical, cli, get_estimator, quadrature, rao_blackwell
+from rbst import _array, categorical, cli, get_estimator, rao_blackwell
 from rbst._array import is_array, namespace, new_generator, row_argmax, row_max, row_sum, to_host
 from rbst.autodiff import objective
 from rbst.enumeration import enumerate_outcomes
@@ -317,7 +317,7 @@ def test_every_public_function_is_tried_on_a_device():
 def test_tables_of_the_quadrature_are_copied_to_the_device_once():
     device = stand_in()
     a = arrays_of(device.xp, "float64")
-    quadrature.copy_table.cache_clear()
+    _array._copy_table.cache_clear()
     with watch() as first:
         rbst.exact_gumbel_rao(a.logits, a.D, a.g, tau=0.77)
     with watch() as second:
