@@ -6,17 +6,9 @@ Needs PyTorch: ``pip install torch``; then ``python examples/crosscheck/torch_gu
 import torch
 
 from rbst.crosscheck import check
+from rbst.crosscheck.torch import from_function
 
-
-def implementation(logits, df_dD, *, tau, rng):
-    """Draws D itself, so it is handed the gradient of f as a function of D."""
-    torch.manual_seed(int(rng.integers(2**31)))
-    theta = torch.tensor(logits, requires_grad=True)
-    sample = torch.nn.functional.gumbel_softmax(theta, tau=tau, hard=True)
-    D = sample.detach().round().numpy()  # D + S - S is one-hot up to rounding only
-    sample.backward(torch.tensor(df_dD(D)))
-    return D, theta.grad.numpy()
-
+implementation = from_function(torch.nn.functional.gumbel_softmax, hard=True)
 
 if __name__ == "__main__":
     report = check(implementation, "st-gs", progress=True)

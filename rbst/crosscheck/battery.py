@@ -247,15 +247,25 @@ class Item:
 def items_of(context: Context, problem: Problem | None) -> list[Item]:
     """What a battery asks, in the order in which it is asked."""
     if context.law.whole:
-        question = "the mean over D and all other noise is the exact gradient of E f(D)"
-        asked = cases.PROBLEMS if problem is None else (problem,)
-        return [Item(p.name, question, rows.unbiased, (p,), tests=1) for p in asked]
+        return list(_unbiased(context, cases.PROBLEMS if problem is None else (problem,)))
     items = [*_gates(context), *_sample(context)]
     if context.law.random:
         items += [*_laws(context), *_shared_noise(context), *_extremes(context)]
     else:
         items += _values(context)
     return [*items, *_contract(context), *_shifts(context)]
+
+
+def _unbiased(context: Context, asked: tuple[Problem, ...]) -> Iterator[Item]:
+    question = "the mean over D and all other noise is the exact gradient of E f(D)"
+    if context.dimensions == 2:
+        for p in asked:
+            yield Item(p.name, question, rows.unbiased, (p, 0, 2**13), tests=1)
+        return
+    name = f"{asked[0].name}, batches of 4"
+    yield Item(name, question, rows.unbiased, (asked[0], 4, 2**11), tests=1)
+    for p in asked:
+        yield Item(p.name, question, rows.unbiased, (p, 2**10, 2**6), tests=1)
 
 
 def _labelled(context: Context, asked: tuple[tuple[str, Case], ...]) -> list[tuple[str, Case]]:

@@ -162,9 +162,10 @@ def targets(
         q_covariance = None
         if covariance_tested:
             normal = _normal_q_covariance(len(eigenvalues))
-            q_covariance = normal + (_q_covariance(law, case, outcome) - normal) / K
+            of_one = _q_covariance(law, case, outcome) if law.with_noise else normal
+            q_covariance = normal + (of_one - normal) / K
         moments = (covariance / K, eigenvalues / K, whitening * np.sqrt(K))
-        found.append(Target(outcome, mean, *moments, q_covariance))
+        found.append(Target(outcome, mean, *moments, q_covariance, law.with_noise is not None))
     return found
 
 

@@ -41,7 +41,8 @@ class Target:
     eigenvalues, whitening
         Of the covariance, as :func:`whiten` returns them.
     q_covariance
-        Covariance of the entries q of :math:`y y^\top`, shape ``(p, p)``; None where no covariance is tested.
+        Covariance of the entries q of :math:`y y^\top`, shape ``(p, p)``; None where no covariance is tested,
+        and not ``q_known`` where there is no reference to estimate it from.
     """
 
     outcome: int
@@ -50,6 +51,7 @@ class Target:
     eigenvalues: Array
     whitening: Array
     q_covariance: Array | None = None
+    q_known: bool = True
 
     @property
     def rank(self) -> int:
@@ -180,7 +182,7 @@ class Sums:
         """Covariance of the entries of y y', blended."""
         mean = self.q_total / self.count
         sample = self.q_products / self.count - np.outer(mean, mean)
-        return blend(self.target.q_covariance, sample)
+        return blend(self.target.q_covariance, sample) if self.target.q_known else sample
 
     def mean_statistic(self) -> tuple[float, int]:
         """Chi-square of the mean and its degrees of freedom."""

@@ -137,10 +137,10 @@ class Report:
         lines = []
         for row in self.rows:
             figures = "" if row.verdict == "pass" else row.found
-            if row.p_value is not None:
-                figures = figures.split(" (")[0]  # where it stands is for the long table
-            if row.verdict == "fail" and row.expected:
-                figures += f", not {row.expected}"
+            if row.verdict == "fail" and row.p_value is not None:
+                figures = (
+                    f"{row.found.split(' (')[0]}, not {row.expected}"  # where: in the long table
+                )
             line = f"{_word(row)}  {row.property:<{PROPERTY}.{PROPERTY}}  {figures}"
             line = _shortened(line.rstrip(), WIDTH)
             lines.append(_painted(line, row) if colour else line)
