@@ -247,7 +247,9 @@ class Item:
 def items_of(context: Context, problem: Problem | None) -> list[Item]:
     """What a battery asks, in the order in which it is asked."""
     if context.law.whole:
-        return list(_unbiased(context, cases.PROBLEMS if problem is None else (problem,)))
+        n = context.categories
+        known = tuple(p for p in cases.PROBLEMS if n in (None, len(p.logits[0])))
+        return list(_unbiased(context, known if problem is None else (problem,)))
     items = [*_gates(context), *_sample(context)]
     if context.law.random:
         items += [*_laws(context), *_shared_noise(context), *_extremes(context)]

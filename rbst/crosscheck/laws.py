@@ -19,6 +19,7 @@ from rbst._array import Array
 from rbst._checks import check_num_samples
 from rbst.categorical import softmax, softmax_vjp
 from rbst.estimators import ESTIMATORS, get_estimator, gumbel_rao
+from rbst.estimators.reinmax_rao import halfway_logits
 from rbst.rao_blackwell import conditional_covariance, conditional_mean
 
 UNBIASED = "unbiased"
@@ -51,6 +52,8 @@ class Law:
         Boolean D and the centre.
     categories
         The only n that there is, if there is only one.
+    whole
+        Whether nothing is asked but that the mean over D and all noise is the exact gradient.
     """
 
     estimator: str
@@ -63,16 +66,12 @@ class Law:
     has_tau: bool = True
     point: Literal["corner", "relaxed", "contracted"] = "corner"
     categories: int | None = None
+    whole: bool = False
 
     @property
     def random(self) -> bool:
         """Whether noise is left once D is given."""
         return self.covariance is not None
-
-    @property
-    def whole(self) -> bool:
-        """Whether nothing is asked but that the mean over D and all noise is the exact gradient."""
-        return self.estimator == UNBIASED
 
     def of_one_sample(self) -> Law:
         """The same with K = 1: laws of one family that differ in K share it."""
@@ -91,27 +90,35 @@ def get_law(estimator: str) -> Law:
     (10, [[0.0316, -0.0316], [-0.0316, 0.0316]])
     """
     if estimator == UNBIASED:
-        return Law(UNBIASED, _no_mean, has_tau=False)
-    if match := re.fullmatch(r"(reinmax-rao|reinmax-cv)(?:-mc(\d+))?", str(estimator)):
-        return _random_law(estimator, match[1], check_num_samples(int(match[2] or 1)))
+        return Law(UNBIASED, _no_mean, has_tau=False, whole=True)
+    if match := re.fullmatch(r"(reinmax-rao|reinmax-cv)-mc(\d+)", str(estimator)):
+        return _random_law(estimator, match[1], check_num_samples(int(match[2])))
     built = get_estimator(estimator)
+    if built.evaluates == "several":  # all of these are unbiased
+        return Law(estimator, _no_mean, has_tau=False, whole=True, categories=built.categories)
+    if estimator == "decoupled-st-gs":
+        return _random_law(estimator, "gumbel-rao", 1)
     if built.given_D == "gumbel-rao" and built.num_samples != math.inf:
         return _random_law(estimator, "gumbel-rao", built.num_samples)
     if built.given_D == "gumbel-rao":
         return Law(estimator, _gumbel_rao_mean)
-    if built.evaluates == "several":
+    if built.given_D == "random" and built.evaluates == "corner":
         raise ValueError(
-            f"estimator must evaluate f once, got {estimator!r}; check it as 'unbiased' if it is"
+            f"estimator must have a known law given D, got {estimator!r}; give its moments in Python, "
+            "check(..., mean=..., covariance=...)"
         )
 
     def mean(logits: Array, D: Array, signal: Array, tau: float) -> Array:
         return get_estimator(estimator, tau=tau).pull_back(logits, D, signal, None)
 
     point = {"gs": "relaxed", "foust": "contracted"}.get(estimator, "corner")
-    cost, has_tau = built.evaluates == "cost-only", built.tau is not None
-    categories = 2 if point == "contracted" else None
     return Law(
-        estimator, mean, takes_cost=cost, has_tau=has_tau, point=point, categories=categories
+        estimator,
+        mean,
+        takes_cost=built.evaluates == "cost-only",
+        has_tau=built.tau is not None,
+        point=point,
+        categories=built.categories,
     )
 
 
@@ -122,8 +129,8 @@ def own_law(mean: Callable[..., Array], covariance: Callable[..., Array] | None)
 
 def checkable() -> list[str]:
     """The names that something can be checked as."""
-    names = [entry.name for entry in ESTIMATORS]
-    return [*names, "reinmax-rao-mcK", "reinmax-cv-mcK", UNBIASED]
+    names = [entry.name for entry in ESTIMATORS if entry.name != "reinmax-cv"]
+    return [*dict.fromkeys([*names, "reinmax-rao-mcK", "reinmax-cv-mcK", UNBIASED])]
 
 
 def _no_mean(logits: Array, D: Array, signal: Array, tau: float) -> Array:
@@ -158,12 +165,6 @@ def _gumbel_rao(logits: Array, D: Array, df_dD: Array, tau: float, exponentials:
 # --- ReinMax with Gumbel-Rao in it -------------------------------------------------------------------
 
 
-def smoothed(logits: Array, D: Array) -> Array:
-    r""":math:`\theta_D = \log((\pi + D) / 2)`, the logits at which ReinMax takes its second Jacobian."""
-    with np.errstate(divide="ignore"):  # impossible categories stay so
-        return np.log((softmax(logits) + D) / 2)
-
-
 def _reinmax_rao(h: Array, logits: Array, df_dD: Array) -> Array:
     r"""Rao-Blackwellised ReinMax: :math:`2 h_D - \tfrac12 J(\pi) g`.
 
@@ -174,17 +175,17 @@ def _reinmax_rao(h: Array, logits: Array, df_dD: Array) -> Array:
 
 
 def _reinmax_rao_mean(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
-    return _reinmax_rao(_gumbel_rao_mean(smoothed(logits, D), D, df_dD, tau), logits, df_dD)
+    return _reinmax_rao(_gumbel_rao_mean(halfway_logits(logits, D), D, df_dD, tau), logits, df_dD)
 
 
 def _reinmax_rao_covariance(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
-    return 4 * _gumbel_rao_covariance(smoothed(logits, D), D, df_dD, tau)
+    return 4 * _gumbel_rao_covariance(halfway_logits(logits, D), D, df_dD, tau)
 
 
 def _reinmax_rao_with_noise(
     logits: Array, D: Array, df_dD: Array, tau: float, exponentials: Array
 ) -> Array:
-    h = _gumbel_rao(smoothed(logits, D), D, df_dD, tau, exponentials)
+    h = _gumbel_rao(halfway_logits(logits, D), D, df_dD, tau, exponentials)
     return _reinmax_rao(h, logits, df_dD)
 
 
@@ -195,14 +196,14 @@ def _reinmax_cv_mean(logits: Array, D: Array, df_dD: Array, tau: float) -> Array
 
 
 def _reinmax_cv_covariance(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
-    return _gumbel_rao_covariance(smoothed(logits, D), D, df_dD, tau)
+    return _gumbel_rao_covariance(halfway_logits(logits, D), D, df_dD, tau)
 
 
 def _reinmax_cv_with_noise(
     logits: Array, D: Array, df_dD: Array, tau: float, exponentials: Array
 ) -> Array:
     r"""ReinMax with a control variate: :math:`\text{reinmax} + \mathbb E[h_D \mid D] - h_D`."""
-    theta_D = smoothed(logits, D)
+    theta_D = halfway_logits(logits, D)
     control = _gumbel_rao_mean(theta_D, D, df_dD, tau)
     h = _gumbel_rao(theta_D, D, df_dD, tau, exponentials)
     return _reinmax_cv_mean(logits, D, df_dD, tau) + control - h

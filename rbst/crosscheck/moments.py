@@ -273,9 +273,9 @@ def group_means_test(means: Array, exact: Array) -> tuple[float, Array, Array]:
     covariance = np.cov(means.T).reshape(len(exact), -1)
     standard_errors = np.sqrt(np.diagonal(covariance) / N)
     values, vectors = np.linalg.eigh(covariance)
-    kept = values > 1e-12 * max(values[-1], 1e-300)
-    rest = abs(error @ vectors[:, ~kept]).max(initial=0.0)
-    if rest > 1e-6 * max(abs(exact).max(), abs(means).max()):
+    size = max(abs(exact).max(), abs(means).max())
+    kept = values > (1e-8 * size) ** 2  # what scatters less than that is rounding
+    if abs(error @ vectors[:, ~kept]).max(initial=0.0) > 1e-6 * size:
         return 0.0, means.mean(axis=0), standard_errors
     d = int(kept.sum())
     statistic = N * float(((error @ vectors[:, kept]) ** 2 / values[kept]).sum())

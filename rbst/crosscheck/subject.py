@@ -109,7 +109,8 @@ class Subject:
         self.implementation, self.law, self.f = implementation, law, f
         self.parameters = _parameters(implementation)
         named = self.parameters.values()
-        draws_D = _second_is_function(self.parameters) if draws_D is None else draws_D
+        if draws_D is None:
+            draws_D = _second_is_function(self.parameters)
         anything = not named or any(p.kind == p.VAR_KEYWORD for p in named)
         takes_noise = "exponentials" in self.parameters and law.with_noise is not None
         accepts = tuple(name for name in KEYWORDS if anything or name in self.parameters)
@@ -181,12 +182,25 @@ class Subject:
 
     def _gradient_of(self, f: Any, logits: Array, rng: Any) -> Array:
         """One gradient; a loss, which has no axis of categories, is differentiated with autograd."""
-        arguments = (rng,) if len(self.parameters) == 2 else (f, rng)
+        names, known = list(self.parameters), {"rng": rng, "tau": 0.5, "df_dD": elementwise_grad(f)}
+        keywords = {
+            p.name: known[p.name]
+            for p in self.parameters.values()
+            if p.kind == p.KEYWORD_ONLY and p.default is p.empty and p.name in known
+        }
+        others = [] if "rng" in keywords else [rng]
+
+        def call(logits: Any) -> Any:
+            if names[0] == "f":
+                return self.implementation(f, logits, *others, **keywords)
+            first = [logits] if len(names) == 2 else [logits, f]
+            return self.implementation(*first, *others, **keywords)
+
         state = rng.bit_generator.state
-        answer = self.implementation(logits, *arguments)
+        answer = call(logits)
         if np.ndim(answer) < logits.ndim:
             rng.bit_generator.state = state
-            answer = elementwise_grad(lambda x: self.implementation(x, *arguments))(logits)
+            answer = elementwise_grad(call)(logits)
         return numbers("gradient", answer, "f", logits.shape)
 
     def _place_of(self, error: BaseException) -> str:

@@ -47,8 +47,10 @@ def gapped_straight_through(
         log_pi_k = row_sum(xp.where(D == 1, _log_softmax(logits), 0))
         pi_k = xp.exp(log_pi_k)
         # 1 - pi_k without cancellation; where the others are too rare to represent, the gap is that of the rarest.
-        others = xp.maximum(row_sum(_softmax(logits) * (1 - D)), xp.finfo(logits.dtype).tiny)
-        gap = -xp.log(others) / pi_k
+        tiny = xp.finfo(logits.dtype).tiny
+        others = xp.maximum(row_sum(_softmax(logits) * (1 - D)), tiny)
+        rare = xp.clip(pi_k, tiny, 0.5)  # its logarithm of 1 - pi_k does not round to 0
+        gap = xp.where(pi_k < 0.5, -xp.log1p(-rare) / rare, -xp.log(others) / xp.maximum(pi_k, 0.5))
     surrogate = xp.where(D == 1, 0, below - xp.maximum(0, below + gap))
     return softmax_vjp(_softmax(surrogate, tau), df_dD - row_sum(df_dD * D)) / tau
 
