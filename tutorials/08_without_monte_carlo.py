@@ -131,7 +131,7 @@ assert standard_errors(product, of_means) < 4
 #
 # The means :math:`\phi` and :math:`\psi` are needed at every node of t and s. In
 # :math:`y = \log(E / t)` the term of category j is :math:`(\pi_j / (\pi_j + e^y))^{1/\tau}`
-# whatever t is, and the law of y, :math:`P(E > t e^y) = \exp(-t e^y)`, is the
+# whatever t is, and the probability of exceeding y, :math:`P(E > t e^y) = \exp(-t e^y)`, is the
 # same for every category (9.5). Minus the derivative of that is the density, so for any function
 # :math:`\alpha` (9.6)
 #
