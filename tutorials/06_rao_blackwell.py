@@ -346,11 +346,12 @@ right.legend()
 # the end, both or never?
 
 # %%
-# **Answer.** Only at the end. During the first hundred steps its variance throws some runs far
-# off, to a cost of 10 and more, while the runs with GR stay close to each other and to the exact
-# descent, and those with ST-GS lie in between. Once the odds are nearly certain there is little
-# left to vary, and the bias of GR and ST-GS shows: in the middle they fall more slowly. At the end
-# all three are within 0.03 of the optimum of 0.25, REINFORCE by a hair the nearest.
+# **Answer.** Only at the end. At the start its variance throws runs far off: after 50 steps several
+# of the forty are still above a cost of 5. The runs with GR have all come below 2 by then and stay
+# closest to each other; the spread of those with ST-GS lies in between. Once the odds are nearly
+# certain there is little left to vary, and the bias of GR and ST-GS shows: in the middle they fall
+# more slowly. At the end all three are within 0.03 of the optimum of 0.25, REINFORCE by a hair the
+# nearest.
 
 pairs = corners[np.array(np.meshgrid(range(3), range(3), indexing="ij"))].transpose(1, 2, 0, 3)
 cost_of = cost(pairs)  # row a, column k: first pick a, second pick k
@@ -390,7 +391,10 @@ for name, expected in runs.items():
     print(f"{name:10} {line}")
 spread = {name: expected[10].std() for name, expected in runs.items()}
 assert spread["gr"] < spread["st-gs"] < spread["reinforce"]
-assert runs["reinforce"][50].max() > 10 > 2 > runs["gr"][50].max()
+assert (runs["reinforce"][50] > 5).sum() >= 3
+assert runs["gr"][50].max() < 2
+middle = {name: expected[500].mean() for name, expected in runs.items()}
+assert middle["reinforce"] < min(middle["st-gs"], middle["gr"])
 end = {name: expected[-1].mean() for name, expected in runs.items()}
 assert runs["exact"][-1] < end["reinforce"] < min(end["st-gs"], end["gr"]) < 0.28
 
