@@ -77,7 +77,11 @@ COMMANDS = {
     "compare": (
         "rbst.experiments.compare",
         "bias, variance and MSE of every estimator on a test function",
-        ("rbst compare --quick", "rbst compare --problem quartic --n 3 --tau 0.5"),
+        (
+            "rbst compare --quick",
+            "rbst compare --problem quartic --n 3 --tau 0.5",
+            "rbst compare --batch 20 --plot",
+        ),
     ),
     "estimators": (
         "rbst.experiments.estimators",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,23 @@ COLOURS = {
     "gr": "#17becf",
     "zgr": "#2ca02c",
     "reinmax": "#e377c2",
+    "reinmax-rao": "#7b4173",
+    "reinmax-rao-mc10": "#ce6dbd",
+    "reinmax-cv": "#a55194",
+    "gst": "#637939",
+    "gst-p": "#b5cf6b",
+    "decoupled-st-gs": "#e7ba52",
+    "mve": "#393b79",
+    "rloo": "#843c39",
+    "double-cv": "#ad494a",
+    "sum-and-sample": "#3182bd",
+    "unordered-set": "#31a354",
+    "arm": "#fdae6b",
+    "disarm": "#e6550d",
+    "arsm": "#8c6d31",
+    "muprop": "#756bb1",
+    "rebar": "#636363",
+    "relax": "#969696",
 }
 
 
@@ -166,6 +184,189 @@ def plot_against_tau(
         positive |= bool(seen.any())
     axes.set(xscale="log", yscale="log" if positive else "linear", xlabel="temperature $\\tau$")
     return axes
+
+
+def plot_bias_variance(
+    axes: Any,
+    diagnoses: Mapping[str, Sequence[Any]],
+    *,
+    batch_sizes: Sequence[int] = (1, 10, 100),
+) -> Any:
+    r"""Draw the map of estimators: standard deviation against bias, both over the length of the gradient.
+
+    A line for each estimator runs over its temperatures, from the coldest, with a large marker, to the hottest. The
+    mean of B estimates scores what returning zero does on the curve
+
+    .. math:: \frac{|\text{bias}|^2 + \text{sd}^2 / B}{|\nabla|^2} = 1,
+
+    and on the dotted diagonal :math:`\text{sd} = \sqrt B \, |\text{bias}|` its two parts are equal: above it more samples
+    help, below it less bias does. Logarithmic axes have no place for zero, so a grey band at the left holds what has no
+    bias, none that sampling resolves (twice its standard error), or less than a 300th of the largest, with the names at
+    its side; one at the bottom holds what has no variance. Sampled points are open, with their standard errors. An
+    estimator that lies on another, at each temperature within 5 %, is named with it.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    diagnoses
+        For each name, its diagnoses, in any order of ``tau``; of each are read ``tau``, ``relative_bias`` and
+        ``relative_deviation``, a :class:`rbst.diagnostics.Figure` each.
+    batch_sizes
+        The batches B to draw a curve and a diagonal for.
+
+    Returns the axes. Raises ``ValueError`` where there is nothing to draw.
+
+    Examples
+    --------
+    >>> from rbst import diagnose
+    >>> from rbst.problems import QUADRATIC
+    >>> logits, taus = np.log([[0.2, 0.3, 0.5]]), (0.1, 0.5, 1.0)
+    >>> gr = [diagnose("gr", QUADRATIC.f, logits, tau=tau) for tau in taus]
+    >>> _, axes = new_figure(1, 1, width=6, height=6)
+    >>> line = plot_bias_variance(axes[0, 0], {"gr": gr}).get_lines()[0]
+    >>> line.get_xdata().round(2), line.get_ydata().round(2)
+    (array([0.09, 0.35, 0.52]), array([2.76, 2.35, 1.8 ]))
+    """
+    places = {name: _Place.of(found) for name, found in diagnoses.items() if len(found)}
+    if not places:
+        raise ValueError("diagnoses must hold at least one, got none; pass {name: [diagnose(...)]}")
+    edges, top = _edges(np.concatenate([place.xy for place in places.values()]))
+    at_left = {}
+    for k, (name, place) in enumerate(places.items()):
+        outside = place.xy < 2 * edges
+        drawn = np.where(outside, edges, place.xy)
+        biased = ~outside[:, 0]
+        style = {"color": colour(name), "marker": MARKERS[k % len(MARKERS)], "markersize": 5}
+        style |= {} if place.exact else {"fillstyle": "none", "linestyle": "--"}
+        if biased.any():
+            twin = _lies_on(name, places)
+            x, y = np.where(biased, drawn.T, np.nan)
+            axes.plot(x, y, linewidth=1.2, label=f"{name} (on {twin})" if twin else name, **style)
+            if not place.exact:
+                axes.errorbar(x, y, *place.errors.T[::-1], fmt="none", ecolor=colour(name), lw=0.7)
+            cold = int(np.argmax(biased))
+            axes.plot(x[cold], y[cold], **(style | {"markersize": 9}))
+        if not biased.all():
+            at_left[name] = drawn[~biased, 1], style | {"linestyle": "none"}
+    _set_limits(axes, edges, top)
+    _draw_batches(axes, batch_sizes)
+    _draw_at_left(axes, at_left, edges[0])
+    axes.yaxis.tick_right()
+    axes.yaxis.set_label_position("right")
+    axes.set(xlabel="|bias| / |gradient|", ylabel="standard deviation / |gradient|")
+    if axes.get_legend_handles_labels()[0]:
+        where = {"loc": "upper center", "bbox_to_anchor": (0.4, -0.1), "ncols": 3}
+        axes.legend(fontsize=8, frameon=False, **where)
+    return axes
+
+
+MARKERS = "osD^v<>pPX*hd"
+DECADES = 300.0
+"""The largest figure of the map over the smallest that is not drawn at its edge."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """An estimator on the map: its temperatures in order, and its points (bias, deviation), each with its error."""
+
+    taus: list[float | None]
+    xy: Any
+    errors: Any
+    exact: bool
+
+    @classmethod
+    def of(cls, found: Sequence[Any]) -> _Place:
+        """What is rounding, or within two standard errors of zero, is zero."""
+        ordered = sorted(found, key=lambda d: d.tau or 0.0)
+        figures = [(d.relative_bias, d.relative_deviation) for d in ordered]
+        errors = np.array([[x.error or 0.0 for x in pair] for pair in figures])
+        values = np.array(figures, dtype=float)
+        xy = np.where(values > np.maximum(2 * errors, 1e-10), values, 0.0)
+        exact = all(x.error is None for pair in figures for x in pair)
+        return cls([d.tau for d in ordered], xy, errors, exact)
+
+
+def _edges(xy: Any) -> tuple[Any, Any]:
+    """Where zeros are drawn, beyond the smallest figure of each axis that is shown, and the largest figure."""
+    top = np.maximum(xy.max(axis=0), (1.0, 10.0))
+    smallest = [column[column > 0].min(initial=1.0) for column in xy.T]
+    return 0.4 * np.maximum(smallest, top / DECADES), top
+
+
+def _lies_on(name: str, places: Mapping[str, _Place]) -> str | None:
+    """The estimator before this one that has its points, at every temperature that both have."""
+    mine = places[name]
+    for other, theirs in places.items():
+        if other == name:
+            return None
+        shared = [tau for tau in mine.taus if tau in theirs.taus]
+        at = [[place.taus.index(tau) for tau in shared] for place in (mine, theirs)]
+        if shared and np.allclose(mine.xy[at[0]], theirs.xy[at[1]], rtol=0.05):
+            return other
+    return None
+
+
+def _set_limits(axes: Any, edges: Any, top: Any) -> None:
+    """Logarithmic axes, with a band for zero at the left and one at the bottom."""
+    (left, bottom), label = edges, {"fontsize": 7, "color": "0.35"}
+    axes.set(
+        xscale="log", yscale="log", xlim=(left / 1.8, 2 * top[0]), ylim=(bottom / 1.8, 1.5 * top[1])
+    )
+    axes.axvspan(left / 1.8, left * 1.8, color="0.92", zorder=0)
+    axes.axhspan(bottom / 1.8, bottom * 1.8, color="0.92", zorder=0)
+    beside = f"no bias seen,\nor below {2 * left:.1g}"
+    axes.text(left, 1.005, beside, ha="center", transform=axes.get_xaxis_transform(), **label)
+    below = f"no deviation, or below {2 * bottom:.1g}"
+    axes.text(
+        0.6, bottom, below, ha="center", va="center", transform=axes.get_yaxis_transform(), **label
+    )
+
+
+def _draw_batches(axes: Any, batch_sizes: Sequence[int]) -> None:
+    """For each batch the curve of what zero scores, and the diagonal of equal parts."""
+    low, high = axes.get_xlim()
+    t = np.linspace(0, np.pi / 2, 200)
+    bias, diagonal = np.append(low, np.sin(t)), np.array([low, high])
+    for k, B in enumerate(batch_sizes):
+        edge = np.sqrt(B) * np.append(1, np.cos(t))
+        axes.plot(bias, edge, color="black", linewidth=0.8, zorder=1)
+        axes.plot(diagonal, np.sqrt(B) * diagonal, ":", color="0.6", linewidth=0.8, zorder=1)
+        x = low * (high / low) ** (0.26 + 0.13 * (k % 4))
+        note = {"fontsize": 7, "ha": "center", "va": "center", "color": "black"}
+        axes.text(x, edge[0], f"B = {B}", bbox={"color": "white", "pad": 1}, **note)
+
+
+def _draw_at_left(axes: Any, points: Mapping[str, tuple[Any, dict]], left: float) -> None:
+    """What has no bias: markers side by side in their band, and the names beside the frame, one above another."""
+    low, high = np.log(axes.get_ylim())
+    lowest, gap = 0.0, 0.031
+    names = sorted(points, key=lambda name: points[name][0].min())
+    for k, name in enumerate(names):
+        heights, style = points[name]
+        x = left * (0.72, 1.0, 1.39)[k % 3]
+        axes.plot(np.full(len(heights), x), heights, **style)
+        height = (np.log(heights.min()) - low) / (high - low)
+        above = gap * (len(names) - 1 - k)  # room for those that follow
+        place = min(max(height, lowest), 1 - above)
+        lowest = place + gap
+        axes.annotate(
+            name,
+            (x, heights.min()),
+            (-0.05, place),
+            textcoords="axes fraction",
+            ha="right",
+            va="center",
+            fontsize=8,
+            color=colour(name),
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "linewidth": 0.5,
+                "color": colour(name),
+                "relpos": (1, 0.5),
+            },
+        )
 
 
 def plot_against_samples(axes: Any, st_gs: Any) -> Any:

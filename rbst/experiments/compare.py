@@ -31,7 +31,7 @@ from rbst.estimators.registry import ESTIMATORS, Estimator, get_estimator
 from rbst.experiments.own import find_estimator
 from rbst.experiments.run import start_experiment, write_results
 from rbst.experiments.settings import tuples
-from rbst.plotting import new_figure, plot_against_samples, plot_against_tau
+from rbst.plotting import new_figure, plot_against_samples, plot_against_tau, plot_bias_variance
 from rbst.problems import PROBLEMS, Problem, get_problem
 
 
@@ -160,6 +160,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     option("--draws", type=int, default=default.draws, help="estimates where one has to sample")
     option("--seed", type=int, default=default.seed, help="of the logits and of what is sampled")
+    option("--plot", action="store_true", help="draw bias against standard deviation too, map.png")
     option("--out", type=Path, help="folder of the results (default: runs/compare/DATE-TIME)")
     option("--quick", action="store_true", help="at most 1000 draws, to see that all works")
 
@@ -204,9 +205,19 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{problem.equation}: {config.caption}\n\n{table}")
     for name, reason in left_out.items():
         print(f"left out: {name} ({reason})")
-    draw_against_tau(config, problem, builders, diagnoses, out / "against-tau.png")
+    taus, lines = exact_lines(config, problem, builders, diagnoses)
+    points = {}
+    for d in diagnoses:
+        if d.method == "sampled":
+            points.setdefault(d.estimator, []).append(d)
+    score = dict(zip([d.estimator for d in diagnoses], batches, strict=True))
+    draw_against_tau(config, taus, lines, points, score, out / "against-tau.png")
     draw_against_samples(config, problem, out / "against-samples.png")
-    print(f"\nResults, against-tau.png and against-samples.png are in {out}")
+    figures = "against-tau.png and against-samples.png"
+    if arguments.plot:
+        draw_map(config, lines | points, out / "map.png")
+        figures = "against-tau.png, against-samples.png and map.png"
+    print(f"\nResults, {figures} are in {out}")
     return 0
 
 
@@ -362,32 +373,47 @@ def _brief(figure: Figure) -> str:
 # Figures.
 
 
-def draw_against_tau(
+def exact_lines(
     config: Config,
     problem: Problem,
     builders: dict[str, Builder],
-    diagnoses: list[Diagnosis],
-    path: Path,
-) -> None:
-    """Bias^2, variance and MSE against tau: lines where exact, error bars where sampled.
-
-    With a batch, all are over the gradient, and a line at 1 is what returning zero scores.
-    """
-    low, high = min(config.taus), max(config.taus)
-    taus = np.geomspace(low / 1.5, high * 1.5, 13)
+    diagnoses: Sequence[Diagnosis],
+) -> tuple[Array, dict[str, list[Diagnosis]]]:
+    """Temperatures around those asked for, and at each the diagnosis of every estimator that is exact."""
+    taus = np.geomspace(min(config.taus) / 1.5, max(config.taus) * 1.5, 13)
     exact = {d.estimator for d in diagnoses if d.method == "exact"}
     chosen = [build for build in builders.values() if build(taus[0]).name in exact]
     lines = {build(taus[0]).name: [] for build in chosen}
     for tau in taus:  # the outer loop: what depends on tau alone is computed once
         for estimator in (build(tau) for build in chosen):
             lines[estimator.name].append(_diagnose(estimator, problem, config, None))
-    points = {}
-    for d in diagnoses:
-        if d.method == "sampled":
-            points.setdefault(d.estimator, []).append(d)
-    batch = {
-        build(taus[0]).name: _batch_of(build(taus[0]), problem, config) for build in chosen
-    } | {name: config.batch for name in points}
+    return taus, lines
+
+
+def draw_map(config: Config, diagnoses: dict[str, list[Diagnosis]], path: Path) -> None:
+    """Standard deviation against bias, :func:`rbst.plotting.plot_bias_variance`."""
+    figure, axes = new_figure(1, 1, width=7, height=8)
+    batch_sizes = dict.fromkeys((1, 10, 100, config.batch))
+    plot_bias_variance(axes[0, 0], diagnoses, batch_sizes=list(batch_sizes))
+    figure.suptitle(
+        f"{config.caption}\nLines: exact. Open markers: {config.draws:,} draws.", fontsize=8
+    )
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def draw_against_tau(
+    config: Config,
+    taus: Array,
+    lines: dict[str, list[Diagnosis]],
+    points: dict[str, list[Diagnosis]],
+    batch: dict[str, int],
+    path: Path,
+) -> None:
+    """Bias^2, variance and MSE against tau: lines where exact, error bars where sampled.
+
+    With a batch, all are over the gradient, and a line at 1 is what returning zero scores.
+    """
     quantities = QUANTITIES
     if config.batch != 1 or config.budget is not None:
         title = f"MSE / |gradient|$^2$, B = {config.batch}"
