@@ -193,6 +193,26 @@ def test_workers_end_with_a_killed_sweep(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_an_interrupt_of_everyone_ends_all_without_a_traceback(tmp_path):
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(out, "--iterations", "1000000"),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    wait_until(lambda: len(list(out.rglob("checkpoint.npz"))) == 2, process)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert printed.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in printed
+    with pytest.raises(ProcessLookupError):  # no worker is left
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps to find the worker processes")
 def test_a_killed_worker_is_one_line_and_nothing_is_lost(tmp_path):
     out = tmp_path / "out"
