@@ -111,7 +111,7 @@ def _small_and_alone(tmp_path, monkeypatch):
     """No figures, which are not numbers; a small track; no data of this machine; no other process."""
     monkeypatch.setattr("rbst.experiments.run.save_figure", lambda *_: None)
     monkeypatch.setattr("rbst.experiments.report.save_figure", lambda *_: None)
-    settings = {"VARIANCE_DRAWS": 40, "REFERENCE_DRAWS": 40, "TAUS": (0.5,), "TRACKED": ("st",)}
+    settings = {"VARIANCE_DRAWS": 40, "REFERENCE_DRAWS": 40, "TAUS": (0.5,)}
     for name, value in settings.items():
         monkeypatch.setattr(f"rbst.experiments.tracking.{name}", value)
     monkeypatch.setattr(sweep, "executor", here)

@@ -170,7 +170,7 @@ def test_figure_2_is_of_the_best_tracked_run_and_compares_the_best_runs(tmp_path
     write_report(tmp_path)
     assert drawn["_draw_variances"]["valid_bound"] == 99.0
     assert drawn["_draw_errors"]["valid_bound"] == 99.0
-    assert [run["valid_bound"] for run in drawn["_draw_thresholds"]] == [99.0, 98.0]
+    assert [run["valid_bound"] for (run,) in drawn["_draw_thresholds"]] == [99.0, 98.0]
     assert (tmp_path / "figure2.png").read_bytes().startswith(b"\x89PNG")
 
 

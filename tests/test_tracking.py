@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 
 from rbst import exact_gradient, get_estimator
+from rbst._array import to_host
 from rbst.data import load_digits
 from rbst.experiments.run import train_run
-from rbst.experiments.tracking import gradient_draws, mean_squared_error, track_run
+from rbst.experiments.tracking import (
+    draws_of_D,
+    gradient_draws,
+    mean_squared_error,
+    split_table,
+    split_variance,
+    track_run,
+)
 from rbst.experiments.vae import VAERun, make_config
 from rbst.models.vae import VAE, bernoulli_log_likelihood
 
@@ -71,6 +79,26 @@ def test_mse_against_a_noisy_reference_is_that_against_the_truth(problem, name):
     assert naive > truth.mean() + 5 * error
 
 
+@pytest.mark.parametrize("tau", [0.1, 0.5, 1.0])
+def test_the_two_parts_of_the_variance_are_those_of_proposition_3(problem, tau):
+    """Against the sampled traces of ST-GS and GR, and with the same mean; 5 standard errors each."""
+    model, parameters, x = problem
+    rng = np.random.default_rng(5)
+    D, df_dD = draws_of_D(model, parameters, x, 10_000, rng)
+    assert set(np.unique(D)) == {0, 1}
+    logits = to_host(model.encode(model.layout.views(parameters), x))
+    mean, split = split_variance(logits, D, df_dD, tau)
+    parts = {"st-gs": ("choice", "noise"), "gr": ("choice",)}
+    for name, keys in parts.items():
+        draws = gradient_draws(model, get_estimator(name, tau=tau), parameters, x, 10_000, rng)
+        squares = ((draws - draws.mean(axis=0)) ** 2).sum(axis=(1, 2, 3))
+        error = np.hypot(squares.std() / 100, sum(split[f"{key}_error"] for key in keys))
+        assert abs(squares.mean() - sum(split[key] for key in keys)) < 5 * error
+        spread = np.hypot(draws.std(axis=0), mean.std(axis=0)) / 100
+        assert (abs(draws.mean(axis=0) - mean.mean(axis=0)) < 5 * spread).all()
+    assert split["noise"] > 5 * split["noise_error"]
+
+
 def test_a_tracked_run_keeps_snapshots_and_resumes(tmp_path, monkeypatch):
     for name, value in (("REFERENCE_DRAWS", 40), ("VARIANCE_DRAWS", 40), ("TAUS", (0.5,))):
         monkeypatch.setattr(f"rbst.experiments.tracking.{name}", value)
@@ -80,6 +108,11 @@ def test_a_tracked_run_keeps_snapshots_and_resumes(tmp_path, monkeypatch):
     first = track_run(run)
     assert [point["iteration"] for point in first["points"]] == list(range(10, 101, 10))
     assert ["mse" in point for point in first["points"]].count(True) == 3
-    assert first["points"][0]["variance"]["gr-mc100"] < first["points"][0]["variance"]["st-gs"]
+    variance, (split,) = first["points"][0]["variance"], first["points"][0]["split"]
+    assert split["tau"] == 0.5
+    assert variance["gr"] == split["choice"]
+    assert variance["st-gs"] == split["choice"] + split["noise"]
+    assert variance["gr-mc100"] == split["choice"] + split["noise"] / 100
+    assert split_table(first["points"]).count("%") == 3
     (tmp_path / "snapshots" / "0000050.json").unlink()
     assert track_run(run) == first

@@ -1,10 +1,17 @@
 r"""How noisy and how wrong the gradient of the encoder logits is, along a training (Paulus et al., Figure 2).
 
-Parameters and minibatch are held, and the gradient of the mean bound with respect to the encoder logits,
-an array ``(B, L, n)``, is drawn again and again. The trace of its covariance is Figure 2a. Its mean squared
-error, Figure 2b, needs the true gradient, which nobody can enumerate here: a long-run average of the
-unbiased ``reinforce`` stands in for it, whose own variance is subtracted, so that what is shown is unbiased and comes
-with a standard error. The divergence is the same in every draw and is left out.
+Parameters and minibatch are held, and what is examined is the gradient of the mean bound with respect to the encoder
+logits, an array ``(B, L, n)``. By Proposition 3 the variance of ST-GS has two parts, what the choice of D adds and what the
+noise given D adds,
+
+.. math:: \mathrm{tr} \, \mathrm{cov}[h] = \mathrm{tr} \, \mathrm{cov}\big[\mathbb E[h \mid D]\big]
+          + \mathbb E\big[\mathrm{tr} \, \mathrm{cov}[h \mid D]\big],
+
+of which GR has the first alone and GR-MCK the second over K beside it. Given a D both are exact
+(:func:`rbst.conditional_moments`); only D is drawn. Estimators of another kind are drawn again and again. The mean squared
+error needs the true gradient, which nobody can enumerate here: a long-run average of the unbiased ``reinforce`` stands in
+for it, whose own variance is subtracted, so that what is shown is unbiased and comes with a standard error. The divergence is
+the same in every draw and is left out.
 """
 
 from __future__ import annotations
@@ -19,13 +26,19 @@ from autograd import grad
 
 from rbst._array import Array, namespace, to_host
 from rbst._files import read_json, read_npz, write_json
+from rbst._progress import progress_over
+from rbst._tables import text_table
 from rbst.autodiff import objective
 from rbst.estimators.registry import Estimator, get_estimator
 from rbst.experiments.run import RTOL, Run
+from rbst.rao_blackwell import conditional_moments
 
 VARIANCE_DRAWS = 200
 IMAGES_AT_ONCE = 1000
-TRACKED = ("st", "gs", "st-gs", "gr-mc10", "gr-mc100", "gr")
+SAMPLED = ("st", "gs")
+SAMPLES = {"st-gs": 1, "gr-mc10": 10, "gr-mc100": 100, "gr": math.inf}
+"""By what the noise given D is divided in the variance of each estimator of this family."""
+
 TAUS = (0.1, 0.25, 0.5, 1.0)
 GROUPS = 20
 """Standard errors come from this many independent groups of draws."""
@@ -84,49 +97,93 @@ def track_run(run: Run) -> dict[str, Any]:
     """Figures 2a and 2b at the snapshots of a run; what is done is read from its folder."""
     paths = sorted((run.folder / "snapshots").glob("[0-9]*.npz"))
     with_mse = {paths[i] for i in np.linspace(0, len(paths) - 1, MSE_SNAPSHOTS).astype(int)}
-    points = []
-    for path in paths:
+    for path in progress_over(paths, f"{run.name:<9} track ", len(paths), "snapshot"):
         done = path.with_suffix(".json")
         if not done.is_file():
             parameters = run.xp.asarray(read_npz(path)["parameters"])
-            point = {"iteration": int(path.stem), "variance": variances(run, parameters)}
-            if path in with_mse:
-                point["mse"] = mean_squared_errors(run, parameters)
-            write_json(done, point)
-        points.append(read_json(done))
-    return {"tau": run.config.tau, "points": points}
+            write_json(
+                done, {"iteration": int(path.stem)} | track(run, parameters, path in with_mse)
+            )
+    return {"tau": run.config.tau, "points": read_track(run.folder)}
+
+
+def track(run: Run, parameters: Array, with_mse: bool) -> dict[str, Any]:
+    """The variances at the temperature of the run, the split of each temperature, and the errors if asked."""
+    own, rng = run.config.tau, run.generator(10)
+    D, df_dD = draws_of_D(run.model, parameters, run.minibatch(0), VARIANCE_DRAWS, rng)
+    logits = to_host(run.model.encode(run.model.layout.views(parameters), run.minibatch(0)))
+    taus = sorted({*TAUS, own})
+    means, splits = {}, {}
+    for tau in taus:
+        means[tau], splits[tau] = split_variance(logits.astype(np.float64), D, df_dD, tau)
+    variance = {
+        name: splits[own]["choice"] + splits[own]["noise"] / K for name, K in SAMPLES.items()
+    }
+    for place, name in enumerate(SAMPLED):
+        draws = sampled_draws(run, parameters, name, own, run.generator(8, place))
+        variance[name] = float(draws.var(axis=0, ddof=1).sum())
+    point = {"variance": variance, "split": [splits[tau] for tau in taus]}
+    if with_mse:
+        rng = run.generator(9)
+        reference = reference_groups(run.model, parameters, run.minibatch(0), rng)
+        errors: dict[str, list[dict[str, float]]] = {name: [] for name in (*SAMPLED, *SAMPLES)}
+        for tau in taus:
+            for name in SAMPLED:
+                draws = sampled_draws(run, parameters, name, tau, rng)
+                errors[name].append(_error(tau, *mean_squared_error(draws, reference)))
+            mse, error = mean_squared_error(means[tau], reference)
+            for name, K in SAMPLES.items():
+                noise, noise_error = (splits[tau][key] / K for key in ("noise", "noise_error"))
+                errors[name].append(_error(tau, mse + noise, math.hypot(error, noise_error)))
+        point["mse"] = errors
+    return point
+
+
+def _error(tau: float, mse: float, error: float) -> dict[str, float]:
+    return {"tau": tau, "mse": mse, "standard_error": error}
+
+
+def draws_of_D(
+    model: Any, parameters: Array, x: Array, num_draws: int, rng: Any
+) -> tuple[Array, Array]:
+    """Independent draws of D given the minibatch, and the gradients of its mean cost there, ``(num_draws, B, L, n)``."""
+    drawn = []
+
+    def pull_back(logits: Array, D: Array, df_dD: Array, rng: Any) -> Array:
+        drawn.append(to_host(D))
+        return df_dD
+
+    estimator = Estimator("df/dD", "corner", pull_back, given_D="fixed")
+    df_dD = gradient_draws(model, estimator, parameters, x, num_draws, rng)
+    return np.concatenate(drawn).reshape(df_dD.shape).astype(np.float64), df_dD
+
+
+def split_variance(
+    logits: Array, D: Array, df_dD: Array, tau: float
+) -> tuple[Array, dict[str, float]]:
+    """E[h | D] of each D, and the two parts of the variance of ST-GS with their standard errors over the draws of D."""
+    mean, square = conditional_moments(
+        np.broadcast_to(logits, D.shape), D, df_dD, tau=tau, rtol=RTOL
+    )
+    N, axes = len(D), tuple(range(1, D.ndim))
+    noise = (square - (mean**2).sum(axis=-1)).sum(axis=axes[:-1])
+    choice = ((mean - mean.mean(axis=0)) ** 2).sum(axis=axes) * (N / (N - 1))
+    split = {"tau": tau}
+    for name, values in {"choice": choice, "noise": noise}.items():
+        split[name] = float(values.mean())
+        split[f"{name}_error"] = float(values.std(ddof=1) / math.sqrt(N))
+    return mean, split
+
+
+def sampled_draws(run: Run, parameters: Array, name: str, tau: float, rng: Any) -> Array:
+    """Gradients with the estimator ``name``, ``(VARIANCE_DRAWS, B, L, n)``."""
+    estimator = get_estimator(name, tau=tau, rtol=RTOL)
+    return gradient_draws(run.model, estimator, parameters, run.minibatch(0), VARIANCE_DRAWS, rng)
 
 
 def read_track(folder: str | Path) -> list[dict[str, Any]]:
     """What :func:`track_run` has left in the folder of a run."""
     return [read_json(path) for path in sorted(Path(folder).glob("snapshots/[0-9]*.json"))]
-
-
-def variances(run: Run, parameters: Array) -> dict[str, float]:
-    """Trace of the covariance of each tracked estimator at the temperature of the run."""
-    traces = {}
-    for place, name in enumerate(TRACKED):
-        rng = run.generator(8, place)
-        estimator = get_estimator(name, tau=run.config.tau, rtol=RTOL)
-        draws = gradient_draws(
-            run.model, estimator, parameters, run.minibatch(0), VARIANCE_DRAWS, rng
-        )
-        traces[name] = float(draws.var(axis=0, ddof=1).sum())
-    return traces
-
-
-def mean_squared_errors(run: Run, parameters: Array) -> dict[str, list[dict[str, float]]]:
-    """The mean squared error of each tracked estimator at each of the temperatures ``TAUS``."""
-    model, x, rng = run.model, run.minibatch(0), run.generator(9)
-    reference = reference_groups(model, parameters, x, rng)
-    errors: dict[str, list[dict[str, float]]] = {name: [] for name in TRACKED}
-    for name in TRACKED:
-        for tau in TAUS:
-            estimator = get_estimator(name, tau=tau, rtol=RTOL)
-            draws = gradient_draws(model, estimator, parameters, x, VARIANCE_DRAWS, rng)
-            mse, error = mean_squared_error(draws, reference)
-            errors[name].append({"tau": tau, "mse": mse, "standard_error": error})
-    return errors
 
 
 def reference_groups(model: Any, parameters: Array, x: Array, rng: Any) -> Array:
@@ -213,24 +270,91 @@ def iterations_to_thresholds(curves: dict[str, list[float]], step: float = 1.0) 
     return reached
 
 
-def draw_figure2(run: Mapping[str, Any], same: Sequence[Mapping[str, Any]]) -> Any:
-    """Figure 2 of the paper: (a) and (b) of a tracked run, (c) of runs of several estimators."""
+SHOWN = (0.1, 0.5, 1.0)
+"""Temperatures at which the two parts of the variance are drawn."""
+
+
+def split_table(points: Sequence[Mapping[str, Any]]) -> str:
+    """The two parts of the variance at the first, the middle and the last snapshot, as text."""
+    rows = [["iteration", "tau", "choice of D", "noise given D", "removed by GR"]]
+    for point in [points[i] for i in sorted({0, len(points) // 2, len(points) - 1})]:
+        for split in point.get("split", []):
+            cells = [f"{split[k]:.3g} ± {split[f'{k}_error']:.1g}" for k in ("choice", "noise")]
+            rows.append(
+                [str(point["iteration"]), f"{split['tau']:g}", *cells, f"{_removed(split):.1%}"]
+            )
+    return text_table(rows)
+
+
+def _removed(split: Mapping[str, float]) -> float:
+    return split["noise"] / (split["choice"] + split["noise"])
+
+
+def draw_figure2(run: Mapping[str, Any], same: Sequence[Sequence[Mapping[str, Any]]]) -> Any:
+    """Figure 2 of the paper: (a) and (b) of a tracked run, (c) of the seeds of several estimators."""
     from rbst.plotting import new_figure
 
-    figure, axes = new_figure(1, 3, width=12, height=3.8)
-    _draw_variances(axes[0, 0], run)
-    _draw_errors(axes[0, 1], run)
-    _draw_thresholds(axes[0, 2], same)
-    axes[0, 1].legend(frameon=False, fontsize=8)  # where all lines fall, so there is room
-    config = run["config"]
+    track, config = run["track"], run["config"]
+    if split := all("split" in point for point in track):
+        figure, axes = new_figure(2, 3, width=12, height=7.4)
+        _draw_splits(axes[0], track)
+        _draw_removed(axes[1, 0], track)
+    else:  # of a run that was tracked before the variance was split
+        figure, axes = new_figure(1, 3, width=12, height=3.8)
+        _draw_variances(axes[0, 0], run)
+    _draw_errors(axes[-1, 1], run)
+    _draw_thresholds(axes[-1, 2], same)
+    axes[-1, 1].legend(frameon=False, fontsize=8)  # where all lines fall, so there is room
+    drawn = "draws of D, given which the moments are exact" if split else "draws of each gradient"
+    at = "" if split else f"(a) at tau = {config['tau']:.3g}; "
     figure.suptitle(
         f"{config['data']}, {config['bits']} bits, n = {config['arity']}, batch {config['batch_size']}; "
-        f"(a) and (b) at the parameters of a run of {run['estimator']} (seed {run['seed']}), "
-        f"(a) at tau = {config['tau']:.3g};\n{VARIANCE_DRAWS} draws of each gradient, in (b) against the mean of "
-        f"{REFERENCE_DRAWS} draws of reinforce",
+        f"(a) and (b) at the parameters of a run of {run['estimator']} (seed {run['seed']}); {at}\n"
+        f"{VARIANCE_DRAWS} {drawn}; in (b) against the mean of {REFERENCE_DRAWS} draws of reinforce",
         fontsize=9,
     )
     return figure
+
+
+def _at(point: Mapping[str, Any], tau: float) -> Mapping[str, float]:
+    return min(point["split"], key=lambda split: abs(split["tau"] - tau))
+
+
+def _draw_splits(row: Any, track: Sequence[Mapping[str, Any]]) -> None:
+    """What the choice of D and the noise given D add to the variance, at each of the temperatures SHOWN."""
+    from rbst.plotting import colour
+
+    iterations = [point["iteration"] for point in track]
+    parts = {
+        "choice": ("gr", "choice of D: all of GR"),
+        "noise": ("st-gs", "noise given D: in ST-GS too"),
+    }
+    for axes in row[1:]:
+        axes.sharey(row[0])
+    for axes, tau in zip(row, SHOWN, strict=True):
+        for key, (name, label) in parts.items():
+            values, errors = (
+                np.array([_at(p, tau)[k] for p in track]) for k in (key, f"{key}_error")
+            )
+            axes.errorbar(iterations, values, errors, fmt=".-", color=colour(name), label=label)
+        title = f"(a) variance at tau = {_at(track[0], tau)['tau']:g}, by Proposition 3"
+        axes.set(title=title, xlabel="iteration", yscale="log")
+    row[0].set_ylabel("trace of the covariance")
+    row[0].legend(frameon=False, fontsize=8)
+
+
+def _draw_removed(axes: Any, track: Sequence[Mapping[str, Any]]) -> None:
+    iterations = [point["iteration"] for point in track]
+    for tau, style in zip(SHOWN, (":", "--", "-"), strict=True):
+        removed = [100 * _removed(_at(point, tau)) for point in track]
+        axes.plot(iterations, removed, style, marker=".", color="black", label=f"tau = {tau:g}")
+    axes.set(
+        title="what GR removes of the variance of ST-GS",
+        xlabel="iteration",
+        ylabel="%",
+        ylim=(0, 100),
+    )
+    axes.legend(frameon=False, fontsize=8)
 
 
 def _draw_variances(axes: Any, run: Mapping[str, Any]) -> None:
@@ -264,13 +388,19 @@ def _draw_errors(axes: Any, run: Mapping[str, Any]) -> None:
     )
 
 
-def _draw_thresholds(axes: Any, results: Sequence[Mapping[str, Any]]) -> None:
+def _draw_thresholds(axes: Any, same: Sequence[Sequence[Mapping[str, Any]]]) -> None:
+    """Of each estimator the mean over its seeds, and their range as a band."""
     from rbst.plotting import colour
 
-    for result in results:
-        reached = iterations_to_thresholds(result["curves"])
-        bounds = [int(bound) for bound in reached]
-        axes.plot(reached.values(), bounds, ".-", color=colour(result["estimator"]))
+    for seeds in same:
+        reached = [iterations_to_thresholds(result["curves"]) for result in seeds]
+        common = [bound for bound in reached[0] if all(bound in other for other in reached)]
+        iterations = np.array([[other[bound] for bound in common] for other in reached])
+        bounds, tint = [int(bound) for bound in common], colour(seeds[0]["estimator"])
+        axes.plot(iterations.mean(axis=0), bounds, ".-", color=tint)
+        if len(seeds) > 1:
+            low, high = iterations.min(axis=0), iterations.max(axis=0)
+            axes.fill_betweenx(bounds, low, high, color=tint, alpha=0.2, linewidth=0)
     axes.set(
         title="(c) iterations to a validation bound",
         xlabel="iteration",

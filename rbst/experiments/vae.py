@@ -50,6 +50,7 @@ from rbst.experiments.tracking import (
     iterations_to_thresholds,
     log10_trace,
     read_track,
+    split_table,
     track_run,
 )
 from rbst.experiments.training import (
@@ -455,7 +456,12 @@ def format_table(config: Config, runs: Sequence[VAERun], results: Sequence[dict[
             row.insert(
                 3, "" if row[0] == reference or not mine else paired_difference(mine, theirs)
             )
-    return f"{text_table(rows)}\n\n{wrapped(_table_footnote(config, results, len(with_runs) > 1))}"
+    text = f"{text_table(rows)}\n\n{wrapped(_table_footnote(config, results, len(with_runs) > 1))}"
+    for result in results:
+        if points := result.get("track", {}).get("points"):
+            title = f"{result['estimator']}, seed {result['seed']}: the variance of ST-GS along the training"
+            text += f"\n\n{title}\n{split_table(points)}"
+    return text
 
 
 def _table_footnote(config: Config, results: Sequence[dict[str, Any]], paired: bool) -> str:
@@ -583,14 +589,20 @@ def table_note(best: Sequence[Results]) -> str:
 
 
 def figure_2(results: Results) -> Any:
-    """Of the first cell that has a tracked run that run, and the best run of each estimator; None without one."""
+    """Of the first cell that has a tracked run that run, and the best runs of each estimator; None without one."""
     table = EXPERIMENT.report
     tracked = best_runs([run for run in results if read_track(run["folder"])], table)
     for cell, (run, *_) in tracked.items():
         best = best_runs(results, table).items()
-        same = [chosen[0] for other, chosen in best if other[:-1] == cell[:-1]]
+        same = [chosen for other, chosen in best if other[:-1] == cell[:-1]]
         return draw_figure2({**run, "track": read_track(run["folder"])}, same)
     return None
+
+
+def figure_2_of_runs(config: Config, runs: Sequence[Run], results: Results) -> Any:
+    """The same of the runs of ``rbst vae --track``."""
+    folders = [{**result, "folder": run.folder} for run, result in zip(runs, results, strict=True)]
+    return figure_2(folders)
 
 
 EXPERIMENT = Experiment(
@@ -601,7 +613,11 @@ EXPERIMENT = Experiment(
     load_data=load_images,
     run=VAERun,
     table=format_table,
-    figures={"curves.png": draw_curves, "reconstructions.png": draw_reconstructions},
+    figures={
+        "curves.png": draw_curves,
+        "reconstructions.png": draw_reconstructions,
+        "figure2.png": figure_2_of_runs,
+    },
     cells=lambda grid: [
         {"batch_size": batch_size, "arity": arity, "estimators": (name,)}
         for batch_size in grid["batch_size"]
