@@ -268,6 +268,14 @@ def test_a_law_of_ones_own(mean, variance):
     assert report.passed == ((mean, variance) == (0.5, 0.25)), report
 
 
+def test_a_smaller_variance_is_shown_and_not_judged():
+    report = check(suspects.antithetic, samples=20_000, mean_only=True)
+    assert_passes(report)
+    ratio = re.search(r"mean, n = 3, tau = 0.5 +variance ([.0-9]+) of the law's", str(report))
+    assert 0.2 < float(ratio[1]) < 0.9
+    assert not check(suspects.antithetic, samples=20_000).passed
+
+
 def test_a_function_of_ones_own():
     def f(D):
         return (D[..., 0, 0] - D[..., 1, 1]) ** 2

@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from multiprocessing.connection import Connection
 from typing import Any
@@ -42,7 +42,6 @@ from rbst.crosscheck.subject import (
 
 STATUS = {"passed": 0, "failed": 1, "incomplete": 3}
 TIMEOUT = 300.0
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,8 +123,7 @@ class RemoteSubject:
         processes = multiprocessing.get_context("spawn")
         self.connection, theirs = processes.Pipe()
         self.process = processes.Process(target=serve, args=(theirs, name, estimator), daemon=True)
-        with _one_thread():
-            self.process.start()
+        self.process.start()
         theirs.close()
         try:
             found, _ = self._receive(timeout)
@@ -182,21 +180,6 @@ class RemoteSubject:
 
 class TimedOut(Gone):
     """There was no answer in time."""
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """A process that starts now has BLAS on one thread: for small arrays more of them only wait."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def send(connection: Connection, header: dict[str, Any], arrays: dict[str, Array]) -> None:

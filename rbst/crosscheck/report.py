@@ -136,7 +136,7 @@ class Report:
     def _short_table(self, colour: bool) -> list[str]:
         lines = []
         for row in self.rows:
-            figures = "" if row.verdict == "pass" else row.found
+            figures = "" if row.verdict == "pass" and not row.found.endswith("law's") else row.found
             if row.verdict == "fail" and row.p_value is not None:
                 figures = (
                     f"{row.found.split(' (')[0]}, not {row.expected}"  # where: in the long table
