@@ -33,7 +33,8 @@ class _Steady:
     """A stream whose writes never fail; ``lost`` is the first error that they met."""
 
     def __init__(self, stream: Any) -> None:
-        self.stream, self.lost = stream, None
+        self.stream = stream
+        self.lost: Exception | None = None
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="rbst-spelled")
 
@@ -71,10 +72,10 @@ def steady_streams() -> Iterator[list[str]]:
 
     A reader that has gone, as in ``| head -1``, has seen what it wanted, so that nothing counts as lost.
     """
-    before, lost = (sys.stdout, sys.stderr), []
+    before, lost = (sys.stdout, sys.stderr), list[str]()
     # A stream that was closed when Python started is None. Its number must not become that of a file.
     streams = [_Steady(stream or open(os.devnull, "w")) for stream in before]  # noqa: SIM115
-    sys.stdout, sys.stderr = streams  # type: ignore[assignment]
+    sys.stdout, sys.stderr = streams
     try:
         yield lost
     finally:

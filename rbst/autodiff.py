@@ -9,6 +9,8 @@ nothing of autograd.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import add
 from typing import Any
 
 from autograd import elementwise_grad
@@ -117,7 +119,7 @@ def objective(
     cost: Array,
     direct: Array | float,
     draws: Sequence[tuple[Array, Array]],
-    baseline: float = 0.0,
+    baseline: float | Array = 0.0,
 ) -> Array:
     r"""What a training loop differentiates: the mean cost, with the gradient right for any estimator.
 
@@ -149,7 +151,7 @@ def objective(
     """
     total = cost + direct
     if estimator.evaluates == "cost-only":
-        log_p = sum(_joint_log_probability(logits, D) for logits, D in draws)
+        log_p = reduce(add, (_joint_log_probability(logits, D) for logits, D in draws))
         if cost.shape != log_p.shape:
             raise ValueError(
                 f"cost must have one entry for each example of the draws, {log_p.shape}, got "

@@ -293,7 +293,8 @@ def _diagnose_exactly(
 ) -> Diagnosis:
     """Total variance: the variance of the mean given D, plus the mean of the variance given D."""
     xp = namespace(logits)
-    weight, mean, between, within = 0.0, xp.zeros(logits.shape), xp.zeros(logits.shape), 0.0
+    weight, mean, between = 0.0, xp.zeros(logits.shape), xp.zeros(logits.shape)
+    within: Any = 0.0
     for D, probability in enumerate_outcomes(logits):
         signal = _signal(estimator, f, df_dD, D, logits)
         mean_given_D, variance_given_D = law_given_D(D, signal)
@@ -364,12 +365,13 @@ def _gumbel_rao_law(
     """Given D, the mean of K draws of ST-GS: its mean, and its variance over K."""
     one_variable = len(logits) == 1  # each outcome is a category, and g need not be factored out
     law = _law_by_outcome if one_variable else _law_by_category
-    quadrature = {"tau": estimator.tau, "rtol": rtol}
+    assert estimator.num_samples is not None  # an Estimator has seen to it
+    quadrature: dict[str, Any] = {"tau": estimator.tau, "rtol": rtol}
     return law(estimator.num_samples, logits, per_coordinate, quadrature)
 
 
 def _law_by_outcome(
-    K: float, logits: Array, per_coordinate: bool, quadrature: dict[str, float]
+    K: float, logits: Array, per_coordinate: bool, quadrature: dict[str, Any]
 ) -> LawGivenD:
     """One quadrature for each outcome that is asked for."""
     xp = namespace(logits)
@@ -386,7 +388,7 @@ def _law_by_outcome(
 
 
 def _law_by_category(
-    K: float, logits: Array, per_coordinate: bool, quadrature: dict[str, float]
+    K: float, logits: Array, per_coordinate: bool, quadrature: dict[str, Any]
 ) -> LawGivenD:
     r"""The moments of J once for each variable and category, contracted with the g of each outcome.
 
@@ -420,7 +422,7 @@ def _law_by_category(
 
 
 def _jacobian_forms(
-    logits: Array, category: int, per_coordinate: bool, quadrature: dict[str, float]
+    logits: Array, category: int, per_coordinate: bool, quadrature: dict[str, Any]
 ) -> tuple[Array, Array]:
     """M of shape ``(n, n)``, and V of shape ``(n, n, n)``, or ``(1, n, n)`` for the sum over a."""
     D = namespace(logits).eye(logits.shape[-1])[category]
@@ -533,6 +535,7 @@ def check_claim(estimator: Estimator, logits: Array) -> None:
         wanted, law = estimator.pull_back(many, D, signal, rng), "is fixed given D"
     else:
         name = "gr" if math.inf == K else f"gr-mc{int(K)}"
+        assert estimator.tau is not None
         wanted = get_estimator(name, tau=estimator.tau).pull_back(many, D, signal, rng)
         law = f"has the law of {name} at tau = {estimator.tau:g}"
     if estimator.given_D == "fixed" or math.isinf(K):

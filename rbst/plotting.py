@@ -88,7 +88,7 @@ def show_images(axes: Any, rows: Mapping[str, Any], shape: tuple[int, int]) -> A
         np.pad(images.reshape(-1, height, width), ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
         for images in rows.values()
     ]
-    axes.imshow(np.vstack([np.hstack(row) for row in padded]), cmap="Greys", vmin=0, vmax=1)
+    axes.imshow(np.vstack([np.hstack([*row]) for row in padded]), cmap="Greys", vmin=0, vmax=1)
     axes.set_xticks([])
     axes.set_yticks([(height + 2) * (row + 0.5) - 0.5 for row in range(len(rows))], list(rows))
     axes.tick_params(length=0, labelsize=8)
@@ -399,7 +399,7 @@ def draw_tree(
     from rbst.data.listops import spans
 
     right = set(spans(merges if gold is None else gold))
-    nodes = [(x, 0.0) for x in range(len(words))]
+    nodes = [(float(x), 0.0) for x in range(len(words))]
     for k, span in zip(merges, spans(merges), strict=True):
         below = nodes[k : k + 2]
         parent = ((below[0][0] + below[1][0]) / 2, max(below[0][1], below[1][1]) + 1)

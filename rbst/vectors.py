@@ -135,10 +135,8 @@ def answers(case: dict[str, Any]) -> dict[str, Array]:
     >>> found["gradient"].tolist(), found["exact_gradient"].tolist()
     ([[[0.5, -0.5]]], [[0.25, -0.25]])
     """
-    name, tau = case["estimator"], case.get("tau")
-    built = get_estimator(
-        name, tau=1.0 if tau is None else tau, baseline=case.get("baseline", 0.0), rtol=RTOL
-    )
+    name, tau = case["estimator"], 1.0 if case.get("tau") is None else case["tau"]
+    built = get_estimator(name, tau=tau, baseline=case.get("baseline", 0.0), rtol=RTOL)
     found = {"exact_gradient": exact_gradient(_cost(case), np.asarray(case["logits"]))}
     if built.evaluates == "several":
         return found
@@ -159,7 +157,7 @@ def answers(case: dict[str, Any]) -> dict[str, Array]:
         function = reinmax_cv if built.name == "reinmax-cv" else reinmax_rao
         E = np.asarray(case["exponentials"])
         return found | {"gradient": function(logits, D, df_dD, tau=tau, exponentials=E)}
-    moments = {"tau": tau, "rtol": RTOL}
+    moments: dict[str, float] = {"tau": tau, "rtol": RTOL}
     E = np.asarray(case["exponentials"])
     return found | {
         "gradient": gumbel_rao(logits, D, df_dD, tau=tau, exponentials=E),

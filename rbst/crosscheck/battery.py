@@ -151,7 +151,7 @@ def _own_problem(f: Callable[[Array], Array], logits: Array | None, law: Law) ->
     if not law.whole or logits is None or np.ndim(logits) != 2:
         raise ValueError(
             "f needs estimator 'unbiased' and logits of shape (L, n), got "
-            f"{law.estimator!r} and logits of shape {np.shape(logits)}; pass both"
+            f"{law.estimator!r} and logits of shape {np.asarray(logits).shape}; pass both"
         )
 
     class Own(Problem):

@@ -56,7 +56,7 @@ def _case(logits: list[float] | Array, tau: float, outcomes: tuple[int, ...] | N
 
 
 def _spread(n: int, width: float) -> Array:
-    return np.random.default_rng(n).integers(-4 * width, 4 * width + 1, size=n) / 8
+    return np.random.default_rng(n).integers(int(-4 * width), int(4 * width) + 1, size=n) / 8
 
 
 def _orthonormal(n: int, d: int) -> Array:
@@ -171,14 +171,15 @@ def targets(
 
 def alike(case: Case, outcome: int, count: int) -> tuple[Array, Array, Array]:
     """The same logits, D and gradient of f, ``count`` times."""
-    rows = (case.logits, np.eye(case.n)[outcome], case.slopes[outcome])
-    return tuple(np.broadcast_to(row, (count, case.n)) for row in rows)
+    D, g, shape = np.eye(case.n)[outcome], case.slopes[outcome], (count, case.n)
+    return np.broadcast_to(case.logits, shape), np.broadcast_to(D, shape), np.broadcast_to(g, shape)
 
 
 @lru_cache(maxsize=512)
 def _moments(law: Law, case: Case, outcome: int) -> tuple[Array, Array, Array, Array]:
     """Mean and covariance of one sample given D, eigenvalues and whitening of the covariance."""
     arguments = (*alike(case, outcome, 1), case.tau)
+    assert law.covariance is not None  # a law that is tested for it has one
     covariance = law.covariance(*arguments)[0]
     return law.mean(*arguments)[0], covariance, *whiten(covariance, case.directions)
 
@@ -192,7 +193,9 @@ def _normal_q_covariance(m: int) -> Array:
 def _q_covariance(law: Law, case: Case, outcome: int) -> Array:
     """Covariance of q for one sample, estimated from draws of the reference implementation."""
     mean, _, _, whitening = _moments(law, case, outcome)
-    rng, total = np.random.default_rng(outcome), 0.0
+    assert law.with_noise is not None  # a law that is tested for its covariance is drawn from
+    rng = np.random.default_rng(outcome)
+    total: Any = 0.0
     for _ in range(REFERENCE_DRAWS // REFERENCE_BLOCK):
         E = rng.standard_exponential((1, REFERENCE_BLOCK, case.n))
         h = law.with_noise(*alike(case, outcome, REFERENCE_BLOCK), case.tau, E)

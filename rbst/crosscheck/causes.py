@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class Asked:
     D: Array
     g: Array
     tau: float
-    E: Array | None
+    E: Any  # None where no exponentials are known, and then no mistake reads it
 
     def right(self, **changes: Array | float) -> Array:
         """The right answer, of other arguments if any are given."""
@@ -381,7 +382,9 @@ def _draw(law: Law, mistake: Mistake, o: Observation, k: int, rng: np.random.Gen
 
 def _common_factor(observations: list[Observation]) -> str:
     """The factor c of a mean that is c times the exact one, if there is such a c."""
-    top = bottom = statistic = 0.0
+    top: Any = 0.0
+    bottom: Any = 0.0
+    statistic: Any = 0.0
     whitened = [(s, s.target.mean @ s.target.whitening) for o in observations for s in o.sums]
     for s, exact in whitened:
         top += s.count * (exact @ (exact + s.y_mean))

@@ -182,14 +182,14 @@ class TimedOut(Gone):
     """There was no answer in time."""
 
 
-def send(connection: Connection, header: dict[str, Any], arrays: dict[str, Array]) -> None:
+def send(connection: Connection, header: dict[str, Any], arrays: dict[str, Any]) -> None:
     """One message: JSON and arrays, as an uncompressed archive of NumPy."""
     message = io.BytesIO()
     np.savez(message, header=np.array(json.dumps(header)), **arrays)
     connection.send_bytes(message.getbuffer())
 
 
-def receive(connection: Connection) -> tuple[dict[str, Any], dict[str, Array]]:
+def receive(connection: Connection) -> tuple[dict[str, Any], dict[str, Any]]:
     """The next message; nothing in it is executed."""
     with np.load(io.BytesIO(connection.recv_bytes()), allow_pickle=False) as archive:
         arrays = dict(archive)

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -23,6 +23,10 @@ from rbst.estimators.reinmax_rao import halfway_logits
 from rbst.rao_blackwell import conditional_covariance, conditional_mean
 
 UNBIASED = "unbiased"
+
+
+Point = Literal["corner", "relaxed", "contracted"]
+"""Where f is evaluated."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Law:
     family: str = "determined"
     takes_cost: bool = False
     has_tau: bool = True
-    point: Literal["corner", "relaxed", "contracted"] = "corner"
+    point: Point = "corner"
     categories: int | None = None
     whole: bool = False
 
@@ -99,7 +103,7 @@ def get_law(estimator: str) -> Law:
     if estimator == "decoupled-st-gs":
         return _random_law(estimator, "gumbel-rao", 1)
     if built.given_D == "gumbel-rao" and built.num_samples != math.inf:
-        return _random_law(estimator, "gumbel-rao", built.num_samples)
+        return _random_law(estimator, "gumbel-rao", cast("int", built.num_samples))
     if built.given_D == "gumbel-rao":
         return Law(estimator, _gumbel_rao_mean)
     if built.given_D == "random" and built.evaluates == "corner":
@@ -111,7 +115,8 @@ def get_law(estimator: str) -> Law:
     def mean(logits: Array, D: Array, signal: Array, tau: float) -> Array:
         return get_estimator(estimator, tau=tau).pull_back(logits, D, signal, None)
 
-    point = {"gs": "relaxed", "foust": "contracted"}.get(estimator, "corner")
+    points: dict[str, Point] = {"gs": "relaxed", "foust": "contracted"}
+    point = points.get(estimator, "corner")
     return Law(
         estimator,
         mean,

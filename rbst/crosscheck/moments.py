@@ -182,7 +182,10 @@ class Sums:
         """Covariance of the entries of y y', blended."""
         mean = self.q_total / self.count
         sample = self.q_products / self.count - np.outer(mean, mean)
-        return blend(self.target.q_covariance, sample) if self.target.q_known else sample
+        if not self.target.q_known:
+            return sample
+        assert self.target.q_covariance is not None  # it is known
+        return np.asarray(blend(self.target.q_covariance, sample))
 
     def mean_statistic(self) -> tuple[float, int]:
         """Chi-square of the mean and its degrees of freedom."""
@@ -246,8 +249,8 @@ class Pairs:
     def add(self, kind: Any, first: Array, second: Array) -> None:
         """Take in pairs, shapes ``(b, m)`` and ``(b, m')``."""
         sums = self.sums.setdefault(kind, [0, 0.0, 0.0, 0.0, 0.0])
-        found = (len(first), first.sum(axis=0), second.sum(axis=0))
-        found += (first.T @ second, (first**2).T @ second**2)
+        found = [len(first), first.sum(axis=0), second.sum(axis=0)]
+        found += [first.T @ second, (first**2).T @ second**2]
         self.sums[kind] = [before + now for before, now in zip(sums, found, strict=True)]
 
     def test(self, fewest: int) -> tuple[float, float]:

@@ -377,7 +377,7 @@ def shared_noise(
     def one(case: Case) -> tuple[float, float]:
         logits, D = rows_of(case, (ROWS_OF_A_CALL,), dtype)
         rng = np.random.default_rng(context.next_seed())
-        E = rng.standard_exponential((context.law.num_samples, *logits.shape)).astype(dtype)
+        E = rng.standard_exponential((context.law.num_samples or 1, *logits.shape)).astype(dtype)
         if zero:
             rows = np.arange(ROWS_OF_A_CALL)
             E[0, rows, rows % case.n] = 0
@@ -662,8 +662,8 @@ def batch(context: Context, name: str, dtype: str) -> list[Row]:
         answer = ask(context, logits, D, case)
         index = answer.D.argmax(axis=-1).reshape(size, 6)
         h = answer.gradient.reshape(size, 6, case.n).astype(float)
-        for variable, all_sums in enumerate(by_variable):
-            _add(all_sums, h[:, variable], index[:, variable])
+        for column, all_sums in enumerate(by_variable):
+            _add(all_sums, h[:, column], index[:, column])
         if context.draws_D:
             _add_pairs(pairs, "D", _whitened_D(variables, index), np.zeros_like(index))
         if context.law.random:
@@ -745,8 +745,8 @@ def law_of_D(context: Context, name: str, case: Case, dtype: str) -> list[Row]:
     ratio = 2 * (counts * np.log(np.maximum(counts, 1) / expected)).sum()
     p_value = chi_square_p_value(float(ratio), case.n - 1)
     worst = int((abs(counts - expected) / np.sqrt(expected)).argmax())
-    figures = [f"{c[worst] / total:.4f}" for c in (counts, expected)]
-    return [judge(name, p_value >= context.level, *figures, WRONG_D, p_value, draws=total)]
+    found, wanted = (f"{c[worst] / total:.4f}" for c in (counts, expected))
+    return [judge(name, p_value >= context.level, found, wanted, WRONG_D, p_value, draws=total)]
 
 
 BINS = 16

@@ -157,7 +157,9 @@ class Subject:
         """Of tau, num_samples, rng and exponentials those that are accepted and known."""
         rng, E = _generator(q), q.exponentials
         if E is None and self.profile.needs_exponentials:
-            E = rng.standard_exponential((q.num_samples, *q.logits.shape)).astype(q.logits.dtype)
+            E = rng.standard_exponential((q.num_samples or 1, *q.logits.shape)).astype(
+                q.logits.dtype
+            )
         if E is not None:
             keywords = {"tau": q.tau, "exponentials": E.copy()}
         else:

@@ -70,16 +70,13 @@ def _adapter(sample: Callable[..., Any], takes_tau: bool, options: dict[str, Any
         (gradient,) = torch.autograd.grad(D, theta, signal)
         return D.detach().numpy(), gradient.numpy()
 
-    if takes_tau:
+    def with_tau(logits: Array, df_dD: Any, *, tau: float, rng: Any) -> Any:
+        return draw(logits, df_dD, rng, tau=tau)
 
-        def implementation(logits: Array, df_dD: Any, *, tau: float, rng: Any) -> Any:
-            return draw(logits, df_dD, rng, tau=tau)
+    def without_tau(logits: Array, df_dD: Any, *, rng: Any) -> Any:
+        return draw(logits, df_dD, rng)
 
-    else:
-
-        def implementation(logits: Array, df_dD: Any, *, rng: Any) -> Any:
-            return draw(logits, df_dD, rng)
-
+    implementation: Any = with_tau if takes_tau else without_tau
     implementation.__qualname__ = getattr(sample, "__qualname__", type(sample).__name__)
     return implementation
 

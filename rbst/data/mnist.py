@@ -104,7 +104,7 @@ def _verify_packed(packed: dict[str, np.ndarray], path: str | os.PathLike) -> No
                 f"array {split!r} of {path} should be uint8 of shape {shape}, got {array.dtype} "
                 f"of shape {array.shape}; delete the file, and it is made again"
             )
-        came = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+        came = hashlib.sha256(array.tobytes()).hexdigest()
         if came != wanted:
             raise ValueError(
                 f"wrong sha256 of array {split!r} of {path}: wanted {wanted}, got {came}; it is "

@@ -118,4 +118,4 @@ def arsm(f: Callable[[Array], Array], logits: Array, *, rng: Any) -> Array:
     h = (centred * (1 / n - E / row_sum(E))[..., None, :]).sum(axis=-1)
     # An impossible category has gradient 0; what it got goes to the others, so that rows still sum to zero.
     h = xp.where(possible, h, 0)
-    return xp.where(possible, h - row_sum(h) / row_sum(possible), 0)
+    return xp.where(possible, h - row_sum(h) / row_sum(possible.astype(h.dtype)), 0)

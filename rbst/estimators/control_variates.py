@@ -78,7 +78,11 @@ def relax(
     """
     logits, rng = check_logits(logits), check_rng(rng, logits)
     logits = logits - row_max(logits)  # a shift changes nothing, and would cost z its digits
-    c, dc = control or relaxed_cost(f, df_dD, tau)
+    if control is None:
+        if df_dD is None:
+            raise ValueError("relax needs control or df_dD, got neither; pass the derivative of f")
+        control = relaxed_cost(f, df_dD, tau)
+    c, dc = control
     z = sample_gumbels(logits, rng)
     xp = namespace(logits)
     D = (z == z.max(axis=-1, keepdims=True)).astype(logits.dtype)

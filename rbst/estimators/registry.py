@@ -85,9 +85,10 @@ class Estimator:
 
     name: str
     evaluates: Literal["corner", "inside", "cost-only", "several"]
-    pull_back: Callable[[Array, Array, Array, Any], Array] | None = None
+    # None only where the estimator has the other one: to a type checker both are functions.
+    pull_back: Callable[[Array, Array, Array, Any], Array] = None  # type: ignore[assignment]
     sample: Callable[[Array, Any], tuple[Array, Array]] = _sample_corner
-    estimate: Callable[..., Array] | None = None
+    estimate: Callable[..., Array] = None  # type: ignore[assignment]
     given_D: Literal["fixed", "gumbel-rao", "random"] = "random"
     tau: float | None = None
     num_samples: float | None = None
@@ -513,14 +514,19 @@ def get_estimator(
     }
     taken = {key: given[key] for key in given.keys() & parameters(entry.function)}
     sampled = {key: given[key] for key in given.keys() & parameters(entry.sample)}
-    call = _estimate if entry.evaluates == "several" else _pull_back
-    call = partial(call, entry.function, "rng" in parameters(entry.function), taken)
+    several, none = entry.evaluates == "several", cast("Any", None)
+    call = partial(
+        _estimate if several else _pull_back,
+        entry.function,
+        "rng" in parameters(entry.function),
+        taken,
+    )
     return Estimator(
         name,
         entry.evaluates,
-        None if entry.evaluates == "several" else call,
+        none if several else call,
         partial(entry.sample, **sampled) if sampled else entry.sample,
-        call if entry.evaluates == "several" else None,
+        call if several else none,
         entry.given_D or "random",
         taken.get("tau"),
         taken.get("num_samples", entry.num_samples),

@@ -60,7 +60,7 @@ def sum_and_sample(
     logits = check_logits(logits)
     pi = _softmax(logits)
     xp, n = namespace(logits), logits.shape[-1]
-    D, gradient, rest = sample_categorical(logits, rng), 0, pi
+    D, gradient, rest = sample_categorical(logits, rng), xp.zeros_like(pi), pi
     for _ in range(num_summed):
         likeliest = one_hot(row_argmax(rest), n, logits.dtype)
         cost = costs_one_changed(f, D, likeliest)[..., None]

@@ -206,7 +206,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, reason in left_out.items():
         print(f"left out: {name} ({reason})")
     taus, lines = exact_lines(config, problem, builders, diagnoses)
-    points = {}
+    points: dict[str, list[Diagnosis]] = {}
     for d in diagnoses:
         if d.method == "sampled":
             points.setdefault(d.estimator, []).append(d)
@@ -251,7 +251,8 @@ def choose_problem(config: Config) -> Problem:
             f"--function must be a function of arrays (..., L, n) or an rbst.problems.Problem, got a "
             f"{type(own).__name__} at {config.function!r}; give the address of a function"
         )
-    return Problem(config.function, own, getattr(own, "df_dD", None), f"f = {config.function}")
+    df_dD: Any = getattr(own, "df_dD", None)
+    return Problem(config.function, own, df_dD, f"f = {config.function}")
 
 
 def choose_estimators(config: Config) -> dict[str, Builder]:
@@ -383,7 +384,7 @@ def exact_lines(
     taus = np.geomspace(min(config.taus) / 1.5, max(config.taus) * 1.5, 13)
     exact = {d.estimator for d in diagnoses if d.method == "exact"}
     chosen = [build for build in builders.values() if build(taus[0]).name in exact]
-    lines = {build(taus[0]).name: [] for build in chosen}
+    lines: dict[str, list[Diagnosis]] = {build(taus[0]).name: [] for build in chosen}
     for tau in taus:  # the outer loop: what depends on tau alone is computed once
         for estimator in (build(tau) for build in chosen):
             lines[estimator.name].append(_diagnose(estimator, problem, config, None))

@@ -396,15 +396,15 @@ def format_table(config: Config, runs: Sequence[Run], results: Results) -> str:
     ]
     rows = [["estimator", *(title for _, title in splits), "F1", "ms/iteration", "iterations"]]
     for name in config.estimators:
-        runs = [result for result in results if result["estimator"] == name]
-        trained = [result for result in runs if result["accuracy"]]
+        own = [result for result in results if result["estimator"] == name]
+        trained = [result for result in own if result["accuracy"]]
         cells = [
             mean_and_error([100 * result["accuracy"][key] for result in trained])
             for key, _ in splits
         ]
         cells.append(mean_and_error([100 * result["f1"]["test"] for result in trained]))
-        cells.append(mean_and_error([result["milliseconds_per_iteration"] for result in runs]))
-        cells.append("/".join(str(result["iterations"]) for result in runs))
+        cells.append(mean_and_error([result["milliseconds_per_iteration"] for result in own]))
+        cells.append("/".join(str(result["iterations"]) for result in own))
         rows.append([name, *cells])
     note = (
         "Accuracies and F1 in percent, of the parameters with the best validation accuracy, with the\n"

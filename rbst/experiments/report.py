@@ -177,7 +177,7 @@ class Report:
     def format(self, form: str) -> str:
         """The tables as ``text`` or as ``markdown``."""
         draw = {"text": text_table, "markdown": markdown_table}[form]
-        below = {"text": wrapped, "markdown": str}[form]
+        below = wrapped if form == "text" else str
         return "\n".join(f"{draw(rows)}\n\n{below(note)}\n" for rows, note in self.tables)
 
     def write(self, out: Path, *, overwrite: bool) -> None:

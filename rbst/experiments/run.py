@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -248,7 +248,7 @@ def train_run(run: Run, *, checkpoint_every: int, progress: bool = True) -> dict
     return result
 
 
-def check_batch_size(size: int, examples: Sequence[Any], what: str) -> None:
+def check_batch_size(size: int, examples: Sized, what: str) -> None:
     """No minibatch is larger than the training set."""
     if size > len(examples):
         raise ValueError(
@@ -298,8 +298,8 @@ class Experiment:
     make_config: Callable[[dict[str, Any]], Any]
     load_data: Callable[[Any, Path | None], Any]
     run: type[Run]
-    table: Callable[[Any, Sequence[Run], Sequence[dict[str, Any]]], str]
-    figures: Mapping[str, Callable[[Any, Sequence[Run], Sequence[dict[str, Any]]], Any]]
+    table: Callable[[Any, Sequence[Any], Sequence[Any]], str]
+    figures: Mapping[str, Callable[[Any, Sequence[Any], Sequence[Any]], Any]]
     cells: Callable[[Mapping[str, Sequence[Any]]], list[dict[str, Any]]]
     grid: Mapping[str, Callable[[Any], Sequence[Any]]]
     intervals: Mapping[str, tuple[float, float]]

@@ -167,7 +167,7 @@ def add_options(
     ``defaults`` are configurations by the name of what they are the defaults for, the help says in what they differ.
     """
     first = next(iter(defaults.values()))
-    for f in sorted(fields(first), key=lambda f: f.kw_only):
+    for f in sorted(fields(first), key=lambda f: bool(f.kw_only)):
         says, kind = f.metadata, _kind(f)
         if f.name in leave_out or not says["text"]:
             continue

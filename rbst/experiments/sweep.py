@@ -217,7 +217,7 @@ def planned(experiment: Experiment, arguments: argparse.Namespace) -> list[Any]:
     if not cells:
         raise ValueError(f"no cell of the table fits {grid}; change --estimator")
     base = experiment.prepare(experiment.make_config(options | cells[0]), arguments)
-    space = Space(intervals, arguments.draws, arguments.search_seed)  # type: ignore[arg-type]
+    space = Space(intervals, arguments.draws, arguments.search_seed)
     return plan_configs(experiment, base, space, grid)
 
 

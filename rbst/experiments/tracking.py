@@ -257,7 +257,7 @@ def iterations_to_thresholds(curves: dict[str, list[float]], step: float = 1.0) 
     reached: dict[str, int] = {}
     bounds = curves.get("valid_bound", [])
     highest = min(bounds, default=0.0) + MOST_THRESHOLDS * step
-    lowest = None
+    lowest: int | None = None
     for iteration, bound in zip(curves.get("iteration", []), bounds, strict=True):
         if not bound < highest:  # nor is one that is not a number
             continue
@@ -266,7 +266,7 @@ def iterations_to_thresholds(curves: dict[str, list[float]], step: float = 1.0) 
             lowest = threshold + int(step)
         while lowest - step >= threshold:
             lowest -= int(step)
-            reached[str(lowest)] = iteration
+            reached[str(lowest)] = int(iteration)
     return reached
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from rbst._array import Array, namespace, new_generator, to_host
+from rbst._array import Array, Indices, namespace, new_generator, to_host
 from rbst._checks import NotFinite
 from rbst._files import read_npz, write_npz
 from rbst.estimators.score_function import RunningMean
@@ -146,7 +146,9 @@ def clip_norm(gradient: Array, limit: float) -> None:
             gradient *= limit / norm
 
 
-def minibatch(num_examples: int, batch_size: int, iteration: int, seed: int, xp: Any = np) -> Array:
+def minibatch(
+    num_examples: int, batch_size: int, iteration: int, seed: int, xp: Any = np
+) -> Indices:
     """Indices of the minibatch of this iteration; each epoch visits the examples in a new order.
 
     A function of its arguments alone: there is no place in the data to remember. The examples that do
@@ -165,7 +167,7 @@ def minibatch(num_examples: int, batch_size: int, iteration: int, seed: int, xp:
 
 
 @lru_cache(maxsize=2)
-def _shuffled(num_examples: int, epoch: int, seed: int, xp: Any) -> Array:
+def _shuffled(num_examples: int, epoch: int, seed: int, xp: Any) -> Indices:
     order = np.random.default_rng([seed, epoch]).permutation(num_examples)
     order.setflags(write=False)  # it is shared by the minibatches of the epoch
     return xp.asarray(order)

@@ -440,7 +440,7 @@ def format_table(config: Config, runs: Sequence[VAERun], results: Sequence[dict[
         if result["diverged_at"] is None:
             kept[result["estimator"]].append(i)
     with_runs = [name for name in config.estimators if kept[name]]
-    reference = next((name for name in ("st-gs", *with_runs) if name in with_runs), None)
+    reference = next((name for name in ("st-gs", *with_runs) if name in with_runs), "")
     rows = [["estimator", *columns.values()]]
     for name, places in kept.items():
         cells = (

@@ -167,6 +167,7 @@ class Forest:
     def merge_vjp(self, t: int) -> None:
         """Pull the gradients of the candidates that the merge number t took back to their children."""
         number, d = self.merged[t].number, self.hidden
+        assert not isinstance(number, slice)  # only a first row is a slice, and no merge took it
         slopes, h_by_c = self._slopes
         d_parents = self.d_states.take(self.num_leaves + number, axis=0)
         d_affine, d_children = self.cell.pull_back(
@@ -232,7 +233,7 @@ def first_logits(leaves: Array, W: Array, b: Array, q: Array, forest: Forest) ->
 
 
 def _first_logits_vjps(argnums: Sequence[int], logits: Array, arguments: tuple, _: dict) -> Any:
-    leaves, *_, forest = arguments
+    leaves, *_cell, forest = arguments
 
     def pull_back(d_logits: Array) -> tuple:
         forest.scores_vjp(0, d_logits)

@@ -38,7 +38,7 @@ from typing import Any
 
 from autograd.extend import defvjp, primitive
 
-from rbst._array import Array, getval, namespace
+from rbst._array import Array, Indices, getval, namespace
 from rbst.autodiff import stochastic_node
 from rbst.categorical import log_probability, one_hot
 from rbst.estimators.registry import Estimator
@@ -63,10 +63,10 @@ class Sequences:
         merges have left. Only the first ``lengths - 1`` entries count.
     """
 
-    tokens: Array
-    lengths: Array
-    labels: Array
-    merges: Array
+    tokens: Indices
+    lengths: Indices
+    labels: Indices
+    merges: Indices
 
     def __post_init__(self) -> None:
         B, L = self.tokens.shape
@@ -88,7 +88,7 @@ class Sequences:
         """The same sequences as arrays of the module ``xp``."""
         return Sequences(*map(xp.asarray, (self.tokens, self.lengths, self.labels, self.merges)))
 
-    def select(self, index: Array) -> Sequences:
+    def select(self, index: Indices | slice) -> Sequences:
         """The sequences of these numbers, padded to the longest of them.
 
         Examples
@@ -238,7 +238,7 @@ def greedy(logits: Array, t: int) -> Array:
     return one_hot(logits.argmax(axis=-1), logits.shape[-1], logits.dtype)
 
 
-def follow(merges: Array) -> Choose:
+def follow(merges: Indices) -> Choose:
     """The decisions of given trees, ``(B, L - 1)`` merges."""
 
     def choose(logits: Array, t: int) -> Array:
@@ -354,19 +354,19 @@ def _in_five(gates: Array) -> Array:
 # ----------------------------------------------------------------------------- leaves
 
 
-def leaves(parameters: Mapping[str, Array], tokens: Array) -> Array:
+def leaves(parameters: Mapping[str, Array], tokens: Indices) -> Array:
     """The leaves [h, c] of tokens ``(B, L)``, shape ``(B, L, 2 d)``: an affine map of their embeddings."""
     table = affine(parameters["embedding"], parameters["leaf.W"], parameters["leaf.b"])
     return look_up(table, tokens)
 
 
 @primitive
-def look_up(table: Array, tokens: Array) -> Array:
+def look_up(table: Array, tokens: Indices) -> Array:
     """Rows of ``table`` ``(num_tokens, w)`` by number: ``(B, L)`` becomes ``(B, L, w)``."""
     return table[tokens]
 
 
-def _look_up_vjp(leaves: Array, table: Array, tokens: Array) -> Any:
+def _look_up_vjp(leaves: Array, table: Array, tokens: Indices) -> Any:
     def pull_back(g: Array) -> Array:
         which = one_hot(tokens.reshape(-1), len(table), g.dtype)
         return which.T @ g.reshape(tokens.size, -1)

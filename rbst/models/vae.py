@@ -14,7 +14,7 @@ follow.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,7 +25,7 @@ from rbst._array import Array, Indices, getval, namespace, row_sum
 from rbst.autodiff import stochastic_node
 from rbst.categorical import log_softmax
 from rbst.estimators.registry import Estimator
-from rbst.models.mlp import Layout, glorot, mlp, mlp_shapes
+from rbst.models.mlp import Layout, Views, glorot, mlp, mlp_shapes
 
 PIXELS_PER_BLOCK = 2**17
 """Pixel logits held at a time while a bound of many samples is computed; they stay in cache."""
@@ -93,26 +93,24 @@ class VAE:
         self.layout.views(flat)[f"decoder.b{len(self.hidden)}"][...] = xp.log(mean / (1 - mean))
         return flat
 
-    def encode(self, parameters: Mapping[str, Array], x: Array) -> Array:
+    def encode(self, parameters: Views, x: Array) -> Array:
         """Logits of q(D | x), shape ``(B, L, n)``, of images ``(B, pixels)``."""
         logits = mlp(parameters, "encoder", x - self.mean_pixels.astype(x.dtype))
         return logits.reshape(len(x), self.num_variables, self.arity)
 
-    def decode(self, parameters: Mapping[str, Array], D: Array) -> Array:
+    def decode(self, parameters: Views, D: Array) -> Array:
         """Bernoulli logits of the pixels, shape ``(..., pixels)``, of samples ``(..., L, n)``."""
         codes = D.reshape(-1, self.arity)
         if self.code == "bits":
             codes = codes @ self._codes.astype(D.dtype)
         return self._decode_codes(parameters, codes, D.shape[:-2])
 
-    def decode_categories(self, parameters: Mapping[str, Array], k: Indices) -> Array:
+    def decode_categories(self, parameters: Views, k: Indices) -> Array:
         """What :meth:`decode` returns for the samples whose categories have the numbers ``k``, ``(..., L)``."""
         codes = self._codes.astype(parameters["decoder.W0"].dtype).take(k, axis=0)
         return self._decode_codes(parameters, codes, k.shape[:-1])
 
-    def _decode_codes(
-        self, parameters: Mapping[str, Array], codes: Array, shape: tuple[int, ...]
-    ) -> Array:
+    def _decode_codes(self, parameters: Views, codes: Array, shape: tuple[int, ...]) -> Array:
         pixels = mlp(parameters, "decoder", codes.reshape(math.prod(shape), -1))
         return pixels.reshape(*shape, pixels.shape[-1])
 
@@ -137,7 +135,7 @@ class VAE:
 
     def reconstruction(
         self,
-        parameters: Mapping[str, Array],
+        parameters: Views,
         logits: Array,
         x: Array,
         estimator: Estimator,
