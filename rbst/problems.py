@@ -187,7 +187,7 @@ def programme(p: Array) -> Problem:
     A, c = programme_matrix(p), 1 / p.shape[-1]
 
     def f(D: Array) -> Array:
-        return namespace(D).sum((D - c) * _times(A, D - c), axis=(-2, -1))
+        return namespace(D, p).sum((D - c) * _times(A, D - c), axis=(-2, -1))
 
     def df_dD(D: Array) -> Array:
         return 2 * _times(A, D - c)

@@ -20,7 +20,7 @@ gradient = rbst.gumbel_rao(logits, D, D, tau=0.5, num_samples=10, rng=rng)
 length = float(np.sqrt((gradient**2).sum()))
 largest = int(gradient.argmax(axis=-1)[0])
 estimator = rbst.get_estimator("gr", tau=0.5)
-row: np.ndarray = rbst.exact_gradient(lambda D: D[..., 0, 0], logits)[0]
+row = rbst.exact_gradient(lambda D: D[..., 0, 0], logits).tolist()
 variance: float = rbst.diagnose(estimator, lambda D: D[..., 0, 0], logits).variance
 """
 
