@@ -295,15 +295,18 @@ def _edges(xy: Any) -> tuple[Any, Any]:
 
 
 def _lies_on(name: str, places: Mapping[str, _Place]) -> str | None:
-    """The estimator before this one that has its points, at every temperature that both have."""
-    mine = places[name]
+    """Another estimator that has its points: an earlier one at every shared temperature, or one point of any."""
+    mine, earlier = places[name], True
     for other, theirs in places.items():
         if other == name:
-            return None
-        shared = [tau for tau in mine.taus if tau in theirs.taus]
-        at = [[place.taus.index(tau) for tau in shared] for place in (mine, theirs)]
-        if shared and np.allclose(mine.xy[at[0]], theirs.xy[at[1]], rtol=0.05):
-            return other
+            earlier = False
+        elif set(mine.taus) == {None}:
+            if any(np.allclose(mine.xy[0], point, rtol=0.02) for point in theirs.xy):
+                return other
+        elif earlier and (shared := [tau for tau in mine.taus if tau in theirs.taus]):
+            at = [[place.taus.index(tau) for tau in shared] for place in (mine, theirs)]
+            if np.allclose(mine.xy[at[0]], theirs.xy[at[1]], rtol=0.05):
+                return other
     return None
 
 

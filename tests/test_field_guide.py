@@ -1,9 +1,13 @@
 """The map of bias against standard deviation, and the field guide's numbers against their record."""
 
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from rbst import diagnose
+from rbst import diagnose, exact_expectation, get_estimator
 from rbst.cli import main
 from rbst.plotting import colour, new_figure, plot_bias_variance
 from rbst.problems import QUADRATIC
@@ -57,6 +61,19 @@ def test_an_estimator_that_lies_on_another_says_so():
     assert axes.get_legend_handles_labels()[1] == ["gr", "gr-mc10", "gr-mc1000 (on gr)"]
 
 
+def test_an_estimator_without_a_temperature_may_lie_on_a_point_of_another():
+    """ReinMax at a temperature of 1 is ZGR; for f = x^4 both are biased."""
+
+    def f(D):
+        return (D @ np.array([1.0, 2.0, 4.0]))[..., 0] ** 4
+
+    diagnoses = {
+        "zgr": [diagnose("zgr", f, LOGITS)],
+        "reinmax": [diagnose("reinmax", f, LOGITS, tau=tau) for tau in (0.5, 1.0)],
+    }
+    assert axes_of(diagnoses).get_legend_handles_labels()[1] == ["zgr (on reinmax)", "reinmax"]
+
+
 def test_a_batch_of_estimates_on_its_curve_scores_what_zero_does():
     d = diagnosed("gr", 0.5)[0]
     B = float(d.variance / (d.gradient_squared - d.bias_squared))
@@ -81,3 +98,129 @@ def test_compare_draws_the_map_when_it_is_asked_to(tmp_path, capsys):
     assert "map.png" in capsys.readouterr().out
     assert main(["compare", *words, "--out", str(tmp_path / "plain")]) == 0
     assert not (tmp_path / "plain" / "map.png").exists()
+
+
+# What the guide says is what was measured.
+
+DOCS = Path(__file__).parent.parent / "docs"
+RECORD = json.loads((DOCS / "results" / "field_guide" / "field_guide.json").read_text())
+PHASES = ("VAE, start", "VAE, middle", "VAE, end")
+
+
+def row(rows, estimator, tau=None):
+    """The row of an estimator; without a temperature, the only one."""
+    (found,) = [r for r in rows if r["estimator"] == estimator and tau in (None, r["tau"])]
+    return found
+
+
+def best(title, B, estimator):
+    return row(RECORD["best"][title][str(B)], estimator)
+
+
+def sentences():
+    """Pieces of the page, made of the record."""
+    maps, parcels = RECORD["maps"], RECORD["parcels"]
+    middle, quadratic, quartic = maps["VAE, middle"], maps["quadratic"], maps["quartic"]
+    one, two = parcels["1"], parcels["2"]
+    yield f"has variance {one['reinforce']['variance']:.2f}, `gr` {one['gr']['variance']:.1f}"
+    yield f"a bias of {one['gr']['bias']:.2f} times the gradient"
+    yield f"it is {two['reinforce']['variance']:.0f} against {two['gr']['variance']:.0f} the other way"
+    for name, key in (
+        ("reinforce", "deviation"),
+        ("gr", "deviation"),
+        ("gr", "bias"),
+        ("zgr", "deviation"),
+    ):
+        figures = [r[key] for r in RECORD["interactions"] if r["estimator"] == name]
+        yield "| " + " | ".join(f"{x:.2f}" for x in figures) + " |"
+    for B in (20, 100, 1000):
+        cells = [best(title, B, "gr") for title in PHASES]
+        yield "| " + " | ".join(f"{c['mse']:.2g} at τ = {c['tau']:g}" for c in cells) + " |"
+    for name in ("gr", "gr-mc10", "st-gs", "gs"):
+        found = [[best(title, B, name)["tau"] for title in maps] for B in (20, 100, 1000)]
+        cells = [f"{np.median(t):g} ({min(t):g} to {max(t):g})" for t in found]
+        yield f"| `{name}` | " + " | ".join(cells) + " |"
+    deviation = {
+        (name, tau): row(middle, name, tau)["deviation"]
+        for name in ("st-gs", "gr-mc10", "gr")
+        for tau in (0.1, 0.5)
+    }
+    yield (
+        f"a standard deviation of {row(middle, 'unordered-set')['deviation']:.1f} where `gr` at τ = 0.5 has "
+        f"{deviation['gr', 0.5]:.1f}"
+    )
+    yield (
+        f"is {deviation['st-gs', 0.5]:.2f} for K = 1 (`st-gs`), {deviation['gr-mc10', 0.5]:.2f} for K = 10 and "
+        f"{deviation['gr', 0.5]:.2f} for `gr`"
+    )
+    yield f"it is {deviation['st-gs', 0.1]:.1f}, {deviation['gr-mc10', 0.1]:.1f} and {deviation['gr', 0.1]:.1f}"
+    least = min(r["bias"] for r in quartic if r["estimator"] == "gr")
+    yield f"their bias is {row(quartic, 'zgr')['bias']:.2f} of the gradient"
+    yield f"{least:.2f} is its least"
+    st = [row(maps[title], "st", 1.0)["bias"] for title in PHASES]
+    yield f"{st[0]:.2f} of the gradient at the start, {st[1]:.2f} in the middle and {st[2]:.2f} at the end"
+    cold = [row(maps[title], "gr", 0.1)["bias"] for title in PHASES]
+    yield f"`gr` at τ = 0.1 has {cold[0]:.2f}, {cold[1]:.2f} and {cold[2]:.2f}"
+    yield f"{row(middle, 'reinmax', 1.0)['bias']:.3f} instead of {st[1]:.2f} in the middle"
+    yield f"at τ = 0.5 its bias there is {row(middle, 'reinmax', 0.5)['bias']:.2f}"
+    cv, rao = row(quadratic, "reinmax-cv", 1.0), row(quadratic, "reinmax-rao", 1.0)
+    reinmax = row(quadratic, "reinmax", 1.0)
+    assert reinmax["bias"] == 0
+    yield f"{cv['bias']:.2f} ± {np.ceil(100 * cv['bias_error']) / 100:.2f} where ReinMax has 0"
+    yield f"its standard deviation {cv['deviation']:.2f} ± {np.ceil(100 * cv['deviation_error']) / 100:.2f}"
+    yield f"instead of {reinmax['deviation']:.2f}"
+    yield f"{rao['bias']:.2f} and {rao['deviation']:.2f}"
+    baselines = RECORD["baselines"]
+    constant = [baselines[name] for name in ("none", "mean", "10 times the mean")]
+    assert [b["bias"] for b in constant] == [0, 0, 0]
+    yield "{:.2f}, {:.2f} and {:.1f}".format(*(b["deviation"] for b in constant))
+    own = baselines["mean of a batch of 2, own cost in it"]["bias"]
+    yield f"a batch of 2 takes {own:g} of the gradient away"
+    learned = RECORD["learned_temperature"]
+    ends = [learned["convex, fixed"]["curve"][-1], learned["convex, learned"]["curve"][-1]]
+    for c, digits in zip(ends, (".2f", ".3f"), strict=True):
+        yield f"| {c['tau']:.3g} | {c['relaxed']:{digits}} | {c['discrete']:.2f} |"
+    yield f"cools to {learned['concave, learned']['curve'][-1]['tau']:.3f}"
+    costs = RECORD["equal_cost"]
+    five, three = (
+        {r["estimator"]: r["mse"] for r in costs[k] if r["budget"] == 12}
+        for k in ("1 of 5", "1 of 3")
+    )
+    yield f"are {five['reinforce']:.2f} (`reinforce`"
+    yield f"{five['rloo']:.2f} (`rloo`) and {five['unordered-set']:.2f} (`unordered-set`)"
+    yield f"an error of {three['reinforce']:.2f} (returning"
+    yield f"`sum-and-sample` {three['sum-and-sample']:.3f}"
+    runs = json.loads((DOCS / "results" / "mnist" / "report.json").read_text())["rows"]
+    bound = {r["estimator"]: (r["tau"], r["test_bound"]) for r in runs if r["arity"] == 16}
+    for name, verb in (("gs", "reached "), ("gr-mc10", "reached "), ("st-gs", "")):
+        yield f"`{name}` at τ = {bound[name][0]:g} {verb}{bound[name][1]:.2f}"
+    yield f"`st` {bound['st'][1]:.2f}, `reinforce` {bound['reinforce'][1]:.2f}"
+
+
+@pytest.mark.parametrize("sentence", list(sentences()))
+def test_every_figure_of_the_guide_is_in_its_record(sentence):
+    page = re.sub(r"\s+", " ", (DOCS / "field_guide.md").read_text().replace("*", ""))
+    assert re.sub(r"\s+", " ", sentence) in page
+
+
+def test_the_record_can_be_computed_again():
+    """The parcels of the tutorials, from scratch: one goes one way and two the other."""
+    weights = np.array([1.0, 2.0, 4.0])
+    for count, rows in RECORD["parcels"].items():
+        logits = np.tile([0.3, -0.7, 1.1], (int(count), 1))
+
+        def f(D):
+            return ((D @ weights).sum(axis=-1) - 2.5) ** 2
+
+        def df(D):
+            return 2 * ((D @ weights).sum(axis=-1) - 2.5)[..., None, None] * weights + 0 * D
+
+        for name in ("reinforce", "gr"):
+            estimator = get_estimator(name, tau=0.3, baseline=exact_expectation(f, logits))
+            d = diagnose(estimator, f, logits, df_dD=df)
+            assert d.variance == pytest.approx(rows[name]["variance"], rel=1e-4)
+            assert d.relative_bias == pytest.approx(rows[name]["bias"], rel=1e-3, abs=1e-9)
+    one, two = RECORD["parcels"]["1"], RECORD["parcels"]["2"]
+    assert one["gr"]["bias"] > 1
+    assert one["reinforce"]["variance"] < one["gr"]["variance"] / 10
+    assert two["reinforce"]["variance"] > two["gr"]["variance"] * 5
