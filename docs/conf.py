@@ -65,9 +65,14 @@ ELSEWHERE = {
                 f"collections.abc.{name}"
                 for name in ("Callable", "Iterable", "Mapping", "Sequence")
             ],
+            "library/exceptions.html": ["ValueError"],
             "library/os.html": ["os.PathLike"],
             "library/typing.html": ["typing.Any", "typing.Literal"],
         },
+    ),
+    "matplotlib": (
+        "https://matplotlib.org/stable/",
+        {"api/_as_gen/matplotlib.axes.Axes.html": ["matplotlib.axes.Axes"]},
     ),
     "numpy": (
         "https://numpy.org/doc/stable/",

@@ -215,7 +215,15 @@ def plot_bias_variance(
     batch_sizes
         The batches B to draw a curve and a diagonal for.
 
-    Returns the axes. Raises ``ValueError`` where there is nothing to draw.
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes.
+
+    Raises
+    ------
+    ValueError
+        Where there is nothing to draw.
 
     Examples
     --------
