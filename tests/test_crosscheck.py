@@ -510,6 +510,13 @@ def test_200_seeds_raise_no_alarm():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("implementation", "estimator", "declared"), RIGHT, ids=name_of)
+def test_no_right_implementation_fails_with_any_of_200_seeds(implementation, estimator, declared):
+    for seed in range(200):
+        assert_passes(check(implementation, estimator, samples=2000, seed=seed, **declared))
+
+
+@pytest.mark.slow
 def test_every_seed_catches_one_per_cent_of_the_mean_and_three_of_the_variance():
     for seed in range(20):
         for wrong, name in (
