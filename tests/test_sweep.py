@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -277,7 +278,7 @@ def test_a_small_sweep_from_start_to_report(tmp_path, capsys):
     out = tmp_path / "out"
     words = ["sweep", *TINY, "--estimator", "st-gs", "--draws", "2", "--workers", "1"]
     assert main([*words, "--out", str(out)]) == 0
-    assert "st-gs      digits  20  2" in capsys.readouterr().out
+    assert re.search(r"st-gs +digits +20 +2", capsys.readouterr().out)
     assert "| st-gs | digits | 20 | 2 |" in (out / "report.md").read_text()
     first = rows(out)
     assert main([*words, "--out", str(out)]) == 2  # never overwritten
