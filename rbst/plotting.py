@@ -330,7 +330,7 @@ def _set_limits(axes: Any, edges: Any, top: Any) -> None:
     axes.text(left, 1.005, beside, ha="center", transform=axes.get_xaxis_transform(), **label)
     below = f"no deviation, or below {2 * bottom:.1g}"
     axes.text(
-        0.6, bottom, below, ha="center", va="center", transform=axes.get_yaxis_transform(), **label
+        0.02, bottom, below, ha="left", va="center", transform=axes.get_yaxis_transform(), **label
     )
 
 
@@ -344,7 +344,7 @@ def _draw_batches(axes: Any, batch_sizes: Sequence[int]) -> None:
         axes.plot(bias, edge, color="black", linewidth=0.8, zorder=1)
         axes.plot(diagonal, np.sqrt(B) * diagonal, ":", color="0.6", linewidth=0.8, zorder=1)
         x = low * (high / low) ** (0.26 + 0.13 * (k % 4))
-        note = {"fontsize": 7, "ha": "center", "va": "center", "color": "black"}
+        note = {"fontsize": 7, "ha": "center", "va": "center", "zorder": 1.5}
         axes.text(x, edge[0], f"B = {B}", bbox={"color": "white", "pad": 1}, **note)
 
 

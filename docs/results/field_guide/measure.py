@@ -420,20 +420,20 @@ def draw(record: Mapping[str, Any]) -> None:
     """One figure for each map, narrow enough for a phone."""
     config = record["config"]
     functions = (
-        f"L = {config['variables']} variables, n = {config['n']}, normal logits, seed {config['seed']}; "
+        f"L = {config['variables']} variables, n = {config['n']}, normal logits, seed {config['seed']}\n"
         f"{config['draws']:,} draws where sampled"
     )
     vae = (
-        f"L = {config['bits']} bits, last layer of the encoder, {config['images']} images; "
+        f"L = {config['bits']} bits, last layer of the encoder, {config['images']} images\n"
         f"{config['image_draws']:,} draws for each where sampled"
     )
     for title, rows in record["maps"].items():
-        figure, axes = new_figure(1, 1, width=6.4, height=7.4)
+        figure, axes = new_figure(1, 1, width=5, height=6.4)
         plot_bias_variance(axes[0, 0], points_of(rows))
         what = vae if title.startswith("VAE") else functions
-        figure.suptitle(f"{title}\n{what}", fontsize=9)
+        figure.suptitle(f"{title}\n{what}", fontsize=8)
         with whole_file(HERE / f"{title.lower().replace(', ', '_')}.png") as temporary:
-            figure.savefig(temporary, dpi=130)
+            figure.savefig(temporary, dpi=170)
 
 
 def main() -> None:
