@@ -8,17 +8,19 @@ nothing of autograd.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import add
 from typing import Any
+from weakref import WeakSet
 
-from autograd import elementwise_grad
+from autograd import checkpoint, elementwise_grad
 from autograd.extend import defvjp, primitive
 from autograd.tracer import isbox
 
 from rbst._array import Array, getval, namespace, spawn_generator
-from rbst._checks import check_logits, check_rng
+from rbst._checks import check_array, check_logits, check_rng
 from rbst.categorical import log_probability
 from rbst.enumeration import check_costs
 from rbst.estimators.registry import Estimator, parameters
@@ -47,7 +49,8 @@ def stochastic_node(logits: Array, estimator: Estimator, rng: Any) -> Array:
 
     The forward pass draws one integer from ``rng`` that seeds whatever the backward pass draws, so that
     results do not depend on the order in which a graph is traversed. A function under ``autograd.checkpoint``
-    runs more than once: make its generator inside it, from a seed, or each run draws another sample.
+    runs more than once: make its generator inside it, from a seed; one that is shared would draw another
+    sample in each run, and is refused with a ``ValueError``.
 
     Second derivatives are those of the estimator's own Jacobian, where it has one: of ``st``, ``zgr``,
     ``reinmax``, ``gs`` and ``foust``; D holds still. Raises ``TypeError`` where they are asked of an estimator
@@ -71,18 +74,24 @@ def stochastic_node(logits: Array, estimator: Estimator, rng: Any) -> Array:
         )
     logits = check_logits(logits)
     theta = _value(logits)
-    point, sample = estimator.sample(theta, check_rng(rng, theta))
+    _check_drawn_once(check_rng(rng, theta), traced=isbox(logits))
+    point, sample = estimator.sample(theta, rng)
     seed = int(rng.integers(2**63))
     if estimator.evaluates == "cost-only":
         return point
 
     def pull_back(logits: Array, point_again: Array, df_dpoint: Array) -> Array:
-        if isbox(logits) or isbox(df_dpoint):
-            _check_differentiable(estimator)
         # In a second derivative the relaxed sample moves with the logits, and D does not.
         relaxed = estimator.evaluates == "inside" and sample is point
         drawn = point_again if relaxed else sample
-        gradient = estimator.pull_back(logits, drawn, df_dpoint, spawn_generator(rng, seed))
+        arguments = logits, drawn, df_dpoint, spawn_generator(rng, seed)
+        if isbox(logits) or isbox(df_dpoint):
+            hidden = (
+                estimator.evaluates == "corner" and sample is not point
+            )  # moves, and is not traced
+            gradient = _traced_pull_back(estimator, arguments, hidden)
+        else:
+            gradient = estimator.pull_back(*arguments)
         return check_estimate(estimator, gradient, logits)
 
     return _pass_through(logits, point.copy() if point is sample else point, pull_back)
@@ -95,23 +104,57 @@ def _value(x: Array) -> Array:
     return x
 
 
-def _check_differentiable(estimator: Estimator) -> None:
-    """Whether autograd can trace the pull-back itself: it draws nothing and integrates nothing."""
-    if estimator.given_D == "gumbel-rao":
-        raise TypeError(
-            f"estimator {estimator.name!r} has no second derivatives here, got a Hessian to take through it; "
-            "use st, zgr, reinmax or gs, or differences of its gradients with the same seed"
+_drawn_from: WeakSet[Any] = WeakSet()
+"""Locks of the generators that nodes outside any trace drew from: of all parts of one, these take weak references."""
+
+
+def _check_drawn_once(rng: Any, traced: bool) -> None:
+    """Whether a function that autograd runs again, to trace what it ran without, draws from the same generator."""
+    lock = getattr(rng.bit_generator, "lock", None)
+    if lock is None:
+        return
+    if not traced:
+        _drawn_from.add(lock)
+    elif lock in _drawn_from and _runs_again():
+        raise ValueError(
+            "rng must be made inside a function under autograd.checkpoint, which runs more than once, got a "
+            "generator that an earlier run has drawn from; make it there with numpy.random.default_rng(seed)"
         )
 
 
+def _runs_again() -> bool:
+    """Whether this is called by the backward pass of ``autograd.checkpoint``."""
+    frame = sys._getframe()
+    while frame := frame.f_back:
+        if frame.f_code.co_name == "wrapped_grad" and frame.f_globals is checkpoint.__globals__:
+            return True
+    return False
+
+
+def _traced_pull_back(
+    estimator: Estimator, arguments: tuple[Array, Array, Array, Any], hidden: bool
+) -> Array:
+    """The pull-back where autograd traces it: one that draws nothing more, integrates nothing, hides nothing."""
+    cause: Exception | None = None
+    if estimator.given_D != "gumbel-rao" and not hidden:
+        try:
+            return estimator.pull_back(*arguments)
+        except Exception as error:  # NumPy and autograd have many for what they cannot trace
+            cause = error
+    raise TypeError(
+        f"estimator {estimator.name!r} has no second derivatives here, got a Hessian to take through it; "
+        "use st, zgr, reinmax or gs, or differences of its gradients with the same seed"
+    ) from cause
+
+
 def check_estimate(estimator: Estimator, gradient: Array, logits: Array) -> Array:
-    """What an estimator returns, of the shape of ``logits``."""
+    """What an estimator returns: real numbers of the shape of ``logits``."""
     if getattr(gradient, "shape", None) != logits.shape:
         raise ValueError(
             f"estimator {estimator.name!r} must return a gradient of the shape of logits, {logits.shape}, got "
             f"{getattr(gradient, 'shape', type(gradient).__name__)}; look at its pull_back"
         )
-    return gradient
+    return check_array(f"the gradient of {estimator.name!r}", gradient, logits)
 
 
 def objective(

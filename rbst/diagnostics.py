@@ -34,7 +34,7 @@ from rbst._tables import aligned_markdown_table
 from rbst.autodiff import check_estimate, estimate_gradient
 from rbst.categorical import softmax
 from rbst.enumeration import check_costs, count_outcomes, enumerate_outcomes, exact_gradient
-from rbst.estimators.registry import Estimator, get_estimator, has_own_law
+from rbst.estimators.registry import Estimator, differentiates, get_estimator, has_own_law
 from rbst.rao_blackwell import conditional_covariance, conditional_moments, jacobian_moments
 
 DRAWS_PER_BLOCK = 2**12
@@ -249,7 +249,7 @@ def diagnose(
         )
     logits = check_logits(logits).astype("float64", copy=False)
     count_outcomes(logits)
-    if df_dD is None and estimator.evaluates in ("corner", "inside"):
+    if df_dD is None and differentiates(estimator):
         check_differentiable(f, logits, inside=estimator.evaluates == "inside")
     check_claim(estimator, logits)
     return diagnose_unchecked(
@@ -353,8 +353,9 @@ def _fixed_law(estimator: Estimator, logits: Array, per_coordinate: bool, rtol: 
 
     def law(D: Array, signal: Array) -> tuple[Array, Array]:
         gradient = estimator.pull_back(xp.broadcast_to(logits, D.shape), D, signal, None)
+        gradient = check_estimate(estimator, gradient, D)
         check_finite(f"the gradient of {estimator.name!r}", gradient, "look at its pull_back")
-        return check_estimate(estimator, gradient, D), xp.zeros((*D.shape[:-1], 1))
+        return gradient, xp.zeros((*D.shape[:-1], 1))
 
     return law
 
@@ -531,6 +532,7 @@ def check_claim(estimator: Estimator, logits: Array) -> None:
     signal = rng.standard_normal(logits.shape[:-1] if cost_only else logits.shape)
     signal = xp.broadcast_to(xp.asarray(signal), (draws, *signal.shape))
     given = check_estimate(estimator, estimator.pull_back(many, D, signal, rng), many)
+    check_finite(f"the gradient of {estimator.name!r}", given, "look at its pull_back")
     if estimator.given_D == "fixed":
         wanted, law = estimator.pull_back(many, D, signal, rng), "is fixed given D"
     else:

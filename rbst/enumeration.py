@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from rbst._array import Array, namespace
-from rbst._checks import check_array, check_finite, check_logits
+from rbst._checks import check_array, check_finite, check_gradient, check_logits
 from rbst.categorical import log_softmax, one_hot
 
 MAX_OUTCOMES = 10**7
@@ -174,5 +174,13 @@ def check_costs(costs: Any, shape: tuple[int, ...]) -> Array:
 
 
 def evaluate(f: Callable[[Array], Array], points: Array) -> Array:
-    """Costs ``(...)`` of f at arrays ``(..., L, n)``, checked, and in the precision of the points."""
-    return check_costs(f(points), points.shape[:-2]).astype(points.dtype, copy=False)
+    """Costs ``(...)`` of f at arrays ``(..., L, n)``, checked, and in the precision of the points.
+
+    f is given a copy, since it may write into its argument.
+    """
+    return check_costs(f(points.copy()), points.shape[:-2]).astype(points.dtype, copy=False)
+
+
+def evaluate_gradient(df_dD: Callable[[Array], Array], points: Array, logits: Array) -> Array:
+    """The derivative of f at arrays ``(..., L, n)``, checked; 0 at a category whose logit is -inf."""
+    return check_gradient(df_dD(points.copy()), logits)

@@ -381,7 +381,18 @@ def test_the_second_derivative_of_the_relaxation_is_a_difference_of_first_ones()
     numpy.testing.assert_allclose(autograd.jacobian(gradient)(ROW), expected, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["st-gs", "gr-mc10", "gr"])
+REFUSED = [
+    "st-gs",
+    "gr-mc10",
+    "gr",
+    "reinmax-rao",
+    "reinmax-rao-mc3",
+    "reinmax-cv",
+    "decoupled-st-gs",
+]
+
+
+@pytest.mark.parametrize("name", REFUSED)
 def test_second_derivatives_that_do_not_exist_here_are_refused(name):
     gradient = autograd.grad(lambda x: cubic(stochastic_node(x, get_estimator(name), generator())))
     with pytest.raises(
@@ -421,4 +432,29 @@ def test_a_checkpointed_function_that_makes_its_own_generator_draws_one_sample()
         return cubic(stochastic_node(x, estimator, generator(seed)))
 
     plain, checkpointed = (autograd.grad(g)(ROW, 3) for g in (f, autograd.checkpoint(f)))
+    numpy.testing.assert_array_equal(plain, checkpointed)
+
+
+@pytest.mark.parametrize("name", ["st", "gs", "reinforce"])
+def test_a_checkpointed_function_that_shares_a_generator_is_refused(name):
+    """Its second run would draw another sample, and pull back from that one."""
+    rng = generator()
+
+    def f(x):
+        return np.sum(x) + cubic(stochastic_node(x, get_estimator(name), rng))
+
+    with pytest.raises(
+        ValueError, match=r"rng must be made inside .*, got a generator that .*; make"
+    ):
+        autograd.grad(autograd.checkpoint(f))(ROW)
+    f(ROW)  # a look at the cost before is no reason to refuse a gradient
+    autograd.grad(f)(ROW)
+
+
+def test_two_nodes_of_a_checkpointed_function_share_the_generator_that_it_makes():
+    def f(x):
+        rng = generator(3)
+        return sum(cubic(stochastic_node(x, get_estimator("st"), rng)) for _ in range(2))
+
+    plain, checkpointed = (autograd.grad(g)(ROW) for g in (f, autograd.checkpoint(f)))
     numpy.testing.assert_array_equal(plain, checkpointed)

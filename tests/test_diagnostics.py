@@ -453,17 +453,26 @@ def test_a_fixed_estimator_of_ones_own_may_take_costs():
     assert diagnose(own, QUARTIC.f, logits).variance == diagnose(inner, QUARTIC.f, logits).variance
 
 
-@pytest.mark.parametrize("given_D", ["fixed", "random"])
+@pytest.mark.parametrize("given_D", ["fixed", "gumbel-rao", "random"])
 def test_a_gradient_of_another_shape_or_none_at_all_is_refused(given_D):
     """Broadcast, a gradient of shape (..., 1) would be an estimator without variance."""
     options = {"rng": np.random.default_rng(0), "num_samples": 10}
+    law = {"given_D": given_D, "tau": 0.5, "num_samples": 1}
     logits = random_logits((2, 3))
-    own = Estimator("mine", "corner", lambda logits, D, g, rng: g[..., :1], given_D=given_D)
+    own = Estimator("mine", "corner", lambda logits, D, g, rng: g[..., :1], **law)
     with pytest.raises(ValueError, match="'mine' must return a gradient of the shape of logits"):
         diagnose(own, QUARTIC.f, logits, **options)
-    own = Estimator("mine", "corner", lambda logits, D, g, rng: g * np.nan, given_D=given_D)
-    with pytest.raises(ValueError, match=r"'mine'.* got"):
-        diagnose(own, QUARTIC.f, logits, **options)
+    wrong = {
+        ValueError: lambda g, D: g * np.nan,
+        TypeError: lambda g, D: g + 1j,
+        (TypeError, ValueError): lambda g, D: np.ma.masked_array(g, D == 1),
+    }
+    for error, change in wrong.items():
+        own = Estimator(
+            "mine", "corner", lambda logits, D, g, rng, change=change: change(g, D), **law
+        )
+        with pytest.raises(error, match=r"'mine' must .*, got .*; "):
+            diagnose(own, QUARTIC.f, logits, **options)
 
 
 @pytest.mark.parametrize("name", ["st", "gs", "gr"])

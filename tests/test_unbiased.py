@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from autograd import elementwise_grad, grad
 
-from rbst import estimate_gradient, exact_gradient, get_estimator, sample_categorical
+from rbst import diagnose, estimate_gradient, exact_gradient, get_estimator, sample_categorical
 from rbst.categorical import one_hot, softmax
 from rbst.estimators import antithetic, control_variates, without_replacement
 from rbst.estimators.control_variates import conditional_gumbels_vjp, rebar, relax
@@ -294,3 +294,68 @@ def test_muprop_leaves_no_noise_of_a_linear_cost():
     rng = np.random.default_rng(5)
     result = estimate_gradient(get_estimator("muprop"), linear, logits, rng)
     np.testing.assert_allclose(result, exact_gradient(linear, logits), atol=1e-13)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_f_that_writes_into_its_argument_changes_nothing(name):
+    n = 2 if name in BOOLEAN else 3
+
+    def vandal(function):
+        def write(D):
+            value = np.array(function(D))
+            D[...] = 7.0
+            return value
+
+        return write
+
+    logits = np.broadcast_to(np.linspace(-0.5, 0.5, n), (5, 2, n))
+    f, df = COSTS["quadratic"], elementwise_grad(COSTS["quadratic"])
+    plain, written = (
+        estimate_gradient(
+            get_estimator(name, tau=0.5), *functions, logits, np.random.default_rng(0), df_dD=d
+        )
+        for functions, d in (((f,), df), ((vandal(f),), vandal(df)))
+    )
+    np.testing.assert_array_equal(plain, written)
+
+
+@pytest.mark.parametrize("name", ["double-cv", "muprop", "rebar", "relax"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1j, "1"])
+def test_a_derivative_that_is_no_number_is_refused(name, wrong):
+    with pytest.raises((TypeError, ValueError), match=r"df_dD must .*, got .*; "):
+        estimate_gradient(
+            get_estimator(name),
+            linear,
+            np.zeros((1, 3)),
+            np.random.default_rng(0),
+            df_dD=lambda D: np.full(D.shape, wrong),
+        )
+
+
+@pytest.mark.parametrize("name", ["double-cv", "muprop", "rebar", "relax"])
+def test_a_derivative_is_not_looked_at_where_no_sample_lands(name):
+    logits, weight = np.array([[-np.inf, 0.0, 1.0]]), np.array([0.0, 1.0, 4.0])
+    plain, infinite = (
+        estimate_gradient(
+            get_estimator(name),
+            lambda D: (D @ weight)[..., 0],
+            logits,
+            np.random.default_rng(0),
+            df_dD=lambda D, first=first: np.broadcast_to([first, 1.0, 4.0], D.shape),
+        )
+        for first in (0.0, np.inf)
+    )
+    np.testing.assert_array_equal(plain, infinite)
+    assert np.isfinite(plain).all()
+
+
+def test_an_f_that_autograd_cannot_see_is_refused_where_its_derivative_is_used():
+    def hidden(D):
+        return linear(D) + linear(np.array(getattr(D, "_value", D))) ** 2
+
+    logits = np.zeros((1, 3))
+    for name in ("double-cv", "muprop", "rebar", "relax"):
+        with pytest.raises(ValueError, match="autograd must see all of f"):
+            diagnose(name, hidden, logits, rng=np.random.default_rng(0))
+    for name in ("rloo", "arsm", "unordered-set"):
+        assert diagnose(name, hidden, logits, rng=np.random.default_rng(0), num_samples=10)

@@ -19,7 +19,7 @@ from rbst.categorical import (
     sample_categorical,
     softmax_vjp,
 )
-from rbst.enumeration import evaluate
+from rbst.enumeration import evaluate, evaluate_gradient
 from rbst.gumbel import conditional_gumbels, sample_gumbels
 
 Function = Callable[[Array], Array]
@@ -47,7 +47,7 @@ def muprop(f: Function, logits: Array, *, df_dD: Function, rng: Any) -> Array:
     logits = check_logits(logits)
     pi = _softmax(logits)
     D = sample_categorical(logits, rng)
-    slope = df_dD(pi).astype(pi.dtype)
+    slope = evaluate_gradient(df_dD, pi, logits)
     residual = evaluate(f, D) - evaluate(f, pi) - (slope * (D - pi)).sum(axis=(-1, -2))
     return residual[..., None, None] * (D - pi) + softmax_vjp(pi, slope)
 
@@ -152,6 +152,6 @@ def relaxed_cost(
 
     def dc(z: Array) -> Array:
         S = _softmax(z, tau)
-        return softmax_vjp(S, df_dD(S).astype(S.dtype)) * (weight / tau)
+        return softmax_vjp(S, evaluate_gradient(df_dD, S, z)) * (weight / tau)
 
     return c, dc

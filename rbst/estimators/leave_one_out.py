@@ -14,7 +14,7 @@ from typing import Any
 from rbst._array import Array, namespace
 from rbst._checks import check_logits
 from rbst.categorical import _softmax, sample_categorical, softmax_vjp
-from rbst.enumeration import evaluate
+from rbst.enumeration import evaluate, evaluate_gradient
 
 
 def leave_one_out(logits: Array, samples: Array, costs: Array) -> Array:
@@ -97,9 +97,9 @@ def double_cv(
 ) -> Array:
     """:func:`double_control_variate` of ``num_samples`` samples; f as in :func:`rloo`, ``df_dD`` its derivative."""
     samples = _draw(logits, num_samples, rng)
-    return double_control_variate(
-        logits, samples, evaluate(f, samples), df_dD(samples).astype(samples.dtype), weight=weight
-    )
+    costs, many = evaluate(f, samples), namespace(logits).broadcast_to(logits, samples.shape)
+    gradients = evaluate_gradient(df_dD, samples, many)
+    return double_control_variate(logits, samples, costs, gradients, weight=weight)
 
 
 def _draw(logits: Array, num_samples: int, rng: Any) -> Array:

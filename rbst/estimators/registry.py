@@ -583,6 +583,17 @@ def has_own_law(estimator: Estimator) -> bool:
     return table == (estimator.given_D, estimator.num_samples, estimator.tau)
 
 
+def differentiates(estimator: Estimator) -> bool:
+    """Whether an estimator is given the derivative of f."""
+    call = estimator.estimate
+    if estimator.evaluates != "several" or call is None:
+        return estimator.evaluates != "cost-only"
+    if isinstance(call, partial) and call.func is _estimate:
+        function, _, taken = call.args
+        return "df_dD" in parameters(function) and "control" not in taken
+    return "df_dD" in parameters(call)
+
+
 def _unknown(name: object) -> str:
     known = [entry.name for entry in ESTIMATORS]
     shown = str(name)[:80]
