@@ -36,6 +36,7 @@ __all__ = [
     "new_generator",
     "refill",
     "row_argmax",
+    "row_dot",
     "row_max",
     "row_sum",
     "spawn_generator",
@@ -116,6 +117,13 @@ def row_sum(x: Array) -> Array:
     for category in range(1, x.shape[-1]):
         total = total + x[..., category]
     return total[..., None]
+
+
+def row_dot(x: Array, y: Array) -> Array:
+    """Sum of the products along the last axis, which is kept with length 1."""
+    if type(x) is type(y) is np.ndarray and x.shape[-1] > 4:  # no array for the products
+        return np.vecdot(x, y)[..., None]
+    return row_sum(x * y)
 
 
 def row_argmax(x: Array) -> Indices:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import add
+from types import FrameType
 from typing import Any
 from weakref import WeakSet
 
@@ -124,8 +125,8 @@ def _check_drawn_once(rng: Any, traced: bool) -> None:
 
 def _runs_again() -> bool:
     """Whether this is called by the backward pass of ``autograd.checkpoint``."""
-    frame = sys._getframe()
-    while frame := frame.f_back:
+    frame: FrameType | None = sys._getframe()
+    while frame := frame.f_back if frame else None:
         if frame.f_code.co_name == "wrapped_grad" and frame.f_globals is checkpoint.__globals__:
             return True
     return False

@@ -11,7 +11,7 @@ from typing import Any
 
 from autograd.extend import defvjp, primitive
 
-from rbst._array import Array, Indices, getval, namespace, row_argmax, row_max, row_sum
+from rbst._array import Array, Indices, getval, namespace, row_argmax, row_dot, row_max, row_sum
 from rbst._checks import check_array, check_logits, check_one_hot, check_rng, check_tau
 
 
@@ -62,9 +62,10 @@ def softmax_vjp(probabilities: Array, gradient: Array) -> Array:
     >>> softmax_vjp(np.array([0.5, 0.5]), np.array([1.0, 0.0]))
     array([ 0.25, -0.25])
     """
-    centred = gradient - row_sum(probabilities * gradient)
+    centred = gradient - row_dot(probabilities, gradient)
     # The mean is subtracted a second time: the first left the rounding of what g has in common.
-    return probabilities * (centred - row_sum(probabilities * centred))
+    centred -= row_dot(probabilities, centred)
+    return probabilities * centred
 
 
 def log_softmax(logits: Array) -> Array:
