@@ -329,9 +329,7 @@ def _set_limits(axes: Any, edges: Any, top: Any) -> None:
     beside = f"no bias seen,\nor below {2 * left:.1g}"
     axes.text(left, 1.005, beside, ha="center", transform=axes.get_xaxis_transform(), **label)
     below = f"no deviation, or below {2 * bottom:.1g}"
-    axes.text(
-        0.02, bottom, below, ha="left", va="center", transform=axes.get_yaxis_transform(), **label
-    )
+    axes.text(2.2 * left, bottom, below, va="center", **label)
 
 
 def _draw_batches(axes: Any, batch_sizes: Sequence[int]) -> None:

@@ -203,6 +203,45 @@ def test_every_figure_of_the_guide_is_in_its_record(sentence):
     assert re.sub(r"\s+", " ", sentence) in page
 
 
+def rows_of_results():
+    """The tables of the page of results."""
+    cost, learned = RECORD["equal_cost"], RECORD["learned_temperature"]
+    for name in ("reinforce", "rloo", "sum-and-sample", "unordered-set", "arsm"):
+        mse = {
+            (k, r["budget"]): r["mse"]
+            for k, rows in cost.items()
+            for r in rows
+            if r["estimator"] == name
+        }
+        columns = [(k, budget) for k in ("1 of 3", "1 of 5", "4 of 5") for budget in (5, 12)]
+        more = {"reinforce": ", exact mean as its baseline", "rloo": ", all in one"}.get(name, "")
+        yield [f"`{name}`{more}", *(mse.get(column) for column in columns)]
+    for step, kind in (
+        (0, "learned"),
+        (200, "learned"),
+        (800, "learned"),
+        (2000, "learned"),
+        (2000, "fixed"),
+    ):
+        cells = []
+        for f in ("convex", "concave"):
+            (c,) = [c for c in learned[f"{f}, {kind}"]["curve"] if c["step"] == step]
+            cells += [c["tau"], c["relaxed"], c["discrete"]]
+        yield [f"{step:,}" if kind == "learned" else f"{step:,}, τ fixed", *cells]
+
+
+@pytest.mark.parametrize("cells", list(rows_of_results()), ids=lambda cells: cells[0])
+def test_the_tables_of_the_results_are_those_of_the_record(cells):
+    lines = (DOCS / "results" / "field_guide" / "README.md").read_text().splitlines()
+    label, *numbers = cells
+    (line,) = [s for s in lines if s.startswith(f"| {label} |")]
+    shown = [cell.strip() for cell in line.split("|")[2:-1]]
+    for text, number in zip(shown, numbers, strict=True):
+        assert (text == "") == (number is None)
+        if number is not None:
+            assert float(f"{number:.3g}") == float(text)
+
+
 def test_the_record_can_be_computed_again():
     """The parcels of the tutorials, from scratch: one goes one way and two the other."""
     weights = np.array([1.0, 2.0, 4.0])
