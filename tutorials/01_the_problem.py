@@ -88,8 +88,8 @@ ax.legend()
 #
 # With three outcomes an expectation is a sum of three terms (1.2),
 # :math:`F(\theta) = \sum_k \pi_k f(e_k)`. The package does the same for any number of variables.
-# It expects logits of shape ``(L, n)``, for L independent variables with n options each, and costs
-# of arrays ``(..., L, n)``. One variable is ``logits[None, :]``.
+# It expects logits of shape ``(L, n)``, for L independent variables with n options each, and a cost
+# function that accepts arrays ``(..., L, n)``. One variable is ``logits[None, :]``.
 
 
 def cost(D):
@@ -186,9 +186,10 @@ ax.legend(loc="upper left")
 #
 # The exact gradient uses :math:`f(e_1), f(e_2), f(e_3)`. Add a term that vanishes at every
 # corner, and the problem is unchanged, although the derivative :math:`\partial f / \partial D` is
-# not. Estimators that use this derivative, which most of the following tutorials are about,
-# therefore answer a question that the problem does not ask. Where they are right, it is because f
-# is well behaved between the corners.
+# not. The following tutorials are about *estimators*, which compute a guess at the gradient from a
+# draw of D. The mean of an estimator minus the exact gradient is its *bias*; without one it is
+# *unbiased*. Most of them use the derivative of f, and therefore answer a question that the problem
+# does not ask. Where they are right, it is because f is well behaved between the corners.
 
 
 def cost_with_bump(D):
@@ -205,8 +206,8 @@ print("halfway from 1 kg to 4 kg: cost", cost(middle), "with the bump", cost_wit
 # Where it fails
 # --------------
 #
-# One pick has n outcomes, which are not too many. L picks have :math:`n^L` joint outcomes, and
-# these are. Enumeration serves as the oracle of these tutorials, because it leaves nothing to
+# One pick has n outcomes, which are not too many. L picks have :math:`n^L` joint outcomes, and that
+# is too many. Enumeration serves as the oracle of these tutorials, because it leaves nothing to
 # chance, but it ends early. The package refuses what it cannot do, and says by how much.
 
 try:

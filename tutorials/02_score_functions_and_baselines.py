@@ -2,9 +2,9 @@ r"""
 2. Score functions and baselines: unbiased, but at what variance
 ================================================================
 
-The score-function estimator asks of the cost its value and nothing else. It is unbiased for any
-cost, but a constant added to the cost, which changes nothing in the problem, drowns it in noise. A
-baseline repairs part of this, if it is used with one precaution.
+The score-function estimator needs only the value of the cost. It is unbiased for any cost, but a
+constant added to the cost, which changes nothing in the problem, drowns it in noise. A baseline
+repairs part of this, if it is used with one precaution.
 
 What you will learn
 -------------------
@@ -88,8 +88,13 @@ assert np.all(np.abs(samples.mean(axis=0) - exact) < 4 * standard_error)
 # about 6, or of about 36?
 
 # %%
-# **Answer.** About 36: each sample is six times as long, and the variance is a mean of squares.
+# **Answer.** About 36: the mean cost is six times as large, and the variance is nearly a mean of
+# squares. Sample by sample the growth differs: 2 kg costs 41 times as much, 1 kg and 4 kg 5.4
+# times.
 
+growth = (cost(corners[:, None, :]) + 10) / cost(corners[:, None, :])
+assert np.allclose(growth, [5.4, 41, 5.4], atol=0.05)
+assert round(pi @ cost(corners[:, None, :])) == 2
 dearer = rbst.score_function(many_logits, D, costs + 10)
 print("variance, cost f     ", samples.var(axis=0).sum().round(2))
 print("variance, cost f + 10", dearer.var(axis=0).sum().round(2))
@@ -165,9 +170,10 @@ assert exact_variance(expected_cost) - exact_variance(best) < 0.05 * exact_varia
 # -------------------------------
 #
 # The proof of (2.3) needs a b that does not depend on *this* D. A running mean of *past* costs
-# satisfies it. A running mean that already contains the current cost does not: with decay
-# :math:`\lambda` and batches of B samples, :math:`b = (1 - \lambda) f(D) / B` plus terms that are
-# independent of this D. Those drop out by (2.3), and what is left is (2.7)
+# satisfies it. With decay :math:`\lambda`, a running mean m is updated to :math:`\lambda m` plus
+# :math:`1 - \lambda` times the mean cost of the batch. Read after that, with batches of B samples,
+# it contains the current cost: :math:`b = (1 - \lambda) f(D) / B` plus terms that are independent
+# of this D. Those drop out by (2.3), and what is left is (2.7)
 #
 # .. math::
 #
@@ -230,13 +236,15 @@ ax.legend()
 # Where it fails
 # --------------
 #
-# Make L independent picks and pay for each of them. The gradient of each pick is what it was. But
-# its estimate multiplies :math:`D_l - \pi` by the *total* cost, in which the other L - 1 picks are
-# pure noise. Their costs are independent of :math:`D_l`, so they add
+# Make L independent picks and pay for each of them. The gradient of each pick is what it was. The
+# log-probabilities of independent picks add up, so the score of the logits of pick l is still
+# :math:`D_l - \pi`, and by (2.2) its estimate multiplies this by the *total* cost, in which the
+# other L - 1 picks are pure noise. With the expected total cost as the baseline, their part of it
+# has mean zero and is independent of :math:`D_l`. The cross term vanishes, and they add
 # :math:`(L - 1) \, \mathrm{var}[f] \, \mathbb E \lVert D - \pi \rVert^2` to the variance of each
-# pick. We check this by enumeration, with the expected total cost as the baseline. Divided by
-# :math:`\lVert \nabla F \rVert^2`, the variance is the number of samples whose average has a
-# standard error as long as the gradient itself.
+# pick. We check this by enumeration. Divided by the squared length of the gradient, the variance is
+# the number of samples whose average has a standard error as long as the gradient itself; summing
+# both over the L picks multiplies both by L, so this is also the ratio for each pick.
 
 
 def total_cost(D):

@@ -11,7 +11,7 @@ What you will learn
 -------------------
 
 - why automatic differentiation of a sample returns zero, and the two repairs ST and ST-GS;
-- what the mean of ST computes: slopes averaged over corners where rises along edges are wanted;
+- what the mean of ST computes: slopes averaged over corners where rises along edges are needed;
 - how bias and variance trade against the temperature;
 - why rare near ties carry the mean of ST-GS, and so its variance;
 - that the bias can decide where training ends.
@@ -169,11 +169,14 @@ axes[1, 0].legend(fontsize="small", loc="upper left")
 fig.suptitle(r"n = 3, exact; ST at $\tau$ = 1")
 
 # %%
-# For a linear cost all slopes are one and the same, and ST is unbiased. ST-GS is not, even then:
-# for linear f, :math:`\nabla f(D) = \nabla f(S)`, so that ST-GS is the GS of tutorial 03, whose
-# mean is the gradient of :math:`\mathbb E[f(S)]` and not of :math:`\mathbb E[f(D)]`.
-# ``rbst.diagnose`` computes bias and variance by enumeration and quadrature, without sampling, and
-# so without an error bar.
+# For a linear cost all slopes are one and the same, and ST is unbiased at :math:`\tau = 1`. At
+# another temperature it has :math:`J(\mathrm{softmax}(\theta / \tau)) / \tau` instead of
+# :math:`J(\pi)`, and at 0.5 the third entry is 0.87 instead of 0.64. ST-GS is biased even for a
+# linear cost: :math:`\nabla f(D) = \nabla f(S)`, so that ST-GS is the GS of tutorial 03, whose mean
+# is the gradient of :math:`\mathbb E[f(S)] = f(\mathbb E[S])` and not of
+# :math:`\mathbb E[f(D)] = f(\pi)`. And :math:`\mathbb E[S]` is not :math:`\pi`: at 0.5 its third
+# entry is 0.59, that of :math:`\pi` 0.62. ``rbst.diagnose`` computes bias and variance by
+# enumeration and quadrature (numerical integration), without sampling, and so without an error bar.
 
 
 def linear_cost(D):
@@ -190,6 +193,11 @@ for d in (st_linear, st_gs_linear):
     print(f"linear cost, {d.estimator}: |bias|² = {d.bias_squared:.1e}, {d.method}")
 assert st_linear.method == st_gs_linear.method == "exact"
 assert st_linear.bias_squared < 1e-20 < 1e-4 < st_gs_linear.bias_squared
+assert round(softmax_vjp(pi, weights)[2], 2) == 0.64
+assert round(softmax_vjp(rbst.softmax(logits, 0.5), weights)[2] / 0.5, 2) == 0.87
+third = rbst.softmax(x, 0.5)[:, 2]
+assert round(pi[2], 2) == 0.62
+assert abs(third.mean() - 0.59) < 0.005 < 0.02 - 4 * third.std() / np.sqrt(N)
 
 # %%
 # With several independent variables, ST is unbiased for every f that is linear *in each* of them:
@@ -207,12 +215,13 @@ assert st_product.bias_squared < 1e-20 * (st_product.gradient**2).sum()
 # Entry a of :math:`h = J(S) g / \tau` is :math:`\frac1\tau S_a (g_a - S^\top g)`, and as the
 # entries of S sum to one, this is :math:`\frac1\tau \sum_b S_a S_b (g_a - g_b)`. A product
 # :math:`S_a S_b` is far from zero only if two entries of S are, that is if the two largest located
-# Gumbels lie within a few :math:`\tau` of each other: a *near tie*. Their distance has a finite
-# density at zero, so when :math:`\tau` is small, this happens with a probability proportional to
-# :math:`\tau`; and then h is of the size of :math:`1 / \tau`. The mean of h, probability times
-# size, stays of order one. The mean of its square is of the size of
-# :math:`\tau \cdot 1 / \tau^2 = 1 / \tau` and grows without bound. The next tutorials come back to
-# this again and again.
+# Gumbels lie within a few :math:`\tau` of each other: a *near tie*. In a tie the product is about a
+# quarter; outside, it falls like :math:`e^{-z/\tau}` with the distance z, so the rest adds nothing.
+# The distance has a finite density at zero (exercise 2 of tutorial 05 computes it), so when
+# :math:`\tau` is small, a near tie has a probability proportional to :math:`\tau`; and then h is of
+# the size of :math:`1 / \tau`. The mean of h, probability times size, stays of order one. The mean
+# of its square is of the size of :math:`\tau \cdot 1 / \tau^2 = 1 / \tau` and grows without bound.
+# The next tutorials come back to this again and again.
 #
 # **Before you look:** at :math:`\tau = 0.1`, the mean of the third entry for the linear cost is
 # 0.64. Is a typical draw nearer to 0.6, 0.01 or 0.0002?
@@ -364,9 +373,12 @@ assert np.array([0.5, 0, 0.5]) @ f(corners) == 2.25
 # %%
 # **Answer.** ST at the line. Without noise it stops at the first point of it that it meets, at
 # 2.01. The noise of its samples pushes it along the line, ever more slowly, towards the floor of
-# 0.75: it never comes near 0.25. ST-GS settles at 0.6 with :math:`\tau = 1`, between the options
-# as well, and within 0.01 of the optimum with :math:`\tau = 0.1`. What remains is not for more
-# steps to cure, but for a smaller bias.
+# 0.75: it never comes near 0.25. Why this way? The noise moves the logits to and fro along
+# :math:`J(\pi) w`, with the weights w. A step is straight, the path along :math:`J(\pi) w` bends,
+# so each step ends beside the path, on its outer side, by an amount of second order in its length.
+# Everywhere on the line that is the side of the lower cost. ST-GS settles at 0.6 with
+# :math:`\tau = 1`, between the options as well, and within 0.01 of the optimum with
+# :math:`\tau = 0.1`. What remains is not for more steps to cure, but for a smaller bias.
 
 
 def descend(name, tau=1.0, steps=3000, batch=256):
@@ -408,6 +420,14 @@ for key, path in paths.items():
         assert abs(odds @ weights - 2.5) < 0.02
 assert abs(rest["mean of st", 1.0] - 2.01) < 0.01
 assert 0.75 < rest["st", 1.0] < 0.95 < (paths["st", 1.0][2000] @ f(corners))
+for p in np.linspace(0.01, 0.74, 50):  # odds of 2 kg, along the line
+    odds = np.array([0.5 - 2 * p / 3, p, 0.5 - p / 3])
+    ahead = softmax_vjp(odds, weights)  # also the gradient of the mean weight
+    moved = softmax_vjp(odds, ahead)  # of the odds, per step ahead
+    bend = moved * (weights - odds @ weights) - odds * (moved @ weights)  # of the path
+    beside = -bend + ahead * (ahead @ bend) / (ahead @ ahead)  # less what the way back undoes
+    assert np.isclose(odds @ weights, 2.5)
+    assert softmax_vjp(odds, f(corners)) @ beside < 0
 assert rest["exact", 1.0] < 0.252
 assert rest["st-gs", 0.1] < 0.26
 assert 0.3 < rest["st-gs", 0.5] < 0.45 < rest["st-gs", 1.0] < 0.7
@@ -487,10 +507,11 @@ assert np.isclose(squares[1] / squares[0], 2, rtol=0.01)
 # -----------
 #
 # - Change one name, ``rbst.get_estimator("st")`` or ``("st-gs", tau=0.5)``, and keep the model as
-#   it is: ``rbst.stochastic_node`` puts either into an autograd program.
-# - ST draws no noise beyond D and has no temperature to choose. It is safe where f is nearly
-#   linear over the simplex. Where being between the options is better than being at one of them,
-#   expect it to stay between.
+#   it is: ``rbst.stochastic_node`` puts either into a program of ``autograd``, the package for
+#   automatic differentiation of NumPy code.
+# - ST draws no noise beyond D. Use it at :math:`\tau = 1`, where it is exact for linear costs
+#   whatever the logits. It is safe where f is nearly linear over the simplex. Where being between
+#   the options is better than being at one of them, expect it to stay between.
 # - ST-GS is the better approximation when cold, and noisy when cold: rare near ties carry it. The
 #   next two tutorials remove that noise without touching D or f.
 # - See `the near ties <../playground/index.html?preset=near-ties>`__ and

@@ -74,7 +74,8 @@ print(f"pi_i = {pi[i]:.4f}: about {1 / pi[i]:.1f} draws for each one kept")
 #     = Z e^{-Z t_i} \prod_{j \ne i} e^{\theta_j} \exp \left( -(t_j - t_i) e^{\theta_j} \right) .
 #
 # Each factor is an exponential density: the winning time has rate Z, each delay :math:`T_j - T_i`
-# has runner j's own rate, and all of these are independent. At the moment of the win the clock
+# has runner j's own rate. The range of each is all positive numbers, whatever the others are, so a
+# product density means that they are independent. At the moment of the win the clock
 # restarts, and the others run as if they had not been running.
 
 T = np.exp(-rejected)
@@ -96,9 +97,9 @@ ax.set(xlabel="time T", ylim=(-0.5, n), xlim=(0, None), title=f"a race that runn
 
 # %%
 # The kept draws confirm it. Scaled by their rates, the winning time and the delays should each be
-# Exp(1). The Kolmogorov-Smirnov test compares a sample with a law; we reject below p = 0.001, a
-# false alarm once in 1000 tests. Independence is checked through correlations, whose standard
-# error is :math:`1 / \sqrt N`.
+# Exp(1). As in tutorial 03 the Kolmogorov-Smirnov test compares samples with the law, and we reject
+# below p = 0.001, a false alarm once in 1000 tests. Independence is checked through correlations,
+# whose standard error is :math:`1 / \sqrt N`.
 #
 # **Before you look:** keep only the races that were won late. Are the losers' delays shorter in
 # these?
@@ -239,8 +240,8 @@ for j in range(n):
 
 
 def relaxed_sample_given_winner(logits, i, E, tau):
-    odds = rbst.softmax(logits) * E[:, [i]]
-    r = odds / (odds + E)
+    pi_t = rbst.softmax(logits) * E[:, [i]]
+    r = pi_t / (pi_t + E)
     r[:, i] = 1
     w = r ** (1 / tau)
     return w / w.sum(axis=1, keepdims=True)
@@ -335,7 +336,8 @@ for z in (0.05, 0.5, 2.0):
 #
 # - ``docs/derivation.md``, equations (6.1) to (6.7).
 # - Maddison, Tarlow and Minka, "A* Sampling", NeurIPS 2014, for Gumbels sampled from the top
-#   down; Paulus, Maddison and Krause, ICLR 2021, section 3.
+#   down; Paulus, Maddison and Krause, "Rao-Blackwellizing the Straight-Through Gumbel-Softmax
+#   Gradient Estimator", ICLR 2021, section 3.
 # - Next: tutorial 06 averages over this noise.
 
 plt.show()

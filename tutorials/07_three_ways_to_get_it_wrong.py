@@ -24,6 +24,8 @@ given D.
 """
 
 # sphinx_gallery_thumbnail_number = 1
+import math
+
 import autograd.numpy as anp
 import matplotlib.pyplot as plt
 import numpy as np
@@ -81,10 +83,10 @@ def third(logits, D, g, tau, E, epsilon=1e-10):
 #
 # An oracle first. For a given D and g, the mean of a correct function is GR,
 # :math:`\mathbb E [ J(S) \mid D ] g / \tau`, which ``rbst.exact_gumbel_rao`` computes by
-# quadrature (tutorial 08 derives it; ``rbst.conditional_mean`` is the same function's other name).
-# We draw N samples of an implementation and measure how far their mean is from the oracle, in
-# standard errors. A correct one is beyond 4 in any of three coordinates less than once in 5000
-# runs, by the normal law.
+# quadrature, i.e. numerical integration (tutorial 08 derives it; ``rbst.conditional_mean`` is the
+# same function's other name). We draw N samples of an implementation and measure how far their mean
+# is from the oracle, in standard errors. A correct one is beyond 4 in any of three coordinates less
+# than once in 5000 runs, by the normal law.
 
 WRONG = "tab:purple"  # the colour of mistakes on this page
 N = 50_000
@@ -106,6 +108,7 @@ oracle = rbst.exact_gumbel_rao(logits, D, g, tau=tau)
 distance = furthest(right(logits, D, g, tau, E), oracle)
 print(f"oracle {oracle.round(4)}, a correct implementation is {distance:.1f} s.e. from it")
 assert distance < 4
+assert 3 * math.erfc(4 / math.sqrt(2)) < 1 / 5000
 assert np.allclose(
     right(logits, D, g, tau, E).mean(axis=0), rbst.gumbel_rao(logits, D, g, tau=tau, exponentials=E)
 )
@@ -135,12 +138,16 @@ assert furthest(wrong, oracle) > 50
 #     \frac{\partial \log r_j}{\partial \log \pi_j} = 1 - \frac{\pi_j E_i}{\pi_j E_i + E_j}
 #     = 1 - r_j .
 #
-# The right estimate h is the gradient of :math:`g^\top S` with respect to x. Every component gets
-# this factor before :math:`\pi`, with
-# :math:`\partial \log \pi_j / \partial \theta_a = [a = j] - \pi_a`, distributes the sum (8.2):
+# The right estimate h is the gradient of :math:`g^\top S` with respect to x. By the chain rule and
+# :math:`\partial \log \pi_j / \partial \theta_a = [a = j] - \pi_a`, the derivative with respect to
+# :math:`\theta_a` is (8.2)
 #
-# .. math:: (1 - r_a) h_a - \pi_a \sum_j (1 - r_j) h_j .
+# .. math::
 #
+#     \sum_j h_j (1 - r_j) \frac{\partial \log \pi_j}{\partial \theta_a}
+#     = (1 - r_a) h_a - \pi_a \sum_j (1 - r_j) h_j ,
+#
+# in which the winner's term is zero, as :math:`r_i = 1`.
 # At low temperature h comes from the near ties of tutorial 04, where :math:`r_j` is close to 1.
 # There the factor is 0.
 
@@ -233,10 +240,14 @@ assert furthest(second(zeros, D, g, tau, E), zero_oracle) < 4
 # ---------------
 #
 # Nothing in the problem changes if a constant is added to all logits. But the race as printed
-# contains :math:`e^{\theta_j}` and Z, and float32 ends at :math:`3 \cdot 10^{38} = e^{88.7}`.
-# Follow one draw at logits of about 90, and at about -110, without the epsilon:
+# contains :math:`e^{\theta_j}` and Z, and float32 ends at :math:`3.4 \cdot 10^{38} = e^{88.7}`; its
+# smallest positive number is :math:`1.4 \cdot 10^{-45} = e^{-103.3}`. Follow one draw at logits of
+# about 90, and at about -110, without the epsilon:
 
 f32 = np.float32
+ends = np.array([np.finfo(f32).max, np.finfo(f32).smallest_subnormal], dtype=float)
+assert np.allclose(ends, [3.4e38, 1.4e-45], rtol=0.01)
+assert np.allclose(np.log(ends), [88.7, -103.3], atol=0.05)
 coarse, noise = f32([0.25, -0.75, 1.125]), E[:2000].astype(f32)
 with np.errstate(all="ignore"):
     for shift in (90, -110):
@@ -249,8 +260,8 @@ with np.errstate(all="ignore"):
         assert np.all(np.isnan(x - x.max()))
 
 # %%
-# Above, the rates are infinite, all times 0, all x infinite, and infinity minus infinity is NaN.
-# Below, the rates are 0 and the times infinite (the winner's is NaN at once, for its 0 / 0), so x
+# At +90 the rates are infinite, all times 0, all x infinite, and infinity minus infinity is NaN.
+# At -110 the rates are 0 and the times infinite (the winner's is NaN at once, for its 0 / 0), so x
 # is minus infinity, and its difference to the largest is NaN again.
 #
 # The epsilon in the logarithm looks like a remedy. Where the logits are large it replaces times
@@ -264,8 +275,8 @@ with np.errstate(all="ignore"):
 
 def by_ratios(logits, D, g, tau, E):
     rates = np.exp(logits - logits.max())
-    odds = rates / rates.sum() * (E * D).sum(axis=-1, keepdims=True)
-    r = np.where(D == 1, 1, odds / (odds + E))
+    pi_t = rates / rates.sum() * (E * D).sum(axis=-1, keepdims=True)
+    r = np.where(D == 1, 1, pi_t / (pi_t + E))
     w = r ** E.dtype.type(1 / tau)
     return softmax_vjp(w / w.sum(axis=-1, keepdims=True), g) / E.dtype.type(tau)
 
@@ -376,21 +387,23 @@ assert np.abs(together - apart).max() > 0.1
 # In practice
 # -----------
 #
-# - Hold any implementation, this one included, against ``rbst.exact_gumbel_rao`` for every D at
+# - Compare any implementation, this one included, with ``rbst.exact_gumbel_rao`` for every D at
 #   logits that differ, and count standard errors.
 # - Give two implementations the same noise: ``rbst.gumbel_rao(..., exponentials=E)``.
 # - ``rbst.crosscheck.check`` does both, and more, to an implementation in any framework, and names
 #   the likeliest mistake.
 # - Add a constant to the logits and expect the same numbers.
 # - In a framework with automatic differentiation, stop the gradient at x: use the Jacobian of
-#   :math:`\mathrm{softmax}((\theta - \bar\theta + x) / \tau)`, where :math:`\bar\theta` and x are
-#   constants.
+#   :math:`\mathrm{softmax}((\theta - \theta_0 + x) / \tau)`, where :math:`\theta_0` is a copy of
+#   :math:`\theta`, and neither it nor x is differentiated. The value is that of
+#   :math:`\mathrm{softmax}(x / \tau)`.
 #
 # Further reading
 # ---------------
 #
 # - ``docs/derivation.md``, equations (8.1) to (8.4), and (6.6) for the ratio form.
-# - Paulus, Maddison and Krause, ICLR 2021, section 3.
+# - Paulus, Maddison and Krause, "Rao-Blackwellizing the Straight-Through Gumbel-Softmax Gradient
+#   Estimator", ICLR 2021, section 3.
 # - Next: tutorial 08 derives the oracle.
 
 plt.show()
