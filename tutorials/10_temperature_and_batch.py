@@ -252,5 +252,6 @@ assert zgr.variance < unbiased.variance
 # - ``docs/derivation.md``, equations (7.4) to (7.8) for the parts of the variance, (11.3) to (11.5) for
 #   the cold limits.
 # - Paulus, Maddison and Krause, ICLR 2021, section 5.4, on the temperatures that training preferred.
+# - Next: tutorial 11 trains a model, where bias and variance change along the way.
 
 plt.show()
