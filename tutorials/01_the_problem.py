@@ -188,8 +188,8 @@ ax.legend(loc="upper left")
 # corner, and the problem is unchanged, although the derivative :math:`\partial f / \partial D` is
 # not. The following tutorials are about *estimators*, which compute a guess at the gradient from a
 # draw of D. The mean of an estimator minus the exact gradient is its *bias*; without one it is
-# *unbiased*. Most of them use the derivative of f, and therefore answer a question that the problem
-# does not ask. Where they are right, it is because f is well behaved between the corners.
+# *unbiased*. Most estimators use the derivative of f, and therefore answer a question that the
+# problem does not ask. Where they are right, it is because f is well behaved between the corners.
 
 
 def cost_with_bump(D):
