@@ -104,6 +104,7 @@ METHODS = {
     "all": "axis=None, out=None, keepdims=False",
     "any": "axis=None, out=None, keepdims=False",
     "argmax": "axis=None, out=None, dtype=None, keepdims=False",
+    "argmin": "axis=None, out=None, dtype=None, keepdims=False",
     "clip": "min=None, max=None, out=None",
     "copy": "order='C'",
     "cumsum": "axis=None, dtype=None, out=None",
@@ -310,6 +311,7 @@ FUNCTIONS = {
     "argsort": "a, axis=-1, kind=None",
     "ascontiguousarray": "a, dtype=None",
     "broadcast_to": "array, shape",
+    "clip": "a, a_min, a_max, out=None",
     "concatenate": "tup, axis=0, out=None, *, dtype=None, casting='same_kind'",
     "cumsum": "a, axis=None, dtype=None, out=None",
     "diagonal": "a, offset=0, axis1=0, axis2=1",
@@ -413,6 +415,7 @@ PUBLIC |= {
         asarray, asnumpy, iscomplexobj, matmul, ndim, nonzero, result_type, shape, size,
     )
 }  # fmt: skip
+PUBLIC["linalg"] = SimpleNamespace(solve=_call_with("a, b", np.linalg.solve))
 PUBLIC["abs"] = PUBLIC["absolute"]
 PUBLIC |= {name: getattr(np, name) for name in ("dtype", "finfo", "float32", "float64", "newaxis")}
 

@@ -423,7 +423,7 @@ def test_download_verifies_and_shows_progress(tmp_path, capsys):
         _files.download(f"{address}/data", tmp_path / "data.bin", **GOOD)
     assert (tmp_path / "data.bin").read_bytes() == CONTENT
     assert names(tmp_path) == ["data.bin"]
-    assert "data.bin: 100%" in capsys.readouterr().err
+    assert "data.bin: 5120 of 5120 B" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def arsm(f: Callable[[Array], Array], logits: Array, *, rng: Any) -> Array:
     orders = [list(range(n))]
     for c, j in pairs:
         orders.append([j if i == c else c if i == j else i for i in range(n)])
-    swapped = xp.stack([E[..., order] for order in orders])
+    swapped = xp.stack([E[..., order] for order in xp.asarray(orders)])
     winners = (xp.log(swapped) - logits).argmin(axis=-1)
     costs = evaluate(f, one_hot(winners, n, logits.dtype))
     F = [
