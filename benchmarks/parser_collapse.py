@@ -119,12 +119,13 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
         shares.plot(x, 100 * np.array(points["share_of_largest_percent"]), **style)
     accuracy.set(title="validation accuracy", ylabel="percent")
     moments.set(
-        title="gradient of a decision's logits: variance given D, and (pale) squared mean",
+        title="gradient of a decision's logits",
+        ylabel="variance given D; pale: squared mean",
         yscale="log",
     )
     steps.set(title=f"longest of {EVERY} steps", ylabel="norm", yscale="log", xlabel="iteration")
     shares.set(
-        title="share of that variance in the 1 % of decisions nearest to a tie",
+        title="share of the variance in its largest 1 % of decisions",
         ylabel="percent",
         xlabel="iteration",
     )
