@@ -238,7 +238,6 @@ def test_a_report_is_replaced_only_if_asked_and_printed_all_the_same(tmp_path, c
     assert "97.50" in (tmp_path / "report.md").read_text()
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("bound", [1e12, 1e300, float("inf"), float("nan")])
 def test_a_huge_or_infinite_bound_takes_no_time_and_is_not_the_best(tmp_path, capsys, bound):
     huge = result(valid=bound, test=98.5)
