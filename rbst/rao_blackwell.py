@@ -77,6 +77,8 @@ def conditional_mean(
     if logits.shape[-1] == 2:
         (first,) = boolean_moments(logits, D, df_dD, tau=tau, rtol=rtol, order=1)
         return _one_and_minus_one(first, logits)
+    if logits.shape[-1] == 1:  # certain: there is nothing to move
+        return namespace(logits).zeros_like(logits)
     table = choose_table(logits, tau, rtol, order=1)
     mean = namespace(logits).empty_like(logits).reshape(-1, logits.shape[-1])
     for rows, variables in _blocks(table, logits, D, df_dD):
@@ -114,8 +116,10 @@ def conditional_moments(
         first, square = boolean_moments(logits, D, df_dD, tau=tau, rtol=rtol, order=2)
         square = 2 * square.reshape(logits.shape[:-1]).astype(logits.dtype)
         return _one_and_minus_one(first, logits), square
-    table = choose_table(logits, tau, rtol, order=2)
     xp = namespace(logits)
+    if logits.shape[-1] == 1:
+        return xp.zeros_like(logits), xp.zeros_like(logits[..., 0])
+    table = choose_table(logits, tau, rtol, order=2)
     mean = xp.empty_like(logits).reshape(-1, logits.shape[-1])
     square = xp.empty_like(mean[:, 0])
     for rows, variables in _blocks(table, logits, D, df_dD):

@@ -431,6 +431,17 @@ def test_a_tolerance_that_cannot_be_kept_is_refused():
         conditional_mean(THETA, D, G, tau=0.0)
 
 
+def test_one_category_needs_no_table():
+    build_table.cache_clear()
+    logits, D = np.zeros((3, 1), np.float32), np.ones((3, 1), np.float32)
+    mean, square = conditional_moments(logits, D, D, tau=0.5)
+    assert np.array_equal(conditional_mean(logits, D, D, tau=0.5), mean)
+    assert (mean.dtype, square.dtype, square.shape) == (np.float32, np.float32, (3,))
+    assert not mean.any()
+    assert not square.any()
+    assert build_table.cache_info().misses == 0
+
+
 def test_tables_are_kept_and_bounded():
     build_table.cache_clear()
     D = np.array([0.0, 0.0, 1.0])
