@@ -214,7 +214,8 @@ ax.axhline(0.003, color=COLOURS["exact"], lw=1, label="the error, 0.3 %")
 ax.set(
     xlabel="gradients", ylabel="relative error", title="error of the mean that is caught, GR-MC10"
 )
-ax.legend(fontsize="small")
+ax.set_ylim(0.001, 0.5)
+ax.legend(fontsize="small", ncols=2, loc="upper right")
 
 # %%
 # In a test suite
