@@ -55,7 +55,7 @@ def conditional_mean(
     - :math:`\tau` is ``tau``; :math:`S = \mathrm{softmax}_\tau(\theta + G)`;
     - ``rtol`` bounds the error of each variable relative to the largest entry of its result (or to 1e-12
       of the largest of g, where the result is smaller than that). float32 input is answered to
-      max(``rtol``, 2e-5) or better. The largest error seen was half of that, for 1 to 20,000 categories,
+      max(``rtol``, 2e-5) or better. The largest error seen was 0.52 of that, for 1 to 20,000 categories,
       forty temperatures from 1e-3 to 1e4 and logits that are flat, of scales 1 to 30 or -inf.
 
     Two categories are a function of one number and cost less than one sample, see ``rbst.boolean``.

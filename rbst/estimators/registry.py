@@ -223,7 +223,7 @@ ESTIMATORS = (
         "st",
         straight_through,
         "J(softmax_tau(theta))' g / tau",
-        "none for f linear in each of any number of variables at tau = 1; biased otherwise",
+        "none for f linear in each of any number of variables at tau = 1; biased in general",
         "Bengio et al. 2013; slope-annealed: Chung et al. 2017; Paulus et al. 2021, Eq. 5",
     ),
     Entry(
@@ -256,14 +256,14 @@ ESTIMATORS = (
         "zgr",
         zgr,
         "[pi * (g - g_k) + (g_k - pi' g) D] / 2, the limit of gr as tau falls to 0",
-        "none for f quadratic in each of any number of variables; biased otherwise",
+        "none for f quadratic in each of any number of variables; biased in general",
         "Shekhovtsov 2023",
     ),
     Entry(
         "reinmax",
         reinmax,
         "2 J((softmax_tau(theta) + D) / 2) g - J(pi) g / 2; at tau = 1 that of zgr",
-        "none for f quadratic in each of any number of variables at tau = 1; biased otherwise",
+        "none for f quadratic in each of any number of variables at tau = 1; biased in general",
         "Liu et al. 2023",
     ),
     Entry(
@@ -342,7 +342,7 @@ ESTIMATORS = (
         "mve",
         minimum_variance,
         "S_k' g, the table of matrices of least variance for a weight lambda on the bias",
-        "none for f linear in each of any number of variables; biased otherwise",
+        "none for f linear in each of any number of variables; biased in general",
         "Hooper and Shekhovtsov 2026",
     ),
     Entry(
