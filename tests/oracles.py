@@ -6,6 +6,8 @@ assertion rejects a correct implementation with probability ``ALARM`` at most (a
 with Bonferroni's correction over the entries), and all seeds are fixed.
 """
 
+import os
+
 import autograd.numpy as anp
 import numpy as np
 from scipy.integrate import quad
@@ -18,6 +20,9 @@ from rbst.estimators import ESTIMATORS
 from rbst.estimators.registry import parameters
 
 ALARM = 1e-6
+THOROUGH = int(os.environ.get("RBST_THOROUGH", "1"))
+"""How many times as many seeds or draws slow tests take: 1 by default, 25 at night."""
+
 THETA = np.array([0.3, -0.7, 1.1])
 G = np.array([1.0, 2.0, 4.0])
 
