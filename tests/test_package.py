@@ -40,7 +40,9 @@ def test_the_conda_recipe_is_of_this_version_and_needs_what_the_package_needs():
     if not recipe.exists():
         pytest.skip("the source archive leaves it out")
     assert field("conda/recipe.yaml", "version") == rbst.__version__
-    needs = re.search(r"^dependencies = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(), re.M)
+    needs = re.search(
+        r"^dependencies = \[(.*?)\]$", (ROOT / "pyproject.toml").read_text(), re.M | re.S
+    )
     for need in re.findall(r'"(.*?)"', needs[1]):
         name, bound = need.split(">=")
         name = {"matplotlib": "matplotlib-base"}.get(name, name)
