@@ -9,9 +9,9 @@ shape ``(..., n)`` in, the same shape out. Both are functions of D alone and dra
 
 from __future__ import annotations
 
-from rbst._array import Array, row_sum
+from rbst._array import Array, row_dot, row_sum
 from rbst._checks import check_pull_back, check_tau
-from rbst.categorical import _softmax, softmax_vjp
+from rbst.categorical import _softmax
 
 
 def zgr(logits: Array, D: Array, df_dD: Array) -> Array:
@@ -60,5 +60,6 @@ def reinmax(logits: Array, D: Array, df_dD: Array, *, tau: float = 1.0) -> Array
     array([-0.3, -0.3,  0.6])
     """
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
-    halfway = (_softmax(logits, check_tau(tau)) + D) / 2
-    return 2 * softmax_vjp(halfway, df_dD) - softmax_vjp(_softmax(logits), df_dD) / 2
+    pi, halfway = _softmax(logits), (_softmax(logits, check_tau(tau)) + D) / 2
+    d = df_dD - row_dot(pi, df_dD)  # what g has in common is gone, so each product needs one mean
+    return 2 * halfway * (d - row_dot(halfway, d)) - pi * (d - row_dot(pi, d)) / 2
