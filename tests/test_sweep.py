@@ -200,6 +200,8 @@ def test_an_interrupt_of_everyone_ends_all_without_a_traceback(tmp_path):
     process = subprocess.Popen(
         command(out, "--iterations", "1000000"),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        # What a shell starts in the background ignores interrupts, and so do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     wait_until(lambda: len(list(out.rglob("checkpoint.npz"))) == 2, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does

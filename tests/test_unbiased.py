@@ -47,7 +47,8 @@ def mean_and_error(name, f, logits, draws, seed, at_once=20_000):
         samples = estimate_gradient(get_estimator(name, tau=0.5), f, many, rng)
         total, square = total + samples.sum(axis=0), square + (samples**2).sum(axis=0)
     mean = total / draws
-    return mean, np.sqrt((square / draws - mean**2) / draws)
+    # Some leave no noise of a linear cost: a variance of rounding, of either sign.
+    return mean, np.sqrt(np.maximum(square / draws - mean**2, 0) / draws)
 
 
 PROBLEMS = [
@@ -61,7 +62,7 @@ def check_unbiased(name, n, L, cost, draws):
     logits = np.random.default_rng(n + L).normal(size=(L, n))
     mean, error = mean_and_error(name, COSTS[cost], logits, draws, seed=n)
     distance = np.abs(mean - exact_gradient(COSTS[cost], logits))
-    assert (distance <= STANDARD_ERRORS * error + 1e-12).all()
+    assert (distance <= STANDARD_ERRORS * error + 1e-10).all()
 
 
 @pytest.mark.parametrize(("name", "n", "L"), [p for p in PROBLEMS if p[1] == 3 or p[0] in BOOLEAN])
