@@ -79,10 +79,14 @@ def unordered_set(f: Callable[[Array], Array], logits: Array, *, rng: Any) -> Ar
 
     where a and b are the first two categories of an exponential race with the probabilities :math:`\pi` of ``logits``,
     shape ``(..., L, n)``, and :math:`f_a`, :math:`f_b` are the costs with this variable there and the others at their
-    first categories. This is what Kool's estimator with its built-in baseline,
-    :math:`\sum_s \nabla \pi_s R(S, s) [f_s - \sum_{s'} \pi_{s'} R^{\setminus s}(S, s') f_{s'}]`, comes to for sets of
-    two: with :math:`P(S) = \pi_a \pi_b / (1 - \pi_a) + \pi_a \pi_b / (1 - \pi_b)`, :math:`R(S, a) = \pi_b / ((1 -
-    \pi_a) P(S))`, and the bracket is :math:`(1 - \pi_a)(f_a - f_b)`.
+    first categories. This is what Kool's estimator with its built-in baseline comes to for sets of two,
+
+    .. math::
+
+        \sum_s \nabla \pi_s R(S, s) \Big[ f_s - \sum_{s'} \pi_{s'} R^{\setminus s}(S, s') f_{s'} \Big], \qquad
+        R(S, a) = \frac{\pi_b}{(1 - \pi_a) P(S)}, \qquad P(S) = \frac{\pi_a \pi_b}{1 - \pi_a} + \frac{\pi_a \pi_b}{1 - \pi_b},
+
+    where the bracket of a is :math:`(1 - \pi_a)(f_a - f_b)`.
 
     Unbiased; exact for one Boolean variable. Evaluates f L + 1 times. Returns the shape and dtype of ``logits``. Kool,
     van Hoof and Welling, "Estimating gradients for discrete random variables by sampling without replacement", ICLR 2020.
