@@ -100,7 +100,7 @@ def label(name: str, clip: float | None) -> str:
 
 
 def draw(runs: list[dict[str, Any]], path: Path) -> None:
-    """Accuracy, the two parts of the mean square, the share of the near ties, and the steps, along each training."""
+    """Accuracy, the two parts of the mean square, the share of the largest 1 % of decisions, and the steps, along each training."""
     from rbst.plotting import colour, new_figure
 
     figure, axes = new_figure(2, 2, width=11, height=7)
