@@ -77,7 +77,7 @@ class DeviceVSpace(VSpace):
 
 
 def _traced(numpy_function: Callable) -> Callable:
-    """What autograd puts instead of a function of NumPy."""
+    """What autograd uses instead of a function of NumPy."""
     return next(p for p in primitive_vjps if getattr(p, "fun", None) is numpy_function)
 
 
