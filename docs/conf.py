@@ -130,7 +130,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "capture_repr": (),
-    "image_srcset": ["2x"],
+    "image_scrapers": ("vector_figures",),
     "remove_config_comments": True,
     "doc_module": ("rbst",),
     "reference_url": {"rbst": None},

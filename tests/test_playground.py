@@ -195,6 +195,7 @@ def test_the_colours_are_those_of_the_package():
 
 
 PAGE = (PLAYGROUND / "index.html").as_uri()
+LINK = re.compile(r"/playground/index\.html\?preset=([\w-]+)")
 PRESETS = re.findall(
     r'^    "?([\w-]+)"?: \{ title:', (PLAYGROUND / "playground.js").read_text(), re.M
 )
@@ -238,6 +239,19 @@ def sentence(browser):
 
 def logits_shown(browser):
     return [float(element(browser, f"theta-{k}-value").text) for k in range(3)]
+
+
+def test_each_preset_is_one_that_a_tutorial_links_to():
+    tutorials = (PLAYGROUND.parent.parent / "tutorials").glob("[0-9][0-9]_*.py")
+    links = {
+        (path.name[:2], preset)
+        for path in tutorials
+        for preset in LINK.findall(path.read_text(encoding="utf-8"))
+    }
+    script = (PLAYGROUND / "playground.js").read_text(encoding="utf-8")
+    titles = dict(re.findall(r'^ {4}"?([\w-]+)"?: \{ title: "(\d\d) ', script, re.MULTILINE))
+    assert {preset for _, preset in links} == set(PRESETS) == set(titles)
+    assert {(number, preset) for preset, number in titles.items()} <= links
 
 
 @pytest.mark.browser

@@ -304,8 +304,8 @@ left.set(
     ylim=(0, 0.95),
 )
 right.set(xlabel=r"temperature $\tau$", ylabel="variance (trace) of GS")
-left.legend(fontsize="small", loc="upper left", ncols=2)
-right.legend(fontsize="small")
+left.legend(loc="upper left", ncols=2)
+right.legend()
 
 # %%
 # Exercises

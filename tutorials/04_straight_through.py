@@ -164,8 +164,8 @@ for (top, bottom), (b, a) in zip(axes.T, [(0, 1), (1, 2), (0, 2)], strict=True):
     top.set(xticks=[])
 axes[0, 0].set_ylabel("cost")
 axes[1, 0].set_ylabel("slope along the edge")
-axes[0, 0].legend(fontsize="small")
-axes[1, 0].legend(fontsize="small", loc="upper left")
+axes[0, 0].legend()
+axes[1, 0].legend(loc="upper left")
 fig.suptitle(r"n = 3, exact; ST at $\tau$ = 1")
 
 # %%
@@ -270,7 +270,7 @@ for ax, (tau, h) in zip(axes, sizes.items(), strict=True):
     ax.axvline(h.mean(), color=COLOURS["exact"], lw=1, label="mean")
     ax.set(xscale="log", xlabel=r"$h_3$", title=rf"$\tau$ = {tau}")
 axes[0].set_ylabel(f"share, N = {N:,}")
-axes[0].legend(fontsize="small", loc="upper left")
+axes[0].legend(loc="upper left")
 
 # %%
 # Bias, variance, temperature
@@ -320,8 +320,8 @@ for name, d in flat.items():
 left.axhline(exact @ exact, color=COLOURS["exact"], ls="--", label="|exact gradient|²")
 left.set(xlabel=r"temperature $\tau$", title="|bias|²")
 right.set(xlabel=r"temperature $\tau$", title="variance")
-left.legend(fontsize="small")
-right.legend(fontsize="small")
+left.legend()
+right.legend()
 fig.suptitle("n = 3, L = 1, exact")
 
 # %%
@@ -457,9 +457,9 @@ for corner, name in zip(triangle, ["1 kg", "2 kg", "4 kg"], strict=True):
     simplex.text(*corner, name, ha="center", va="bottom" if corner[1] else "top")
 simplex.set(aspect="equal", xlim=(-0.1, 1.1), ylim=(-0.1, 1.0))
 simplex.set_axis_off()
-simplex.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, -0.15))
+simplex.legend(loc="lower center", bbox_to_anchor=(0.5, -0.15))
 ax.set(xlabel="step", ylabel="expected cost", title="n = 3, batches of 256", ylim=(0.15, 2.6))
-ax.legend(fontsize="small", loc="upper right")
+ax.legend(loc="upper right")
 
 # %%
 # Exercises
@@ -514,8 +514,9 @@ assert np.isclose(squares[1] / squares[0], 2, rtol=0.01)
 #   the options is better than being at one of them, expect it to stay between.
 # - ST-GS is the better approximation when cold, and noisy when cold: rare near ties carry it. The
 #   next two tutorials remove that noise without touching D or f.
-# - See `the near ties <../playground/index.html?preset=near-ties>`__ and
-#   `the bias of ST-GS <../playground/index.html?preset=straight-through>`__ move in the playground.
+# - See `the near ties <../playground/index.html?preset=near-ties>`__ and the bias of ST-GS, for
+#   `the squared miss <../playground/index.html?preset=straight-through>`__ and for
+#   `a linear cost <../playground/index.html?preset=linear-cost>`__, move in the playground.
 #
 # Further reading
 # ---------------

@@ -142,7 +142,7 @@ for ax, column, title in zip(
     if column == 0:
         ax.hist(afresh[:, 0], bins=40, range=(0, 5), density=True, histtype="step", label="all")
     ax.set_xlabel(title)
-    ax.legend(fontsize="small")
+    ax.legend()
 axes[0].set_ylabel(f"density, N = {N}")
 
 # %%
@@ -207,7 +207,7 @@ for j, ax in enumerate(axes):
     )
     ax.set_xlabel(rf"$x_{j + 1}$" + (", the winner" if j == i else ""))
 axes[0].set_ylabel(f"density, N = {N}")
-axes[0].legend(fontsize="small")
+axes[0].legend()
 
 # %%
 # Two checks that cost nothing. If D is drawn first and the noise given D second, the pair must

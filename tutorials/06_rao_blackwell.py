@@ -325,7 +325,7 @@ left.axhline(mse[2, "REINFORCE"] / B, color=COLOURS["reinforce"], ls="-.", label
 left.axhline((exact**2).sum(), color=COLOURS["exact"], ls="--", label="|exact gradient|²")
 left.set(xlabel=r"temperature $\tau$", ylabel="mean squared error", ylim=(0.3, 900))
 left.set_title(f"two picks, batch of B = {B}, exact")
-left.legend(fontsize="small", loc="upper center", ncols=2)
+left.legend(loc="upper center", ncols=2)
 for L, style in ((1, "-"), (2, "--"), (4, ":")):
     label = f"{L} pick{'s' * (L > 1)}"
     right.semilogx(taus, rho[L], style, color=COLOURS["st-gs"], label=label)

@@ -578,7 +578,8 @@ for odds in (0.5, 0.1):
 #   and GR are in general biased at a positive :math:`\tau`, even for linear f.
 # - ``rbst.diagnose`` uses the mean squares to find the variance of ST-GS and GR-MCK without
 #   sampling.
-# - Cool GR down to ZGR in `the playground <../playground/index.html?preset=cold>`__.
+# - In the playground, cool GR `down to ZGR <../playground/index.html?preset=cold>`__, or heat it until
+#   `all weights tend to 1 <../playground/index.html?preset=hot>`__.
 #
 # Further reading
 # ---------------

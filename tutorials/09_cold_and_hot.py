@@ -373,12 +373,12 @@ for k, name in enumerate(["1 kg", "2 kg", "4 kg"]):
     left.plot(taus[0], exact[k], "o", color=COLOURS["exact"], clip_on=False)
 left.plot([], [], "o", color=COLOURS["exact"], label="exact gradient")
 left.set(xlabel=r"temperature $\tau$", ylabel="mean", title="80 % of 2 kg, exact")
-left.legend(fontsize="small")
+left.legend()
 right.semilogx(taus, cosine, color=COLOURS["gr"], label="GR")
 right.axhline(1, color=COLOURS["zgr"], ls="--", label="ZGR")
 right.axhline(0, color="0.6", lw=1)
 right.set(xlabel=r"temperature $\tau$", ylabel="cosine with the exact gradient")
-right.legend(fontsize="small")
+right.legend()
 
 # %%
 # Exercises

@@ -116,7 +116,7 @@ for ax, name in ((left, "st-gs"), (right, "gr")):
     ax.loglog(taus, bias_squared / size, color="0.6", lw=1, label="bias alone")
     ax.axhline(1, color=COLOURS["exact"], lw=1, label="returning zero")
     ax.set(xlabel=r"temperature $\tau$", title=f"{name.upper()}, two picks, exact", ylim=(1e-6, 30))
-    ax.legend(fontsize="small", loc="lower right")
+    ax.legend(loc="lower right")
 left.set_ylabel("R, error over |gradient|²")
 
 # %%

@@ -349,7 +349,7 @@ left.set_ylim(0.02, 300)
 right.set(
     xlabel="step", ylabel="|bias|² / |gradient|²", title=rf"$\tau$ = {tau}", ylim=(-0.02, None)
 )
-left.legend(fontsize="small", ncols=2, loc="lower right")
+left.legend(ncols=2, loc="lower right")
 
 # %%
 # What the codes have become
@@ -422,8 +422,8 @@ assert own[2] < last["gr-mc10"][2]
 #   as here, with the temperature that you mean to use.
 # - A biased estimator that leads at first need not lead at the end. Keep an unbiased one in the comparison,
 #   and try ``"zgr"``.
-# - ``rbst vae`` trains larger models of this kind, on these digits or on MNIST; ``docs/results`` has what came
-#   of it.
+# - ``rbst vae`` trains larger models of this kind, on these digits or on MNIST; ``docs/results`` has the
+#   results.
 #
 # Further reading
 # ---------------

@@ -177,7 +177,7 @@ for name in NAMES:
 left.set(xlabel="step", ylabel="test accuracy of the value (%)")
 right.set(xlabel="step", ylabel="F1 with the gold trees (%)", ylim=(0, 104))
 left.set_title(rf"at most 7 tokens, $\tau$ = {tau}, one run each", fontsize="medium")
-left.legend(fontsize="small")
+left.legend()
 
 # %%
 # The exact gradient

@@ -4,7 +4,8 @@ A generated tutorial page is one long column: text, code, output, text, code, ou
 is put into one box together with the code that follows it. ``rbst.css`` lays the two halves of a box side by
 side where the window is wide and leaves them stacked where it is not. Two things are folded until the reader
 opens them: an answer, which is a step whose text has a paragraph that begins with a bold "Answer", and the
-code of a figure, which is a cell that begins with the comment ``# Figure``. A cell that only calls
+code of a figure, which is a cell that begins with the comment ``# Figure``. A figure has a box of its own, in
+which it scrolls where the window is narrow (see ``vector_figures``). A cell that only calls
 ``plt.show()`` matters to the script and is left out.
 """
 
@@ -15,7 +16,8 @@ from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 
 FRAME = (nodes.section, nodes.title, nodes.target, addnodes.only)
-OUTPUT_CLASSES = {"sphx-glr-script-out", "sphx-glr-single-img", "sphx-glr-horizontal"}
+FIGURE = "sphx-glr-single-img"
+OUTPUT_CLASSES = {"sphx-glr-script-out", FIGURE, "sphx-glr-horizontal"}
 
 
 class SideBySide(SphinxTransform):
@@ -37,7 +39,7 @@ def group_steps(section: nodes.section) -> None:
         if kind == "text":
             text = list(run)
         elif kind == "code":
-            code = [part for node in run for part in fold_figure(node)]
+            code = [part for node in run for part in box_figure(node)]
             question, answer = split_at_answer(text)
             if answer:
                 section.extend([*question, *fold("Answer", [step(answer, code)])])
@@ -61,10 +63,14 @@ def kind_of(node: nodes.Node) -> str:
     """``"code"`` for code and its output, ``"text"`` for what explains it, ``"other"`` for the frame."""
     if isinstance(node, nodes.literal_block) and node.get("language") == "Python":
         return "code"
-    classes = {*node.get("classes", ()), *(node.get("class") or ())}
-    if classes & OUTPUT_CLASSES:
+    if classes_of(node) & OUTPUT_CLASSES:
         return "code"
     return "other" if isinstance(node, FRAME) else "text"
+
+
+def classes_of(node: nodes.Node) -> set[str]:
+    """The classes of a node of docutils or of sphinx-gallery, which has them in another place."""
+    return {*node.get("classes", ()), *(node.get("class") or ())}
 
 
 def split_at_answer(text: list[nodes.Node]) -> tuple[list[nodes.Node], list[nodes.Node]]:
@@ -76,10 +82,14 @@ def split_at_answer(text: list[nodes.Node]) -> tuple[list[nodes.Node], list[node
     return text, []
 
 
-def fold_figure(node: nodes.Node) -> list[nodes.Node]:
-    """``node``, folded if it is the code of a figure."""
-    is_figure = isinstance(node, nodes.literal_block) and node.astext().startswith("# Figure")
-    return fold("Code of the figure", [node]) if is_figure else [node]
+def box_figure(node: nodes.Node) -> list[nodes.Node]:
+    """``node``, folded if it is the code of a figure, and in a box that can scroll if it is the figure."""
+    if isinstance(node, nodes.literal_block) and node.astext().startswith("# Figure"):
+        return fold("Code of the figure", [node])
+    classes = classes_of(node)
+    if FIGURE in classes:
+        return [nodes.container("", node, classes=["figure", *classes & {"wide"}])]
+    return [node]
 
 
 def fold(summary: str, content: list[nodes.Node]) -> list[nodes.Node]:

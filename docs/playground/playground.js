@@ -11,7 +11,6 @@
   const NAMES = ["1 kg", "2 kg", "4 kg"];
   const WEIGHTS = [1, 2, 4];
   const TARGETED = WEIGHTS.map((weight) => (weight - 2.5) ** 2);
-  const SQUARED = WEIGHTS.map((weight) => weight ** 2);
   const ANY = 3;
   const START = { theta: [0.3, -0.7, 1.1], values: TARGETED, kappa: 1, tau: 0.5, K: 10, D: 2, seed: 7 };
 
@@ -22,7 +21,6 @@
     "linear-cost": { title: "04 A linear cost: ST-GS is biased still", ...START, values: [1, 2, 4], kappa: 0, D: ANY },
     "near-ties": { title: "04 Near ties", ...START, values: [1, 2, 4], kappa: 0, tau: 0.1 },
     "rao-blackwell": { title: "06 Averaging the noise given D", ...START, tau: 0.3 },
-    "squared-weight": { title: "06 The square of the weight", ...START, values: SQUARED, tau: 0.3 },
     cold: { title: "08 Cold: GR tends to ZGR", ...START, tau: 0.02 },
     hot: { title: "08 Hot: all weights tend to 1", ...START, tau: 5, D: ANY },
   };
