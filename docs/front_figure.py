@@ -32,12 +32,12 @@ def draw(scheme: str) -> Path:
     with rc_context(
         {
             **dict.fromkeys(inks, ink),
-            "font.size": 12,
+            "font.size": 11,
             "svg.hashsalt": "rbst",
             "svg.fonttype": "none",
         }
     ):
-        figure = Figure(figsize=(6.4, 3.4), layout="constrained", facecolor=ground)
+        figure = Figure(figsize=(5, 2.8), layout="constrained", facecolor=ground)
         axes = figure.subplots()
         axes.set_facecolor(ground)
         axes.plot(SAMPLES, variances, "o-", color=colour("gr-mc100"), linewidth=2)
