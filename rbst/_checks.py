@@ -20,8 +20,9 @@ FLOATS = "fd"  # the characters of float32 and float64: their names take longer 
 OTHER_LIBRARIES = ("jax", "jaxlib", "tensorflow", "torch")
 """Whose arrays are refused: they would be copied to NumPy in silence, or fail far from here."""
 
-LARGEST_EXPONENTIAL = 1e30
-"""No draw of Exp(1) comes near it, and float32 still adds and divides such numbers."""
+LARGEST_EXPONENTIAL = 1e20
+"""No draw of Exp(1) comes near it, and float32 keeps its digits up to it: from 1e29 on, a ratio to the least draw that
+is taken, 4e-9, is subnormal."""
 
 LARGEST_NUM_SAMPLES = 10**12
 
