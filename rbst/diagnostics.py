@@ -25,16 +25,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 from autograd import elementwise_grad
 
-from rbst._array import Array, namespace, new_generator
-from rbst._checks import NotFinite, check_finite, check_gradient, check_logits, check_num_samples
+from rbst._array import Array, namespace
+from rbst._checks import check_finite, check_gradient, check_logits, check_num_samples
 from rbst._tables import aligned_markdown_table
 from rbst.autodiff import check_estimate, estimate_gradient
-from rbst.categorical import softmax
+from rbst.claims import check_claim, check_differentiable
 from rbst.enumeration import check_costs, count_outcomes, enumerate_outcomes, exact_gradient
-from rbst.estimators.registry import Estimator, differentiates, get_estimator, has_own_law
+from rbst.estimators.registry import Estimator, differentiates, get_estimator
 from rbst.rao_blackwell import conditional_covariance, conditional_moments, jacobian_moments
 
 DRAWS_PER_BLOCK = 2**12
@@ -509,90 +508,6 @@ def _blocks(draws: int) -> Iterator[int]:
 
 def _standard_error(values: Array) -> float:
     return float(values.std(ddof=1) / math.sqrt(len(values)))
-
-
-# What an estimator and f say of themselves.
-
-CLAIM_DRAWS = 1000
-CLAIM_ERRORS = 6.0
-"""A right claim is refused with probability 2e-9 for each figure that is compared, if these are normal."""
-
-
-def check_claim(estimator: Estimator, logits: Array) -> None:
-    """Hold a few draws of an estimator of one's own against the law given D that it names."""
-    if estimator.given_D == "random" or has_own_law(estimator):
-        return
-    xp = namespace(logits)
-    rng = new_generator(xp, 0)
-    K = estimator.num_samples or 1.0
-    draws = 20 if math.inf == K else int(max(20, min(CLAIM_DRAWS, 10**6 // K)))
-    many = xp.broadcast_to(logits, (draws, *logits.shape))
-    D = estimator.sample(many, rng)[1]
-    cost_only = estimator.evaluates == "cost-only"
-    signal = rng.standard_normal(logits.shape[:-1] if cost_only else logits.shape)
-    signal = xp.broadcast_to(xp.asarray(signal), (draws, *signal.shape))
-    given = check_estimate(estimator, estimator.pull_back(many, D, signal, rng), many)
-    check_finite(f"the gradient of {estimator.name!r}", given, "look at its pull_back")
-    if estimator.given_D == "fixed":
-        wanted, law = estimator.pull_back(many, D, signal, rng), "is fixed given D"
-    else:
-        name = "gr" if math.inf == K else f"gr-mc{int(K)}"
-        assert estimator.tau is not None
-        wanted = get_estimator(name, tau=estimator.tau).pull_back(many, D, signal, rng)
-        law = f"has the law of {name} at tau = {estimator.tau:g}"
-    if estimator.given_D == "fixed" or math.isinf(K):
-        apart = float(abs(given - wanted).max())
-        figure, wrong = f"{apart:.3g} apart", not apart <= 1e-5 * float(abs(wanted).max())
-    else:
-        apart = _standard_errors_apart(given, wanted)
-        figure, wrong = f"{apart:.3g} standard errors apart", not apart <= CLAIM_ERRORS
-    if wrong:
-        raise ValueError(
-            f"estimator {estimator.name!r} says that it {law}, got gradients that are {figure} over "
-            f"{draws} draws; leave given_D out, and it is diagnosed by sampling"
-        )
-
-
-def _standard_errors_apart(given: Array, wanted: Array) -> float:
-    """The largest difference of two means over the draws, of the entries and of the squared length."""
-    differences = (given - wanted).reshape(len(given), -1)
-    squares = (given**2 - wanted**2).reshape(len(given), -1).sum(axis=-1, keepdims=True)
-    largest = 0.0
-    for figures in (differences, squares):
-        error = figures.std(axis=0, ddof=1) / math.sqrt(len(figures))
-        scale = error + 1e-9 * float(abs(wanted).max())
-        largest = max(largest, float((abs(figures.mean(axis=0)) / scale).max()))
-    return largest
-
-
-def check_differentiable(f: Callable[[Array], Array], logits: Array, *, inside: bool) -> None:
-    """Hold autograd's derivative of f against a central difference, at eight corners or at the mean."""
-    xp = namespace(logits)
-    if inside:
-        points = softmax(logits)[None]
-    else:
-        corners = next(enumerate_outcomes(logits))[0]
-        points = corners[:: max(1, len(corners) // 8)][:8]
-    direction = xp.cos(xp.arange(float(logits.size))).reshape(logits.shape)
-    direction = xp.where(xp.isfinite(logits), direction, 0)
-    step = 1e-5 * direction
-    try:
-        with np.errstate(all="ignore"):
-            above, below = check_costs(
-                f(xp.stack([points + step, points - step])), (2, len(points))
-            )
-    except NotFinite:  # f ends at the simplex
-        return
-    slopes = (above - below) / 2e-5
-    gradient = xp.where(direction == 0, 0, elementwise_grad(f)(points))
-    seen = (gradient * direction).sum(axis=(-2, -1))
-    tolerance = 1e-3 * (abs(slopes) + abs(seen)) + 1e-8 * (1 + abs(above))
-    worst = int((abs(slopes - seen) - tolerance).argmax())
-    if not bool(abs(slopes - seen)[worst] <= tolerance[worst]):
-        raise ValueError(
-            f"autograd must see all of f, got a slope of {float(seen[worst]):.4g} where f has "
-            f"{float(slopes[worst]):.4g}; write f with autograd.numpy throughout, or pass its derivative as df_dD"
-        )
 
 
 # A table to print.

@@ -19,13 +19,8 @@ import numpy as np
 from rbst._array import Array
 from rbst._checks import check_logits, check_tau
 from rbst._tables import text_table
-from rbst.diagnostics import (
-    Diagnosis,
-    check_claim,
-    check_differentiable,
-    diagnose,
-    diagnose_unchecked,
-)
+from rbst.claims import check_claim, check_differentiable
+from rbst.diagnostics import Diagnosis, diagnose, diagnose_unchecked
 from rbst.enumeration import count_outcomes
 from rbst.estimators.registry import Estimator, get_estimator
 

@@ -32,6 +32,7 @@ RANKS = {
     "rao_blackwell": 4.5,
     "estimators": 5,
     "autodiff": 6,
+    "claims": 6.5,
     "diagnostics": 7,
     "temperature": 8,
     "models": 7,

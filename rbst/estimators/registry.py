@@ -107,10 +107,15 @@ class Estimator:
             raise ValueError(
                 f"an estimator that evaluates {self.evaluates!r} needs {needed}, got None; pass a function"
             )
-        laws = ("fixed", "gumbel-rao", "random")
+        laws = {"fixed": ("corner", "cost-only"), "gumbel-rao": ("corner",), "random": kinds}
         if self.given_D not in laws:
             raise ValueError(
                 f"given_D must be one of {', '.join(laws)}, got {self.given_D!r}; leave it out if unsure"
+            )
+        if self.evaluates not in laws[self.given_D]:
+            raise ValueError(
+                f"an estimator that is {self.given_D!r} given D evaluates {' or '.join(laws[self.given_D])}, got "
+                f"{self.evaluates!r}; leave given_D out"
             )
         if self.tau is not None:
             check_tau(self.tau)
@@ -118,19 +123,10 @@ class Estimator:
             check_num_samples(cast("int", self.num_samples))
         if self.baseline is not None:
             check_finite("baseline", check_array("baseline", self.baseline), "0.0 is the default")
-        if self.given_D == "gumbel-rao":
-            self._check_gumbel_rao()
-
-    def _check_gumbel_rao(self) -> None:
-        if self.tau is None or self.num_samples is None:
+        if self.given_D == "gumbel-rao" and (self.tau is None or self.num_samples is None):
             raise ValueError(
                 "an estimator that is 'gumbel-rao' given D needs tau and num_samples, got "
                 f"{self.tau} and {self.num_samples}; pass both, num_samples=math.inf for the limit"
-            )
-        if self.evaluates != "corner":
-            raise ValueError(
-                f"an estimator that is 'gumbel-rao' given D evaluates 'corner', got {self.evaluates!r}; "
-                "leave given_D out"
             )
 
 
