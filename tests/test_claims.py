@@ -101,7 +101,7 @@ def test_an_estimator_that_is_what_it_says_is_believed_at_every_seed(name, tau):
 def test_a_law_that_does_not_fit_where_f_is_evaluated_is_refused():
     for evaluates, law in (("inside", "fixed"), ("several", "fixed"), ("cost-only", "gumbel-rao")):
         with pytest.raises(
-            ValueError, match=f"'{law}' given D evaluates corner.*, got '{evaluates}'"
+            ValueError, match=f"'{law}' given D evaluates 'corner'.*, got '{evaluates}'"
         ):
             Estimator(
                 "mine",

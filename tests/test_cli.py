@@ -16,6 +16,7 @@ from rbst._files import read_npz
 from rbst.cli import COMMANDS, main
 from rbst.estimators.registry import ESTIMATORS
 
+ROOT = Path(rbst.__file__).parent.parent
 SMALL = ("--bits", "4", "--arity", "2", "--hidden", "6", "--iterations", "30")
 
 
@@ -38,6 +39,40 @@ def test_version_and_help_of_the_installed_command():
         )
         assert expected in done.stdout
         assert done.stderr == ""
+
+
+INTERRUPT_WHILE_IMPORTING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == MODULE:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+from rbst_command import main  # from here on as the installed command does it
+sys.argv[1:] = ["estimators"]
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["rbst", "numpy", "numpy._core._multiarray_umath", "numpy.linalg._umath_linalg", "autograd.numpy",
+     "rbst.estimators.registry", "rbst.cli", "rbst.experiments", "rbst.experiments.estimators", None],
+)  # fmt: skip
+def test_an_interrupt_while_the_command_imports_has_no_traceback(module):
+    code = INTERRUPT_WHILE_IMPORTING.replace("MODULE", repr(module))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    expected = (130, "interrupted\n") if module else (0, "")
+    assert (done.returncode, done.stderr) == expected
+
+
+def test_the_installed_command_starts_outside_the_package():
+    for path in ("pyproject.toml", "conda/recipe.yaml"):
+        if (ROOT / path).exists():
+            assert re.search(r"^ *-? *rbst = \W?rbst_command:main", (ROOT / path).read_text(), re.M)
 
 
 def test_help_names_every_command_and_no_command_prints_it(capsys):

@@ -114,8 +114,8 @@ class Estimator:
             )
         if self.evaluates not in laws[self.given_D]:
             raise ValueError(
-                f"an estimator that is {self.given_D!r} given D evaluates {' or '.join(laws[self.given_D])}, got "
-                f"{self.evaluates!r}; leave given_D out"
+                f"an estimator that is {self.given_D!r} given D evaluates {' or '.join(map(repr, laws[self.given_D]))}, "
+                f"got {self.evaluates!r}; leave given_D out"
             )
         if self.tau is not None:
             check_tau(self.tau)

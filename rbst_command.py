@@ -1,0 +1,32 @@
+"""The command ``rbst``, from its first line on: an interrupt ends it with status 130 and no traceback.
+
+It stands beside the package, since ``import rbst`` imports NumPy, which is most of the time that the command takes
+to start. To catch ``KeyboardInterrupt`` would not do: C code that imports may turn it into another error.
+"""
+
+try:
+    import os
+    import signal
+    import sys
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
+
+
+def _leave(*_: object) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(130)
+
+
+def main() -> int:
+    """Import the package, then run its command line, which ends an interrupt in its own way."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # in the background of a shell it is ignored
+        signal.signal(signal.SIGINT, _leave)
+    from rbst.cli import main
+
+    signal.signal(signal.SIGINT, before)
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
