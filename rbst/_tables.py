@@ -81,7 +81,7 @@ def _fitted(rows: Rows, width: int, split_headings: bool) -> list[int] | None:
         max(
             len(word)
             for cell in column[i > 0 and split_headings :]
-            for word in cell.split() or [" "]
+            for word in _bound(cell).split() or [" "]
         )
         for i, column in enumerate(columns)
     ]
@@ -95,14 +95,21 @@ def _fitted(rows: Rows, width: int, split_headings: bool) -> list[int] | None:
 
 
 def _wrapped_row(row: Sequence[str], widths: Sequence[int], gap: str) -> list[str]:
-    cells = [textwrap.wrap(cell, width) or [""] for cell, width in zip(row, widths, strict=True)]
+    cells = [textwrap.wrap(_bound(cell), w) or [""] for cell, w in zip(row, widths, strict=True)]
     return [
         gap.join(
             part.rjust(width) if i else part.ljust(width)
             for i, (part, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
+        )
+        .replace("\0", " ")
+        .rstrip()
         for line in zip_longest(*cells, fillvalue="")
     ]
+
+
+def _bound(cell: str) -> str:
+    """A cell in which an error stays on the line of its sign."""
+    return cell.replace("± ", "±\0")
 
 
 def _listed(rows: Rows) -> str:

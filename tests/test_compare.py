@@ -146,9 +146,9 @@ def test_a_derivative_beside_a_function_replaces_autograd(compare):
         ("--batch 0", "--batch must be at least 1, got 0"),
         ("--batch 2 --budget 3", "--budget decides the batch"),
         ("--budget nan", "--budget must be finite and at least 1, got nan"),
-        ("--derivative-cost -1", "--derivative-cost must be finite and at least 0"),
+        ("--derivative-cost -1", "--derivative-cost must be at least 0 and finite, got -1.0"),
         ("--baseline nan", "baseline must be finite, got NaN"),
-        ("--scale inf", "--scale must be finite"),
+        ("--scale inf", "--scale must be at least 0 and finite, got inf"),
     ],
 )
 def test_bad_input_is_a_sentence_before_any_work(compare, words, message, tmp_path):

@@ -90,12 +90,11 @@ def test_nothing_to_draw_is_an_error():
         axes_of({"gr": []})
 
 
-def test_compare_draws_the_map_when_it_is_asked_to(tmp_path, capsys):
+def test_compare_draws_the_map_when_it_is_asked_to(tmp_path):
     words = ["--quick", "--n", "2", "--variables", "1", "--tau", "0.5"]
     words += [f"--estimator={name}" for name in ("gr", "zgr", "disarm")]
     assert main(["compare", *words, "--plot", "--out", str(tmp_path / "drawn")]) == 0
     assert (tmp_path / "drawn" / "map.png").stat().st_size > 10_000
-    assert "map.png" in capsys.readouterr().out
     assert main(["compare", *words, "--out", str(tmp_path / "plain")]) == 0
     assert not (tmp_path / "plain" / "map.png").exists()
 

@@ -21,7 +21,7 @@ from rbst.experiments.listops import (
     load_data,
     unlabelled_f1,
 )
-from rbst.experiments.report import table_rows
+from rbst.experiments.report import table_lines
 from rbst.experiments.run import train_run
 from rbst.experiments.training import TrainingState, adam_step, load_state
 
@@ -190,8 +190,8 @@ def test_report_chooses_the_learning_rate_by_validation():
         }
 
     runs = [run(0.1, 0, 0.6, 0.1), run(0.1, 1, 0.5, 0.3), run(0.2, 0, 0.54, 0.9)]
-    (_, row) = table_rows(runs, EXPERIMENT.report)
-    assert row[3:5] == ["20.0 ± 10.0", "38.8"]
+    (line,) = table_lines(runs, EXPERIMENT.report).values()
+    assert (line["test"], line["paper"]) == ("20.0 ± 10.0", "38.8")
 
 
 def test_f1_of_the_published_trees():

@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from rbst._files import write_npz
 from rbst.cli import main
 from rbst.experiments import tracking
 from rbst.experiments.report import Report, best_runs, collect
@@ -124,7 +126,7 @@ def test_other_results_are_left_out(tmp_path):
 def test_the_command_writes_markdown_and_json(tmp_path, capsys):
     write(tmp_path / "a", result(valid=99.0, test=98.5))
     assert main(["report", str(tmp_path), "--format", "markdown"]) == 0
-    line = "| st-gs | mnist | 20 | 2 | 98.50 | 100.7 | 99.00 | 1 |"
+    line = "| st-gs | mnist | 20 | 2 | 98.50 ± 0.20 | 100.7 | 99.00 | 1 |"
     assert line in capsys.readouterr().out
     assert line in (tmp_path / "report.md").read_text()
     (row,) = json.loads((tmp_path / "report.json").read_text())["rows"]
@@ -141,7 +143,7 @@ def test_a_setting_that_fell_is_shown_with_both_ends_and_one_that_older_runs_lac
     del older["config"]["learning_rate_final"]
     write(tmp_path / "fell", fell)
     write(tmp_path / "older", older)
-    lines = Report([tmp_path]).format("markdown").splitlines()
+    lines = Report([tmp_path]).markdown().splitlines()
     assert lines[2].endswith("| 0.1 to 0.02 | 0.9 | 1 to 0.5 |")
     assert lines[3].endswith("| 0.3 | 0.9 | 0.5 |")
 
@@ -268,4 +270,32 @@ def test_several_seeds_of_the_best_settings_are_averaged(tmp_path):
         write(tmp_path / str(seed), result(valid=valid, test=test, seed=seed))
     (row,) = rows_of(tmp_path)
     assert (row["valid_bound"], row["test_bound"], row["runs"]) == (100.0, 99.0, 4)
-    assert "| 99.00 (3 seeds) |" in Report([tmp_path]).format("markdown")
+    assert "| 99.00 ± 0.20 | 2.65 (3) |" in Report([tmp_path]).markdown()
+
+
+def test_the_difference_to_st_gs_is_paired_over_images_and_left_out_without_them(tmp_path, rng):
+    images = rng.normal(100, 25, 400)
+    for name, gain in (("st-gs", 0.0), ("gr", 1.0), ("st", -3.0)):
+        for seed in (0, 1):
+            write(tmp_path / f"{name}{seed}", result(name, test=100.0 - gain, seed=seed))
+            bounds = np.stack([images, gain - images + rng.normal(0, 0.5, 400)])
+            if name != "st":
+                write_npz(tmp_path / f"{name}{seed}" / "test-bounds-5000.npz", {"bounds": bounds})
+    st, st_gs, gr = rows_of(tmp_path)
+    assert (st["minus_st_gs"], st_gs["minus_st_gs"]) == (None, None)
+    difference, error = gr["minus_st_gs"]
+    assert error == pytest.approx(0.5 / np.sqrt(400), rel=0.2)  # of two differences of two means
+    assert abs(difference + 1) < 5 * error  # wrong by chance once in a million
+    assert f"| {difference:.2f} ± {error:.2f} |" in Report([tmp_path]).markdown()
+
+
+def test_on_a_terminal_no_word_of_a_heading_is_broken(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for seed in range(3):
+        write(tmp_path / str(seed), result("gr-mc100", valid=99.0, test=98.5 + seed, seed=seed))
+    text = Report([tmp_path]).text()
+    assert text.startswith("data mnist, bits 240, B = 20, n = 2\nestimator ")
+    assert max(map(len, text.splitlines())) <= 80
+    heading = " ".join(text.split("---")[0].split())
+    words = "estimator test bound spread seeds paper validation runs learning rate momentum tau"
+    assert set(words.split()) <= set(heading.replace("(", "").replace(")", "").split())

@@ -280,7 +280,8 @@ def test_a_small_sweep_from_start_to_report(tmp_path, capsys):
     out = tmp_path / "out"
     words = ["sweep", *TINY, "--estimator", "st-gs", "--draws", "2", "--workers", "1"]
     assert main([*words, "--out", str(out)]) == 0
-    assert re.search(r"st-gs +digits +20 +2", capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    assert re.search(r"data digits, bits 4, B = 20, n = 2\nestimator .*\n-+\nst-gs ", printed)
     assert "| st-gs | digits | 20 | 2 |" in (out / "report.md").read_text()
     first = rows(out)
     assert main([*words, "--out", str(out)]) == 2  # never overwritten

@@ -13,8 +13,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -22,65 +21,70 @@ from autograd.tracer import isbox
 
 from rbst._array import Array
 from rbst._checks import check_num_samples, check_tau
-from rbst._files import whole_file, write_text
+from rbst._files import write_text
 from rbst._load import load_object
+from rbst._progress import progress_over
 from rbst._tables import aligned_markdown_table
 from rbst.diagnostics import Diagnosis, Figure, diagnose, diagnosis_table
 from rbst.enumeration import count_outcomes, exact_gradient
 from rbst.estimators.registry import ESTIMATORS, Estimator, get_estimator
 from rbst.experiments.own import find_estimator
-from rbst.experiments.run import start_experiment, write_results
-from rbst.experiments.settings import tuples
+from rbst.experiments.run import (
+    add_result_options,
+    asked_config,
+    save_figure,
+    start_experiment,
+    write_results,
+)
+from rbst.experiments.settings import Settings, add_options, at_least, not_negative, setting
 from rbst.plotting import new_figure, plot_against_samples, plot_against_tau, plot_bias_variance
 from rbst.problems import PROBLEMS, Problem, get_problem
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """Everything that decides the numbers of ``rbst compare``; written to ``config.json``."""
 
-    problem: str = "quadratic"
-    n: int = 4
-    variables: int = 2
-    taus: tuple[float, ...] = (0.1, 0.5, 1.0)
-    num_samples: tuple[int, ...] = (10, 100)
-    scale: float = 1.0
-    baseline: float = 0.0
-    draws: int = 10_000
-    seed: int = 0
-    function: str = ""
-    estimators: tuple[str, ...] = ()
-    batch: int = 1
-    budget: float | None = None
-    derivative_cost: float = 2.0
+    problem: str = setting("quadratic", "the test function", choices=tuple(PROBLEMS))
+    n: int = setting(4, "categories of a variable", within=at_least(1))
+    variables: int = setting(2, "variables", metavar="L", within=at_least(1))
+    taus: tuple[float, ...] = setting((0.1, 0.5, 1.0), "temperature", option="--tau")
+    num_samples: tuple[int, ...] = setting((10, 100), "K of gr-mcK", metavar="K")
+    scale: float = setting(1.0, "standard deviation of the logits", within=not_negative)
+    baseline: float = setting(0.0, "of reinforce")
+    draws: int = setting(
+        10_000, "estimates where one has to sample", within=at_least(2), quick=1000
+    )
+    seed: int = setting(0, "of the logits and of what is sampled", within=at_least(0))
+    function: str = setting(
+        "",
+        "your own f instead, for autograd to differentiate, or an rbst.problems.Problem",
+        metavar="MODULE:NAME",
+    )
+    estimators: tuple[str, ...] = setting(
+        (),
+        "name, or MODULE:NAME of your own Estimator or function of tau",
+        option="--estimator",
+        absent="all names",
+    )
+    batch: int = setting(1, "estimates in a mean", metavar="B", within=at_least(1))
+    budget: float | None = setting(
+        None,
+        "evaluations of f that each estimator may spend on its batch, instead of --batch",
+        metavar="C",
+        within=lambda x: None if 1 <= x < math.inf else "finite and at least 1",
+    )
+    derivative_cost: float = setting(
+        2.0, "of df/dD after f, in evaluations of f, for --budget", within=not_negative
+    )
 
-    def __post_init__(self) -> None:
-        for option in ("n", "variables"):
-            if getattr(self, option) < 1:
-                raise ValueError(f"--{option} must be at least 1, got {getattr(self, option)}")
-        if not 0 <= self.scale < math.inf:
-            raise ValueError(
-                f"--scale must be finite and at least 0, got {self.scale}; 1 is the default"
-            )
-        if self.draws < 2:
-            raise ValueError(f"--draws must be at least 2, got {self.draws}")
-        if self.seed < 0:
-            raise ValueError(f"--seed must be at least 0, got {self.seed}")
-        if self.batch < 1:
-            raise ValueError(
-                f"--batch must be at least 1, got {self.batch}; 1 is a single estimate"
-            )
+    def check(self) -> None:
+        """What is given twice is one; there is a problem, estimators for it, and one way to a batch."""
         if self.budget is not None and self.batch != 1:
             raise ValueError(
                 f"--budget decides the batch of each estimator, got --batch {self.batch} too; leave one out"
             )
-        if self.budget is not None and not 1 <= self.budget < math.inf:
-            raise ValueError(f"--budget must be finite and at least 1, got {self.budget}; try 100")
-        if not 0 <= self.derivative_cost < math.inf:
-            raise ValueError(
-                f"--derivative-cost must be finite and at least 0, got {self.derivative_cost}; 2 is the default"
-            )
-        for option in ("taus", "num_samples", "estimators"):  # given twice, a value is one
+        for option in ("taus", "num_samples", "estimators"):
             object.__setattr__(self, option, tuple(dict.fromkeys(getattr(self, option))))
         for tau in self.taus:
             check_tau(tau)
@@ -108,88 +112,22 @@ class Config:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``rbst compare``, with the defaults of :class:`Config`."""
-    default = Config()
-    option = parser.add_argument
-    option("--problem", choices=PROBLEMS, default=default.problem, help="the test function")
-    option("--n", type=int, default=default.n, help="categories of a variable")
-    option("--variables", type=int, default=default.variables, metavar="L", help="variables")
-    option(
-        "--tau",
-        dest="taus",
-        action="append",
-        type=float,
-        default=argparse.SUPPRESS,
-        help=f"temperature, repeatable (default: {' '.join(f'{tau:g}' for tau in default.taus)})",
-    )
-    option(
-        "--num-samples",
-        action="append",
-        type=int,
-        metavar="K",
-        default=argparse.SUPPRESS,
-        help=f"K of gr-mcK, repeatable (default: {' '.join(map(str, default.num_samples))})",
-    )
-    option("--scale", type=float, default=default.scale, help="standard deviation of the logits")
-    option("--baseline", type=float, default=default.baseline, help="of reinforce")
-    option(
-        "--function",
-        metavar="MODULE:NAME",
-        default=default.function,
-        help="your own f instead, for autograd to differentiate, or an rbst.problems.Problem",
-    )
-    option(
-        "--estimator",
-        dest="estimators",
-        action="append",
-        metavar="NAME",
-        default=argparse.SUPPRESS,
-        help="name, or MODULE:NAME of your own Estimator or function of tau; repeatable (default: all names)",
-    )
-    option("--batch", type=int, default=default.batch, metavar="B", help="estimates in a mean")
-    option(
-        "--budget",
-        type=float,
-        metavar="C",
-        help="evaluations of f that each estimator may spend on its batch, instead of --batch",
-    )
-    option(
-        "--derivative-cost",
-        type=float,
-        default=default.derivative_cost,
-        help="of df/dD after f, in evaluations of f, for --budget",
-    )
-    option("--draws", type=int, default=default.draws, help="estimates where one has to sample")
-    option("--seed", type=int, default=default.seed, help="of the logits and of what is sampled")
-    option("--plot", action="store_true", help="draw bias against standard deviation too, map.png")
-    option("--out", type=Path, help="folder of the results (default: runs/compare/DATE-TIME)")
-    option("--quick", action="store_true", help="at most 1000 draws, to see that all works")
+    add_options(parser, {"compare": Config()})
+    parser.add_argument(
+        "--plot", action="store_true",
+        help="draw bias against standard deviation too, map.png",
+    )  # fmt: skip
+    add_result_options(parser, "compare", "at most 1000 draws, to see that all works")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Diagnose every estimator, then print the table and write results and figures."""
-    from tqdm import tqdm
-
-    config = _config_from(arguments)
+    config = asked_config(arguments, Config)
     problem, builders = choose_problem(config), choose_estimators(config)
-    gradient = exact_gradient(
-        problem.f, config.logits
-    )  # an f without values is said before any work
+    gradient = exact_gradient(problem.f, config.logits)  # fails for an f without values
     out = start_experiment("compare", config, arguments.out)
     start = time.perf_counter()
-    rng = np.random.default_rng(config.seed)
-
-    diagnoses, batches, left_out = [], [], {}
-    for name, estimator in tqdm(list(_candidates(config, builders)), desc="diagnosing"):
-        try:
-            batch = _batch_of(estimator, problem, config)
-            diagnoses.append(_diagnose(estimator, problem, config, rng))
-            batches.append(batch)
-        except ValueError as error:  # not made for this n, or beyond the budget
-            left_out[name] = str(error)
-    if not diagnoses:
-        reasons = "; ".join(dict.fromkeys(left_out.values()))
-        raise ValueError(f"no estimator can be compared here ({reasons})")
-
+    diagnoses, batches, left_out = diagnose_all(config, problem, builders)
     table = f"{diagnosis_table(diagnoses)}\n\n{ranking(diagnoses, batches)}"
     write_text(out / "table.md", table + "\n")
     results = {
@@ -202,23 +140,40 @@ def run(arguments: argparse.Namespace) -> int:
         "left_out": left_out,
     }
     write_results(out, config, start, results=results)
-    print(f"{problem.equation}: {config.caption}\n\n{table}")
-    for name, reason in left_out.items():
-        print(f"left out: {name} ({reason})")
-    taus, lines = exact_lines(config, problem, builders, diagnoses)
+    lines = exact_lines(config, problem, builders, diagnoses)
     points: dict[str, list[Diagnosis]] = {}
     for d in diagnoses:
         if d.method == "sampled":
             points.setdefault(d.estimator, []).append(d)
-    score = dict(zip([d.estimator for d in diagnoses], batches, strict=True))
-    draw_against_tau(config, taus, lines, points, score, out / "against-tau.png")
-    draw_against_samples(config, problem, out / "against-samples.png")
-    figures = "against-tau.png and against-samples.png"
+    batch = dict(zip([d.estimator for d in diagnoses], batches, strict=True))
+    save_figure(out / "against-tau.png", draw_against_tau, config, lines, points, batch)
+    save_figure(out / "against-samples.png", draw_against_samples, config, problem)
     if arguments.plot:
-        draw_map(config, lines | points, out / "map.png")
-        figures = "against-tau.png, against-samples.png and map.png"
-    print(f"\nResults, {figures} are in {out}")
+        save_figure(out / "map.png", draw_map, config, lines | points)
+    print(f"Results and figures are in {out}\n\n{problem.equation}: {config.caption}\n\n{table}")
+    for name, reason in left_out.items():
+        print(f"left out: {name} ({reason})")
     return 0
+
+
+def diagnose_all(
+    config: Config, problem: Problem, builders: dict[str, Builder]
+) -> tuple[list[Diagnosis], list[int], dict[str, str]]:
+    """The diagnosis of each estimator and its batch, and of those that cannot be compared the reason."""
+    rng = np.random.default_rng(config.seed)
+    diagnoses, batches, left_out = [], [], {}
+    candidates = list(_candidates(config, builders))
+    for name, estimator in progress_over(candidates, "diagnosing", len(candidates)):
+        try:
+            batch = _batch_of(estimator, problem, config)
+            diagnoses.append(_diagnose(estimator, problem, config, rng))
+            batches.append(batch)
+        except ValueError as error:  # not made for this n, or beyond the budget
+            left_out[name] = str(error)
+    if not diagnoses:
+        reasons = "; ".join(dict.fromkeys(left_out.values()))
+        raise ValueError(f"no estimator can be compared here ({reasons})")
+    return diagnoses, batches, left_out
 
 
 def _record(diagnosis: Diagnosis) -> dict[str, Any]:
@@ -227,12 +182,6 @@ def _record(diagnosis: Diagnosis) -> dict[str, Any]:
     errors = ("bias_squared_error", "variance_error", "mse_error")
     ratios = ("gradient_squared", "relative_bias", "relative_deviation")
     return record | {name: getattr(diagnosis, name) for name in (*errors, *ratios)}
-
-
-def _config_from(arguments: argparse.Namespace) -> Config:
-    options = {f.name: getattr(arguments, f.name) for f in fields(Config) if f.name in arguments}
-    config = Config(**tuples(options))
-    return replace(config, draws=min(config.draws, 1000)) if arguments.quick else config
 
 
 Builder = Callable[[float], Estimator]
@@ -375,23 +324,25 @@ def _brief(figure: Figure) -> str:
 
 
 def exact_lines(
-    config: Config,
-    problem: Problem,
-    builders: dict[str, Builder],
-    diagnoses: Sequence[Diagnosis],
-) -> tuple[Array, dict[str, list[Diagnosis]]]:
-    """Temperatures around those asked for, and at each the diagnosis of every estimator that is exact."""
-    taus = np.geomspace(min(config.taus) / 1.5, max(config.taus) * 1.5, 13)
+    config: Config, problem: Problem, builders: dict[str, Builder], diagnoses: Sequence[Diagnosis]
+) -> dict[str, list[Diagnosis]]:
+    """Of every estimator that is exact its diagnoses at ``line_taus``."""
+    taus = line_taus(config)
     exact = {d.estimator for d in diagnoses if d.method == "exact"}
     chosen = [build for build in builders.values() if build(taus[0]).name in exact]
     lines: dict[str, list[Diagnosis]] = {build(taus[0]).name: [] for build in chosen}
     for tau in taus:  # the outer loop: what depends on tau alone is computed once
         for estimator in (build(tau) for build in chosen):
             lines[estimator.name].append(_diagnose(estimator, problem, config, None))
-    return taus, lines
+    return lines
 
 
-def draw_map(config: Config, diagnoses: dict[str, list[Diagnosis]], path: Path) -> None:
+def line_taus(config: Config) -> Array:
+    """Temperatures around those that were asked for."""
+    return np.geomspace(min(config.taus) / 1.5, max(config.taus) * 1.5, 13)
+
+
+def draw_map(config: Config, diagnoses: dict[str, list[Diagnosis]]) -> Any:
     """Standard deviation against bias, :func:`rbst.plotting.plot_bias_variance`."""
     figure, axes = new_figure(1, 1, width=7, height=8)
     batch_sizes = dict.fromkeys((1, 10, 100, config.batch))
@@ -399,34 +350,31 @@ def draw_map(config: Config, diagnoses: dict[str, list[Diagnosis]], path: Path) 
     figure.suptitle(
         f"{config.caption}\nLines: exact. Open markers: {config.draws:,} draws.", fontsize=8
     )
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    return figure
 
 
 def draw_against_tau(
     config: Config,
-    taus: Array,
     lines: dict[str, list[Diagnosis]],
     points: dict[str, list[Diagnosis]],
     batch: dict[str, int],
-    path: Path,
-) -> None:
+) -> Any:
     """Bias^2, variance and MSE against tau: lines where exact, error bars where sampled.
 
     With a batch, all are over the gradient, and a line at 1 is what returning zero scores.
     """
-    quantities = QUANTITIES
+    quantities, floor = QUANTITIES, None
     if config.batch != 1 or config.budget is not None:
         title = f"MSE / |gradient|$^2$, B = {config.batch}"
         if config.budget is not None:
             title = f"MSE / |gradient|$^2$ at {config.budget:g} evaluations"
         quantities = RATIOS | {title: lambda d: d.relative_mse(batch[d.estimator])}
+        floor = 1e-10
     figure, axes = new_figure(1, 3, width=12, height=4.6)
     for column, (title, quantity) in zip(axes[0], quantities.items(), strict=True):
-        floor = None if quantities is QUANTITIES else 1e-10
-        plot_against_tau(column, taus, lines, points, quantity, floor)
+        plot_against_tau(column, line_taus(config), lines, points, quantity, floor)
         column.set_title(title)
-    if quantities is not QUANTITIES:
+    if floor is not None:
         axes[0, 2].axhline(1, color="black", linestyle="--", linewidth=1, label="returning zero")
     figure.legend(*axes[0, 2].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     figure.suptitle(
@@ -434,8 +382,7 @@ def draw_against_tau(
         "draws with standard error, left out where they do not resolve the bias.",
         fontsize=9,
     )
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    return figure
 
 
 QUANTITIES = {
@@ -449,7 +396,7 @@ RATIOS = {
 }
 
 
-def draw_against_samples(config: Config, problem: Problem, path: Path) -> None:
+def draw_against_samples(config: Config, problem: Problem) -> Any:
     """Bias^2, variance and MSE of GR-MCK against K at each temperature, exact by Proposition 3."""
     columns = len(config.taus)
     figure, axes = new_figure(1, columns, width=4 * columns, height=3.8)
@@ -461,5 +408,4 @@ def draw_against_samples(config: Config, problem: Problem, path: Path) -> None:
         column.set_title(f"$\\tau$ = {tau:g}", fontsize=10)
     axes[0, 0].legend(fontsize=7)
     figure.suptitle(f"GR-MCK, {config.caption}; all exact", fontsize=9)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    return figure

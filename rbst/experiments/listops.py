@@ -35,7 +35,7 @@ from rbst.data.listops import (
     spans,
 )
 from rbst.estimators.registry import Estimator, get_estimator
-from rbst.experiments.report import Result, Results, Table
+from rbst.experiments.report import Cells, Result, Results, Table
 from rbst.experiments.run import (
     RTOL,
     Experiment,
@@ -551,14 +551,14 @@ def describe_rates(rates: Sequence[float]) -> str:
     return ", ".join(f"{rate:.3g}" for rate in rates)
 
 
-def table_line(cell: tuple, chosen: Results, same: Results) -> dict[str, str]:
+def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
     """A line of Table 1: means over runs with their standard errors."""
 
     def percent(kind: str, split: str) -> str:
         values = [run["test"][kind][split] for run in chosen if split in run["test"][kind]]
         return mean_and_error([100 * value for value in values])
 
-    max_length, tau, name = cell
+    (max_length, tau, name), chosen = cell, best[cell]
     iterations = [run["iterations"] for run in chosen]
     rates = sorted({run["config"]["learning_rate"] for run in same})
     return {
@@ -611,6 +611,7 @@ EXPERIMENT = Experiment(
     job_name=lambda config: f"{config.estimators[0]}-l{config.max_length}-tau{config.tau:g}",
     tested_at_once=True,
     report=Table(
+        title="Table 1",
         belongs=lambda result: "max_length" in result["config"],
         names=("tokens <=", "tau ="),
         cell=cell_of,
@@ -620,6 +621,7 @@ EXPERIMENT = Experiment(
             -float(np.mean([run["test"]["accuracy"]["valid"] for run in results]))
         ),
         line=table_line,
+        repeats=("tokens", "tau"),
         note=table_note,
         record=lambda best, cells: {
             "listops": [

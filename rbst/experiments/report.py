@@ -23,6 +23,7 @@ from rbst.experiments.run import save_figure
 
 Result = Mapping[str, Any]
 Results = Sequence[Result]
+Cells = Mapping[tuple, Results]
 
 NOT_SETTINGS = ("estimators", "seed", "seeds", "track", "bound_samples", "version")
 """Fields of a configuration in which runs of the same settings may differ."""
@@ -36,13 +37,17 @@ class Table:
     ----------
     belongs
         Whether a result is one for this table.
+    title
+        What the paper calls it.
     names, cell, order
         What tells a cell from the others, by name; these values of a result, the estimator last; what sorts the cells.
     settings, score
         What runs of one cell share that differ in their seed alone; their validation, lower is better, infinite where
         all of them diverged.
     line
-        What the table says of a cell, by column: of its best runs and of all of them.
+        What the table says of a cell, by column, made of the best runs of every cell and of all its runs.
+    repeats
+        The columns that say what the cells of a group share.
     note, record
         What stands below the table; what ``report.json`` says, of the best runs by cell and of all results.
     paper
@@ -51,14 +56,16 @@ class Table:
         What is drawn, by file.
     """
 
+    title: str
     belongs: Callable[[Result], bool]
     names: tuple[str, ...]
     cell: Callable[[Result], tuple]
     order: Callable[[tuple], tuple]
     score: Callable[[Results], float]
-    line: Callable[[tuple, Results, Results], dict[str, str]]
+    line: Callable[[tuple, Cells, Results], dict[str, str]]
+    repeats: tuple[str, ...]
     note: Callable[[Sequence[Results]], str]
-    record: Callable[[Mapping[tuple, Results], Mapping[tuple, Results]], dict[str, Any]]
+    record: Callable[[Cells, Cells], dict[str, Any]]
     paper: Mapping[tuple, float]
     settings: Callable[[Result], Any] = lambda result: settings_of(result)
     figures: Mapping[str, Callable[[Results], Any]] = field(default_factory=dict)
@@ -86,7 +93,7 @@ def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
                     result["test"] = read_json(test)
                 table.score([result])
                 table.order(table.cell(result))
-                table.line(table.cell(result), [result], [result])
+                table.line(table.cell(result), {table.cell(result): [result]}, [result])
             except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
                 reason = f"without {error}" if isinstance(error, KeyError) else error
                 print(f"left out: {path} ({reason})", file=sys.stderr)
@@ -123,14 +130,23 @@ def best_runs(results: Results, table: Table) -> dict[tuple, list[Mapping[str, A
     return best
 
 
-def table_rows(results: Results, table: Table) -> list[list[str]]:
-    """The table as rows of cells, the heading first."""
-    all_runs = by_cell(results, table)
-    lines = [
-        table.line(cell, chosen, all_runs[cell])
-        for cell, chosen in best_runs(results, table).items()
-    ]
-    return [list(lines[0]), *(list(line.values()) for line in lines)] if lines else []
+def table_lines(results: Results, table: Table) -> dict[tuple, dict[str, str]]:
+    """What the table says of each cell, by column; without the columns that say nothing of any."""
+    all_runs, best = by_cell(results, table), best_runs(results, table)
+    lines = {cell: table.line(cell, best, all_runs[cell]) for cell in best}
+    said = {column for line in lines.values() for column in line if line[column]}
+    return {cell: {k: v for k, v in line.items() if k in said} for cell, line in lines.items()}
+
+
+def rows_of(lines: Sequence[Mapping[str, str]]) -> list[list[str]]:
+    """Lines as rows of a table, the heading first."""
+    return [list(lines[0]), *(list(line.values()) for line in lines)]
+
+
+def named(table: Table, group: tuple) -> str:
+    """What the cells of a group share, as in ``tokens <= 10, tau = 0.1``; 0 stands for nothing."""
+    pairs = zip(table.names, group, strict=True)
+    return ", ".join(f"{key} {value}" for key, value in pairs if value)
 
 
 def missing(results: Results, table: Table) -> list[str]:
@@ -143,46 +159,56 @@ def missing(results: Results, table: Table) -> list[str]:
     for *cell, name in table.paper:
         if not {(*cell, name), (*cell, "gr" if name == "gr-mc1000" else name)} & done:
             rows.setdefault(tuple(cell), []).append(name)
-    return [
-        ", ".join(f"{key} {value}" for key, value in zip(table.names, cell, strict=False))
-        + ": "
-        + ", ".join(names)
-        for cell, names in rows.items()
-    ]
+    return [f"{named(table, group)}: {', '.join(rows[group])}" for group in sorted(rows)]
 
 
 class Report:
-    """The tables of the runs under some folders, each as a heading, lines and a note."""
+    """The tables of the runs under some folders."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
-        self.tables: list[tuple[list[list[str]], str]] = []
+        self.tables: list[tuple[Table, dict[tuple, dict[str, str]], str]] = []
         self.record: dict[str, Any] = {"version": __version__}
         self.figures: dict[str, tuple[Callable[[Results], Any], Results]] = {}
-        self.missing: list[str] = []
+        self.missing: dict[str, list[str]] = {}
         for experiment in load_experiments().values():
             table: Table = experiment.report
             results = collect(folders, table)
             best = best_runs(results, table)
             self.record |= table.record(best, by_cell(results, table))
             if best:
-                self.tables.append((table_rows(results, table), table.note(list(best.values()))))
+                lines = table_lines(results, table)
+                self.tables.append((table, lines, table.note(list(best.values()))))
                 self.figures |= {name: (draw, results) for name, draw in table.figures.items()}
-                self.missing += missing(results, table)
+                self.missing[table.title] = missing(results, table)
         if not self.tables:
             raise ValueError(
                 f"no finished run under {', '.join(map(str, folders))}; give folders that hold "
                 "result.json"
             )
 
-    def format(self, form: str) -> str:
-        """The tables as ``text`` or as ``markdown``."""
-        draw = {"text": text_table, "markdown": markdown_table}[form]
-        below = wrapped if form == "text" else str
-        return "\n".join(f"{draw(rows)}\n\n{below(note)}\n" for rows, note in self.tables)
+    def markdown(self) -> str:
+        """The tables as Markdown, one for each experiment."""
+        return "\n".join(
+            f"{markdown_table(rows_of(list(lines.values())))}\n\n{note}\n"
+            for _, lines, note in self.tables
+        )
+
+    def text(self) -> str:
+        """The tables for a terminal: one for each group of cells, below what they share."""
+        parts = []
+        for table, lines, note in self.tables:
+            groups: dict[tuple, list[dict[str, str]]] = {}
+            for (*group, _), line in lines.items():
+                short = {k: v for k, v in line.items() if k not in table.repeats}
+                groups.setdefault(tuple(group), []).append(short)
+            for group, shorter in groups.items():
+                parts.append(f"{named(table, group)}\n{text_table(rows_of(shorter))}\n")
+            parts.append(f"{wrapped(note)}\n")
+        return "\n".join(parts)
 
     def write(self, out: Path, *, overwrite: bool) -> None:
         """``report.md``, ``report.json`` and the figures; another report is left alone without ``overwrite``."""
-        path, text = out / "report.md", self.format("markdown")
+        path, text = out / "report.md", self.markdown()
         if path.exists() and not overwrite and path.read_text(encoding="utf-8") != text:
             raise FileExistsError(
                 f"{path} says something else and is left as it is; replace it with --overwrite, or "
@@ -213,9 +239,9 @@ def run(arguments: argparse.Namespace) -> int:
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder} is not a folder; give folders that hold runs")
     report = Report(arguments.folders)
-    print(report.format(arguments.format), flush=True)
-    if arguments.missing:
-        print("Cells of the paper without a tested run:")
-        print("\n".join(wrapped(f"    {line}") for line in report.missing) or "    none")
+    print(getattr(report, arguments.format)(), flush=True)
+    for title, lines in report.missing.items() if arguments.missing else ():
+        print(f"Cells of {title} of the paper without a tested run:")
+        print("\n".join(wrapped(f"    {line}") for line in lines) or "    none")
     report.write(arguments.out or arguments.folders[0], overwrite=arguments.overwrite)
     return 0

@@ -102,7 +102,7 @@ def setting(
         What it stood for in records that do not have it. At this value it is no part of the name of a job, so that the
         folders of earlier jobs keep their names.
     absent
-        What None means, for the help.
+        What None, or a default of no words, means, for the help.
     """
     says = {
         "text": text,
@@ -198,7 +198,7 @@ def default_text(name: str, defaults: Mapping[str, Any]) -> str:
     for key, config in defaults.items():
         f = next(f for f in fields(config) if f.name == name)
         value = getattr(config, name)
-        value = f.metadata["absent"] if value is None else value
+        value = f.metadata["absent"] if value in (None, "", ()) else value
         texts[key] = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     if len(set(texts.values())) == 1 or all(key == text for key, text in texts.items()):
         return f" (default: {next(iter(texts.values()))})"

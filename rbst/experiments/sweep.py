@@ -190,7 +190,7 @@ def run(arguments: argparse.Namespace) -> int:
         report = Report([out])
         report.write(out, overwrite=True)
     print(f"The table is in {out / 'report.md'} and {out / 'report.json'}\n")
-    print(report.format("text"))
+    print(report.text())
     return 0
 
 

@@ -25,7 +25,7 @@ from rbst.categorical import sample_categorical
 from rbst.data import BinaryImages, load_digits, load_mnist
 from rbst.estimators.registry import Estimator
 from rbst.experiments.own import find_estimator
-from rbst.experiments.report import Results, Table, best_runs
+from rbst.experiments.report import Cells, Results, Table, best_runs
 from rbst.experiments.run import (
     RTOL,
     Experiment,
@@ -320,7 +320,7 @@ class VAERun(Run):
         test continues at the block it was in and ends as if it had not been killed.
         """
         state, images, M = self.trained(), self.images.test, self.config.bound_samples
-        done = self.test_bounds()
+        done = read_bounds(self.bounds_file)
         with progress_bar(
             len(images), f"{self.name:<9} test  ", done.shape[1], unit="img", show=progress
         ) as bar:
@@ -329,20 +329,16 @@ class VAERun(Run):
                 x = images[first : first + IMAGES_PER_BLOCK]
                 bounds = self.model.bounds(state.parameters, x, M, self.generator(3, first))
                 done = np.hstack([done, np.stack([to_host(bound) for bound in bounds])])
-                write_npz(self._bounds_file, {"bounds": done})
+                write_npz(self.bounds_file, {"bounds": done})
                 bar.update(len(x))
         one, many = -done.mean(axis=1)
         error = done[1].std(ddof=1) / math.sqrt(done.shape[1])
         return {"samples": M, "test_bound_1": one, "test_bound": many, "error_over_images": error}
 
     @property
-    def _bounds_file(self) -> Path:
-        return self.folder / f"test-bounds-{self.config.bound_samples}.npz"
-
-    def test_bounds(self) -> Array:
-        """The bounds of one and of M samples of each test image that has been bounded, ``(2, images)``."""
-        path = self._bounds_file
-        return read_npz(path)["bounds"] if path.exists() else np.empty((2, 0))
+    def bounds_file(self) -> Path:
+        """Where the bound of each test image is."""
+        return bounds_file(self.folder, self.config.bound_samples)
 
     def examine(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """The test bounds, the variance of the gradient at the end, and along the training of a tracked run."""
@@ -350,6 +346,30 @@ class VAERun(Run):
             return {}
         added = self.test() | {"log10_trace": log10_trace(self)}
         return added | ({"track": track_run(self)} if self.config.track else {})
+
+
+def bounds_file(folder: str | Path, samples: int) -> Path:
+    """Where a run keeps the bound of each test image."""
+    return Path(folder) / f"test-bounds-{samples}.npz"
+
+
+def read_bounds(path: Path) -> Array:
+    """The bounds of one and of M samples of each test image that has been bounded, ``(2, images)``."""
+    return read_npz(path)["bounds"] if path.exists() else np.empty((2, 0))
+
+
+def paired_difference(runs: Sequence[Path], others: Sequence[Path]) -> tuple[float, float] | None:
+    """How much higher the bounds of ``runs`` are than those of ``others``, image by image, and its standard error.
+
+    Of several runs, which are named by their files, the mean; None where the bounds of one are not there.
+    """
+    if not runs or not others or not all(path.exists() for path in (*runs, *others)):
+        return None
+    mine, theirs = (
+        np.mean([-read_bounds(path)[1] for path in some], axis=0) for some in (runs, others)
+    )
+    difference = mine - theirs
+    return float(difference.mean()), float(difference.std(ddof=1) / math.sqrt(len(difference)))
 
 
 # ----------------------------------------------------------------------------- what it shows
@@ -419,14 +439,6 @@ def draw_reconstructions(
     return figure
 
 
-def paired_difference(runs: Sequence[VAERun], others: Sequence[VAERun]) -> str:
-    """How much higher the bounds of ``runs`` are than those of ``others``, image by image."""
-    mine, theirs = (
-        np.mean([-run.test_bounds()[1] for run in some], axis=0) for some in (runs, others)
-    )
-    return mean_and_error(mine - theirs, 2)
-
-
 def format_table(config: Config, runs: Sequence[VAERun], results: Sequence[dict[str, Any]]) -> str:
     """The results as text: mean over seeds, and with several of them its standard error."""
     columns = {
@@ -452,10 +464,8 @@ def format_table(config: Config, runs: Sequence[VAERun], results: Sequence[dict[
     if len(with_runs) > 1:
         rows[0].insert(3, f"minus {reference}")
         for row in rows[1:]:
-            mine, theirs = ([runs[i] for i in kept[name]] for name in (row[0], reference))
-            row.insert(
-                3, "" if row[0] == reference or not mine else paired_difference(mine, theirs)
-            )
+            mine, theirs = ([runs[i].bounds_file for i in kept[n]] for n in (row[0], reference))
+            row.insert(3, "" if row[0] == reference else _pm(paired_difference(mine, theirs)))
     text = f"{text_table(rows)}\n\n{wrapped(_table_footnote(config, results, len(with_runs) > 1))}"
     for result in results:
         if points := result.get("track", {}).get("points"):
@@ -525,17 +535,20 @@ def validation_bound(result: Mapping[str, Any]) -> float:
     return bound if result["diverged_at"] is None and math.isfinite(bound) else math.inf
 
 
-def table_line(cell: tuple, chosen: Results, same: Results) -> dict[str, str]:
+def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
     """A line of Table 2."""
-    row = table_row(chosen, same)
+    row = table_row(cell, best, same)
     lost = f" ({row['diverged']} diverged)" if row["diverged"] else ""
-    seeds = "" if len(chosen) == 1 else f" ({len(chosen)} seeds)"
+    seeds, spread = len(best[cell]), row["spread_over_seeds"]
+    error = row["error_over_images"]
     return {
         "estimator": row["estimator"],
         "data": row["data"],
         "B": str(row["batch_size"]),
         "n": str(row["arity"]),
-        "test bound": "" if row["test_bound"] is None else f"{row['test_bound']:.2f}{seeds}",
+        "test bound": "" if error is None else _pm((row["test_bound"], error)),
+        "minus st-gs": _pm(row["minus_st_gs"]),
+        "spread (seeds)": "" if spread is None else f"{spread:.2f} ({seeds})",
         "paper": "" if row["paper"] is None else f"{row['paper']:.1f}",
         "validation": f"{row['valid_bound']:.2f}",
         "runs": f"{row['runs']}{lost}",
@@ -545,11 +558,14 @@ def table_line(cell: tuple, chosen: Results, same: Results) -> dict[str, str]:
     }
 
 
-def table_row(chosen: Results, same: Results) -> dict[str, Any]:
+def table_row(cell: tuple, best: Cells, same: Results) -> dict[str, Any]:
     """What ``report.json`` says of a cell; of several seeds the means of those that did not diverge."""
-    kept = [result for result in chosen if math.isfinite(validation_bound(result))] or chosen
+    kept = [r for r in best[cell] if math.isfinite(validation_bound(r))] or best[cell]
     first, config = kept[0], kept[0]["config"]
     tests = [result["test"] for result in kept if "test" in result]
+    bounds = [test["test_bound"] for test in tests]
+    reference = best.get((*cell[:-1], "st-gs"), [])
+    own = cell[-1] == "st-gs"
     return {
         "data": config["data"],
         "batch_size": config["batch_size"],
@@ -558,8 +574,10 @@ def table_row(chosen: Results, same: Results) -> dict[str, Any]:
         "runs": len(same),
         "diverged": sum(not math.isfinite(validation_bound(other)) for other in same),
         "valid_bound": float(np.mean([validation_bound(result) for result in kept])),
-        "test_bound": float(np.mean([test["test_bound"] for test in tests])) if tests else None,
+        "test_bound": float(np.mean(bounds)) if tests else None,
         "error_over_images": tests[0]["error_over_images"] if tests else None,
+        "spread_over_seeds": float(np.std(bounds, ddof=1)) if len(tests) > 1 else None,
+        "minus_st_gs": None if own else paired_difference(_bounded(kept), _bounded(reference)),
         "samples": tests[0]["samples"] if tests else None,
         "paper": PAPER_CELLS.get(cell_of(first)),
         "learning_rate": config["learning_rate"],
@@ -574,6 +592,15 @@ def table_row(chosen: Results, same: Results) -> dict[str, Any]:
     }
 
 
+def _bounded(results: Results) -> list[Path]:
+    """The files of the bounds of those that have been tested."""
+    return [bounds_file(r["folder"], r["test"]["samples"]) for r in results if "test" in r]
+
+
+def _pm(value_and_error: tuple[float, float] | None) -> str:
+    return "" if value_and_error is None else "{:.2f} ± {:.2f}".format(*value_and_error)
+
+
 def _from_to(first: float, final: float | None) -> str:
     return f"{first:.3g}" + (f" to {final:.3g}" if final is not None else "")
 
@@ -581,11 +608,17 @@ def _from_to(first: float, final: float | None) -> str:
 def table_note(best: Sequence[Results]) -> str:
     """What stands below the table."""
     tests = {result["test"]["samples"] for chosen in best for result in chosen if "test" in result}
-    samples = ", ".join(map(str, sorted(tests))) or "?"
-    return (
+    note = (
         "Negative log-likelihood bounds in nats, lower is better. Of each cell the run with the best validation "
-        f"bound is shown. Test bounds are of M = {samples} samples."
+        "bound is shown."
     )
+    if tests:
+        note += (
+            f" Test bounds are of M = {', '.join(map(str, sorted(tests)))} samples, ± the standard error over "
+            "images; most of it two rows share, and the difference to st-gs, where it is shown, is paired over the images. "
+            "Spread: the standard deviation over seeds."
+        )
+    return note
 
 
 def figure_2(results: Results) -> Any:
@@ -636,6 +669,7 @@ EXPERIMENT = Experiment(
     job_name=lambda config: f"{config.estimators[0]}-n{config.arity}-b{config.batch_size}",
     tested_at_once=False,
     report=Table(
+        title="Table 2",
         belongs=lambda result: result["config"].get("data") in DEFAULTS,
         names=("data", "bits", "B =", "n ="),
         cell=cell_of,
@@ -643,10 +677,9 @@ EXPERIMENT = Experiment(
         # The search is made with one seed; the others say what a seed changes.
         score=lambda results: validation_bound(min(results, key=lambda result: result["seed"])),
         line=table_line,
+        repeats=("data", "B", "n"),
         note=table_note,
-        record=lambda best, cells: {
-            "rows": [table_row(chosen, cells[cell]) for cell, chosen in best.items()]
-        },
+        record=lambda best, cells: {"rows": [table_row(cell, best, cells[cell]) for cell in best]},
         paper=PAPER_CELLS,
         figures={"figure2.png": figure_2},
     ),
