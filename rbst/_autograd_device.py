@@ -53,6 +53,7 @@ class DeviceBox(ArrayBox):
     )
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:
+        """The array in another precision."""
         return _astype(self, dtype)
 
 
@@ -67,9 +68,11 @@ class DeviceVSpace(VSpace):
     ndim = property(lambda self: len(self.shape))
 
     def zeros(self) -> Any:
+        """The zero of the space."""
         return self.xp.zeros(self.shape, dtype=self.dtype)
 
     def ones(self) -> Any:
+        """The array of ones."""
         return self.xp.ones(self.shape, dtype=self.dtype)
 
 

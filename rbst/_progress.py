@@ -53,9 +53,11 @@ class _Log:
         pass
 
     def set_postfix_str(self, text: str) -> None:
+        """What the next line says at its end."""
         self.postfix = f", {text}"
 
     def update(self, n: int = 1) -> None:
+        """``n`` more are done."""
         self.done += n
         tenths = 10 * self.done // max(1, self.total)
         if self.show and tenths > self.said:

@@ -39,10 +39,12 @@ class _Steady:
             stream.reconfigure(errors="rbst-spelled")
 
     def write(self, text: str) -> int:
+        """Write, or keep the error."""
         self._try(lambda: self.stream.write(text))
         return len(text)
 
     def flush(self) -> None:
+        """Flush, or keep the error."""
         self._try(self.stream.flush)
 
     def _try(self, act: Any) -> None:

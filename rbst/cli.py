@@ -96,6 +96,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
+        """End with the message and where help is."""
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 

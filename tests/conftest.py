@@ -1,6 +1,9 @@
 """What tests share: a seeded generator, hypothesis without clock, chance or memory, and a browser."""
 
 import shutil
+from concurrent.futures import Executor, Future
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,36 @@ settings.load_profile("seeded")
 @pytest.fixture
 def rng():
     return np.random.default_rng(20210503)
+
+
+class Here(Executor):
+    """Does jobs in this process, as they come."""
+
+    def submit(self, function, /, *arguments):
+        future = Future()
+        future.set_result(function(*arguments))
+        return future
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """The jobs of a sweep are done in this process; what workers are is the matter of other tests."""
+    monkeypatch.setattr("rbst.experiments.sweep.executor", lambda *_: nullcontext(Here()))
+
+
+@pytest.fixture
+def unrendered(request, monkeypatch):
+    """Figures are drawn but not turned into pixels, which takes longer than everything else that a small run does.
+
+    A test that is marked ``renders`` does without it.
+    """
+    if request.node.get_closest_marker("renders"):
+        return
+
+    def savefig(self, path, **_):
+        Path(path).write_bytes(b"\x89PNG")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
 
 
 @pytest.fixture(scope="module")

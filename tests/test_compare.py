@@ -10,6 +10,8 @@ from rbst.cli import main
 from rbst.experiments.compare import count_evaluations
 from rbst.problems import QUADRATIC
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 MINE = """
 import autograd.numpy as np
 from rbst import Estimator, get_estimator, sample_categorical, zgr

@@ -1,22 +1,23 @@
 """A kill at every write: whatever was on the disk at that moment, resuming or starting anew gives the same numbers.
 
-A hook counts what a command does to the files below its folder: folders made, files opened to be written, moved,
-removed. At the chosen one the process dies: that write and all that would have followed, the tidying up of a ``finally``
-included, does not happen. Then the command is given again, with ``--resume`` if the folder says that it can be.
+A hook sees what a command does to the files below its folder: folders made, files opened to be written, moved,
+removed. Before each of these it copies the folder: that is what a process that dies here leaves behind, since neither
+this write nor what would have followed, the tidying up of a ``finally`` included, has happened. Then the command is
+given again for the copy, with ``--resume`` if the folder says that it can be.
 """
 
 import os
+import shutil
 import sys
-from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from oracles import at_night
 
 from rbst._files import read_json, read_npz
 from rbst.cli import main
-from rbst.experiments import sweep
 
 SMALL = ("--hidden", "4", "--iterations", "6", "--checkpoint-every", "2")
 VAE = ("vae", *SMALL, "--bits", "2", "--arity", "2", "--bound-samples", "2")
@@ -31,15 +32,12 @@ COMMANDS = {
 }
 
 
-class Killed(BaseException):
-    pass
-
-
-class Death:
-    """Counts the writes below a folder, and from the one with number ``at`` on lets none of them happen."""
+class Camera:
+    """Copies a folder before each write below it, to ``copies/0``, ``copies/1``, ..."""
 
     def __init__(self):
-        self.folder, self.at, self.count = None, None, 0
+        self.folder = self.copies = None
+        self.count = 0
 
     def __call__(self, event, arguments):
         if self.folder is None or event not in ("os.mkdir", "open", "os.rename", "os.remove"):
@@ -49,35 +47,21 @@ class Death:
             return
         if event == "open" and not rest[1] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             return
-        if self.at is not None and self.count >= self.at:
-            raise Killed
+        if self.folder.exists():
+            shutil.copytree(self.folder, self.copies / str(self.count))
         self.count += 1
 
     @contextmanager
-    def below(self, folder, at=None):
-        self.folder, self.at, self.count = folder, at, 0
+    def on(self, folder, copies):
+        self.folder, self.copies, self.count = folder, copies, 0
         try:
             yield self
         finally:
             self.folder = None
 
 
-DEATH = Death()
-sys.addaudithook(DEATH)
-
-
-class Here(Executor):
-    """The jobs of a sweep in this process, so that the hook sees them."""
-
-    def submit(self, function, /, *arguments):
-        future = Future()
-        future.set_result(function(*arguments))
-        return future
-
-
-@contextmanager
-def here(scheduler, workers):
-    yield Here()
+CAMERA = Camera()
+sys.addaudithook(CAMERA)
 
 
 def numbers(out):
@@ -107,40 +91,37 @@ def again(words, out):
 
 
 @pytest.fixture(autouse=True)
-def _small_and_alone(tmp_path, monkeypatch):
+def _small_and_alone(in_this_process, tmp_path, monkeypatch):
     """No figures, which are not numbers; a small track; no data of this machine; no other process."""
     monkeypatch.setattr("rbst.experiments.run.save_figure", lambda *_: None)
     monkeypatch.setattr("rbst.experiments.report.save_figure", lambda *_: None)
     settings = {"VARIANCE_DRAWS": 40, "REFERENCE_DRAWS": 40, "TAUS": (0.5,)}
     for name, value in settings.items():
         monkeypatch.setattr(f"rbst.experiments.tracking.{name}", value)
-    monkeypatch.setattr(sweep, "executor", here)
     monkeypatch.delenv("RBST_DATA_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def check(command, tmp_path, moments):
-    words = COMMANDS[command]
-    whole = tmp_path / "whole"
-    with DEATH.below(tmp_path / "whole") as counter:
-        assert main([*words, "--out", str(whole)]) == 0
-    expected = numbers(whole)
-    assert counter.count > 30
-    for at in moments(counter.count):
-        out = tmp_path / f"killed-{at}" / "out"
-        with DEATH.below(out.parent, at), pytest.raises(Killed):
-            main([*words, "--out", str(out)])
+    words, whole, copies = COMMANDS[command], tmp_path / "whole", tmp_path / "killed"
+    with CAMERA.on(tmp_path / "whole", copies) as camera:
+        assert main([*words, "--out", str(whole / "out")]) == 0
+    expected = numbers(whole / "out")
+    assert camera.count > 30
+    for at in moments(camera.count):
+        out = copies / str(at) / "out"
         assert again(words, out) == 0, f"killed at write {at}"
         assert numbers(out) == expected, f"killed at write {at}"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_kill_at_the_first_writes_and_at_some_others_loses_nothing(command, tmp_path, capsys):
+def test_a_kill_at_some_writes_loses_nothing(command, tmp_path, capsys):
     rng = np.random.default_rng(0)
-    check(command, tmp_path, lambda n: [*range(1, 8), *rng.choice(range(8, n), 3, replace=False)])
+    check(command, tmp_path, lambda n: [1, 3, 5, *rng.choice(range(6, n), 3, replace=False)])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_kill_at_every_write_loses_nothing(command, tmp_path, capsys):
-    check(command, tmp_path, range)
+    """At night; in between at every fourth."""
+    check(command, tmp_path, lambda n: range(0, n, at_night(1, otherwise=4)))

@@ -27,6 +27,8 @@ from rbst.experiments.training import TrainingState, adam_step, load_state
 
 REAL_DATA_DIR = os.environ.get("RBST_DATA_DIR")
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 SMALL = [
     *("--num-expressions", "400", "--hidden", "6", "--iterations", "12", "--measure-every", "3"),
     *("--batch-size", "5", "--checkpoint-every", "2"),

@@ -184,7 +184,10 @@ def test_quadratic_refuses_bad_options_before_it_writes(tmp_path, capsys, option
     assert not out.exists()
 
 
-@pytest.mark.parametrize("problem", ["linear", "quadratic", "quartic", "programme"])
+@pytest.mark.usefixtures("unrendered")
+@pytest.mark.parametrize(
+    "problem", ["linear", pytest.param("quadratic", marks=pytest.mark.renders), "programme"]
+)
 def test_compare_writes_table_results_and_figures(tmp_path, capsys, problem):
     out = tmp_path / "table"
     options = ["--problem", problem, "--n", "3", "--variables", "2", "--tau", "0.5", "--tau", "1"]

@@ -12,6 +12,8 @@ from rbst.experiments.report import Report, best_runs, collect
 from rbst.experiments.tracking import iterations_to_thresholds
 from rbst.experiments.vae import EXPERIMENT, PAPER, PAPER_CELLS, cell_of, make_config
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 TABLE = EXPERIMENT.report
 
 
@@ -148,6 +150,7 @@ def test_a_setting_that_fell_is_shown_with_both_ends_and_one_that_older_runs_lac
     assert lines[3].endswith("| 0.3 | 0.9 | 0.5 |")
 
 
+@pytest.mark.renders
 def test_figure_2_is_of_the_best_tracked_run_and_compares_the_best_runs(tmp_path, monkeypatch):
     write(tmp_path / "plain", result("st", valid=99.0))
     write_report(tmp_path)

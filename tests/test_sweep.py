@@ -12,11 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from oracles import at_night
 
 from rbst.cli import main
 from rbst.experiments import listops, vae
 from rbst.experiments.sweep import Job, Space, job_key, plan_configs, train_job
 from rbst.experiments.vae import Config, make_config
+
+pytestmark = pytest.mark.usefixtures("unrendered")
 
 INTERVALS = {"learning_rate": (1e-3, 1e-1), "tau": (0.1, 1.0), "momentum": (0.0, 0.9)}
 SPACE = Space(INTERVALS, draws=200, seed=0)
@@ -149,14 +152,14 @@ def wait_until(condition, process: subprocess.Popen | None = None) -> bool:
 
 
 @pytest.mark.slow
-def test_five_sigkills_lose_no_finished_run_and_change_no_number(tmp_path):
-    # 24 runs, each far longer than the time to a kill: no sweep gets to its end before its kill.
-    words, draws = ("--iterations", "1000"), 8
+def test_sigkills_lose_no_finished_run_and_change_no_number(tmp_path):
+    # 9 runs, at night 24, each far longer than the time to a kill: no sweep gets to its end before its kill.
+    words, (kills, draws) = ("--iterations", "500"), at_night((5, 8), otherwise=(2, 3))
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run(command(whole, *words, draws=draws), check=True, capture_output=True)
     rng = np.random.default_rng(1)
     kept: dict[Path, int] = {}
-    for _ in range(5):
+    for _ in range(kills):
         resume = ("--resume",) if killed.exists() else ()
         process = launch(command(killed, *words, *resume, draws=draws))
         before = len(kept)
@@ -167,7 +170,7 @@ def test_five_sigkills_lose_no_finished_run_and_change_no_number(tmp_path):
         for path, written in kept.items():
             assert path.stat().st_mtime_ns == written
         kept = finished(killed)
-    assert 5 <= len(kept) < 24
+    assert kills <= len(kept) < 3 * draws
     subprocess.run(
         command(killed, *words, "--resume", draws=draws), check=True, capture_output=True
     )
@@ -313,6 +316,7 @@ def test_a_given_tree_has_one_cell_and_an_estimator_one_for_each_temperature():
     assert len({config.learning_rate for config in configs}) == 3
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_a_sweep_of_parsers_from_start_to_table_and_back(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("RBST_DATA_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "nothing"))

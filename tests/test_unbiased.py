@@ -6,7 +6,7 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 from autograd import elementwise_grad, grad
-from oracles import THOROUGH
+from oracles import at_night
 
 from rbst import diagnose, estimate_gradient, exact_gradient, get_estimator, sample_categorical
 from rbst.categorical import one_hot, softmax
@@ -74,7 +74,7 @@ def test_the_mean_is_the_exact_gradient(name, n, L):
 @pytest.mark.parametrize("cost", COSTS)
 @pytest.mark.parametrize(("name", "n", "L"), PROBLEMS)
 def test_the_mean_of_many_draws_is_the_exact_gradient(name, n, L, cost):
-    check_unbiased(name, n, L, cost, draws=40_000 * THOROUGH)  # a million at night
+    check_unbiased(name, n, L, cost, draws=at_night(1_000_000, otherwise=20_000))
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in BOOLEAN])

@@ -16,6 +16,8 @@ from rbst.experiments.training import Diverged
 from rbst.experiments.vae import DEFAULTS, Config, VAERun, make_config
 from rbst.models.vae import VAE
 
+pytestmark = pytest.mark.usefixtures("unrendered")
+
 TINY = {"bits": 4, "arity": 2, "hidden": [6], "iterations": 40, "bound_samples": 5}
 
 

@@ -43,6 +43,7 @@ from rbst.experiments.run import (
 )
 from rbst.experiments.settings import (
     add_options,
+    at_least,
     digest,
     given,
     identity,
@@ -197,6 +198,8 @@ def run(arguments: argparse.Namespace) -> int:
 def planned(experiment: Experiment, arguments: argparse.Namespace) -> list[Any]:
     """The configurations of all jobs, read off the command line and checked."""
     check_run_options(arguments)
+    if wanted := at_least(1, 1000)(arguments.workers):
+        raise ValueError(f"--workers must be {wanted}, got {arguments.workers}; change it")
     defaults = experiment.defaults
     options = given(arguments, next(iter(defaults.values())))
     default = defaults.get(options.get("data", ""), next(iter(defaults.values())))
@@ -309,8 +312,6 @@ def test_job(job: Job) -> None:
 @contextmanager
 def executor(scheduler: str | None, workers: int) -> Iterator[Executor]:
     """Local processes, or the workers of a Dask cluster."""
-    if not 1 <= workers <= 1000:
-        raise ValueError(f"--workers must be at least 1 and at most 1000, got {workers}; change it")
     if scheduler is not None:
         try:
             from distributed import Client
