@@ -198,9 +198,9 @@ class Report:
         parts = []
         for table, lines, note in self.tables:
             groups: dict[tuple, list[dict[str, str]]] = {}
-            for (*group, _), line in lines.items():
+            for cell, line in lines.items():
                 short = {k: v for k, v in line.items() if k not in table.repeats}
-                groups.setdefault(tuple(group), []).append(short)
+                groups.setdefault(cell[:-1], []).append(short)
             for group, shorter in groups.items():
                 parts.append(f"{named(table, group)}\n{text_table(rows_of(shorter))}\n")
             parts.append(f"{wrapped(note)}\n")
