@@ -1,8 +1,8 @@
-"""What the cross-check would catch at which cost, and how often it cries wolf.
+"""What size of error the cross-check catches at what cost, and how often it raises a false alarm.
 
 python benchmarks/crosscheck_power.py              the table of docs/crosscheck.md
 python benchmarks/crosscheck_power.py --seeds 100  p-values of right implementations, over seeds
-python benchmarks/crosscheck_power.py --tails 20000  p-values of few gradients with heavy tails
+python benchmarks/crosscheck_power.py --tails 20000  p-values where few gradients have heavy tails
 """
 
 import argparse
@@ -35,7 +35,7 @@ IMPLEMENTATIONS = {"gr-mc10": given_rng, "st-gs": st_gumbel_softmax}
 
 
 def power(estimator: str, samples: int | None) -> list[str]:
-    """One line of the table: relative errors in per cent, and seconds of one core."""
+    """One line of the table: relative errors in per cent, and seconds of processor time."""
     for kept in (build_table, cases._moments, cases._q_covariance):
         kept.cache_clear()
     begun = time.process_time()
@@ -47,7 +47,7 @@ def power(estimator: str, samples: int | None) -> list[str]:
 
 
 def false_alarms(estimator: str, seeds: int) -> list[str]:
-    """How many p-values of a right implementation fall below a level; a fair test keeps to it."""
+    """The share of p-values of a right implementation below each level; a fair test keeps to it."""
     reports = [check(IMPLEMENTATIONS[estimator], estimator, seed=seed) for seed in range(seeds)]
     p_values = np.array([row.p_value for r in reports for row in r.rows if row.p_value is not None])
     below = [f"{(p_values < level).mean():.4f}" for level in (0.1, 0.01, 0.001)]
@@ -88,8 +88,8 @@ def tails(label: str, covariance_tested: bool, repeats: int) -> list[list[str]]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, help="count false alarms over so many seeds")
-    parser.add_argument("--tails", type=int, help="and over so many samples of few gradients")
+    parser.add_argument("--seeds", type=int, help="count false alarms over this many seeds")
+    parser.add_argument("--tails", type=int, help="or over this many small samples")
     arguments = parser.parse_args()
     if arguments.seeds:
         below = ["below .1", "below .01", "below .001"]

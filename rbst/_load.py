@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 import os
 import sys
 from typing import Any
@@ -26,7 +27,7 @@ def load_object(address: str, what: str) -> Any:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        return getattr(importlib.import_module(module), name)
+        return operator.attrgetter(name)(importlib.import_module(module))
     except AttributeError:
         cure = f"the module {module!r} has no {name!r}, so check the name after the colon"
     except ImportError as error:

@@ -1,6 +1,7 @@
 """The cross-check: it accepts what is right, rejects what is wrong, and says why."""
 
 import asyncio
+import contextlib
 import functools
 import json
 import os
@@ -19,48 +20,39 @@ from suspects import CAUSES, SUSPECTS
 from rbst import (
     conditional_covariance,
     conditional_mean,
-    exact_gumbel_rao,
-    foust,
     gumbel_rao,
-    gumbel_softmax,
-    reinmax,
-    score_function,
     st_gumbel_softmax,
     straight_through,
     zgr,
 )
 from rbst.cli import main
 from rbst.crosscheck import cases, check, list_battery, rows
-from rbst.crosscheck.battery import FALSE_ALARM_RATE
+from rbst.crosscheck.battery import FALSE_ALARM_RATE, examine
 from rbst.crosscheck.cases import targets
-from rbst.crosscheck.causes import NO_MISTAKE, Asked, explain_values, mistakes_of
-from rbst.crosscheck.command import load
-from rbst.crosscheck.laws import UNBIASED, checkable, get_law
+from rbst.crosscheck.causes import NO_MISTAKE, Asked, explain_mean, explain_values, mistakes_of
+from rbst.crosscheck.command import RemoteSubject, load
+from rbst.crosscheck.laws import checkable, get_law
 from rbst.crosscheck.moments import (
-    Pairs,
     Sums,
     Target,
     blend,
     covariance_test,
+    independence_test,
     mean_test,
     needed_noncentrality,
     often_enough,
     whiten,
 )
 from rbst.crosscheck.report import Report, Row
-from rbst.crosscheck.subject import Unusable
+from rbst.crosscheck.subject import OTHERS, Subject, Unusable
 from rbst.estimators import ESTIMATORS
 from rbst.testing import assert_estimator
 
-FEW = 5000  # gradients a row: gross mistakes show at once
+FEW = 2000  # gradients a row: gross mistakes show at once
 
 
 def without_shared_noise(logits, D, df_dD, *, tau, num_samples, rng):
     return gumbel_rao(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
-
-
-def plain_score_function(logits, D, cost):
-    return score_function(logits, D, cost)
 
 
 def reinmax_rao(logits, D, df_dD, *, tau, **noise):
@@ -76,33 +68,43 @@ def reinmax_rao_under_given_noise(logits, D, df_dD, *, tau, exponentials):
     return reinmax_rao(logits, D, df_dD, tau=tau, exponentials=exponentials)
 
 
+def half_gumbel_rao(logits, D, df_dD, *, tau, rng):
+    """An estimator that has no name here."""
+    return gumbel_rao(logits, D, df_dD, tau=tau, num_samples=1, rng=rng) / 2
+
+
+def law_of_gumbel_rao(mean, variance):
+    """The moments given D of Gumbel-Rao, times these factors."""
+    return {
+        "mean": lambda *arrays: mean * conditional_mean(*arrays[:-1], tau=arrays[-1]),
+        "covariance": lambda *arrays: (
+            variance * conditional_covariance(*arrays[:-1], tau=arrays[-1])
+        ),
+    }
+
+
 RIGHT = (
-    (gumbel_rao, "gr-mc10", {}),
+    (half_gumbel_rao, "a law of one's own", law_of_gumbel_rao(0.5, 0.25)),
+    (gumbel_rao, "gr-mc4", {}),
     (without_shared_noise, "gr-mc3", {}),
     (st_gumbel_softmax, "st-gs", {}),
     (suspects.draws_right, "st-gs", {}),
     (suspects.draws_with_rounding, "st-gs", {}),
-    (suspects.right, "gr-mc10", {}),
-    (suspects.right, "gr-mc10", {"categories": 4}),
-    (suspects.right, "gr-mc10", {"dimensions": 2}),
-    (suspects.right, "gr-mc10", {"tau": 1.0}),
-    (suspects.antithetic, "gr-mc10", {"mean_only": True}),
-    (suspects.half_precision, "gr-mc10", {"dtype": "float16"}),
-    (straight_through, "st", {}),
+    (suspects.right, "gr-mc4", {}),
+    (suspects.right, "gr-mc4", {"categories": 4}),
+    (suspects.right, "gr-mc4", {"dimensions": 2}),
+    (suspects.right, "gr-mc4", {"tau": 1.0}),
+    (suspects.antithetic, "gr-mc4", {"mean_only": True}),
+    (suspects.half_precision, "gr-mc4", {"dtype": "float16"}),
     (suspects.st_without_tau, "st", {}),
     (suspects.st_at_half, "st", {"tau": 0.5}),
     (suspects.refuses_cold, "st", {"tau": 1.0}),
     (suspects.boolean_only, "st", {"categories": 2}),
     (suspects.two_dimensions_only, "st", {"dimensions": 2}),
-    (zgr, "zgr", {}),
-    (reinmax, "reinmax", {}),
-    (exact_gumbel_rao, "gr", {}),
-    (gumbel_softmax, "gs", {}),
     (suspects.draws_relaxed, "gs", {}),
-    (foust, "foust", {}),
+    (suspects.draws_relaxed_with_more, "gs", {}),
     (reinmax_rao, "reinmax-rao-mc2", {}),
     (reinmax_rao_under_given_noise, "reinmax-rao-mc2", {}),
-    (plain_score_function, "reinforce", {}),
     (suspects.ReadBeforeUpdate(), "reinforce", {}),
     (suspects.leave_one_out, "reinforce", {}),
     (suspects.draws_for_reinforce, "reinforce", {}),
@@ -125,14 +127,13 @@ def assert_passes(report):
 
 @pytest.mark.parametrize(("implementation", "estimator", "declared"), RIGHT, ids=name_of)
 def test_the_right_ones_pass(implementation, estimator, declared):
-    samples = None if estimator == UNBIASED else FEW
-    for seed in range(2):
-        assert_passes(check(implementation, estimator, samples=samples, seed=seed, **declared))
+    assert_passes(check(implementation, estimator, samples=FEW, **declared))
 
 
 @functools.lru_cache
 def report_on(suspect, estimator):
-    return check(suspect, estimator, samples=None if estimator == UNBIASED else FEW)
+    samples = 5000 if estimator == "reinmax-cv-mc1" else FEW  # one relaxed sample has heavy tails
+    return check(suspect, estimator, samples=samples)
 
 
 @pytest.mark.parametrize("entry", CAUSES, ids=lambda entry: name_of(entry[0]))
@@ -144,6 +145,8 @@ def test_the_wrong_ones_fail_and_the_cause_is_named(entry):
     for cause in causes:
         assert any(cause in text for text in named), named
     assert not any("a shift of 0" in text for text in named), "then no shift is to blame"
+    overflows = any("exp(logits)" in text for text in named)
+    assert not overflows or suspect in suspects.TAKE_EXP, named
     laws = ("mean, n = 3", "covariance, n = 3", "mean, batch")
     of_the_laws = {row.cause for row in report.failures if row.property.startswith(laws)}
     assert len(of_the_laws) <= 1, "one mistake, one cause"
@@ -152,7 +155,7 @@ def test_the_wrong_ones_fail_and_the_cause_is_named(entry):
 
 @pytest.mark.parametrize("place", suspects.IN_ONE_PLACE)
 def test_every_row_has_a_mistake_that_no_other_finds(place):
-    report = check(suspects.only_if(suspects.IN_ONE_PLACE[place]), samples=FEW)
+    report = check(suspects.only_if(suspects.IN_ONE_PLACE[place]), "gr-mc4", samples=5000)
     assert {row.property.replace("covariance", "mean") for row in report.failures} == {place}
     assert report.failures[0].cause.startswith((NO_MISTAKE, "wrong from a shift of"))
 
@@ -163,15 +166,15 @@ def test_every_row_can_fail():
     for suspect, estimator, *_ in CAUSES:
         found = {row.property for row in report_on(suspect, estimator).failures}
         failed |= found if "shape" not in found else set()
-    for estimator in ("gr-mc10", "reinforce", "unbiased"):
+    for estimator in ("gr-mc4", "reinforce", "unbiased"):
         for name, _ in list_battery(estimator):
             assert name in failed or name.replace("mean and covariance", "covariance") in failed
     assert {"rows independent", "halves independent", "variables independent"} <= failed
-    assert {"D ~ softmax(logits)", "law of the point, n = 3, tau = 0.5"} <= failed
+    assert {"D ~ softmax(logits)", "law of the point, n = 3, tau = 0.5", *OTHERS} <= failed
 
 
 def test_what_has_been_changed_in_place_is_named():
-    (row,) = report_on(suspects.changes_its_input, "gr-mc10").failures
+    (row,) = report_on(suspects.changes_its_input, "gr-mc4").failures
     assert row.found == "changed: logits, D, df_dD"
 
 
@@ -225,7 +228,7 @@ def test_each_known_mistake_is_told_from_the_others(estimator, rng):
     signal = g[:, 0] if law.takes_cost else g
     E = rng.standard_exponential((3, 3, 3)) if law.random else None
     asked = Asked(law, logits, D, signal, 0.3, E)
-    answers = {text: np.asarray(mistake(asked)) for text, mistake in mistakes_of(law)}
+    answers = {text: np.asarray(mistake(asked)) for text, mistake in mistakes_of(law).items()}
     for text, answer in answers.items():
         named = explain_values([(asked, answer)], "float64").split("; or it ")
         assert text in named
@@ -247,34 +250,22 @@ def test_a_cause_explains_everything_that_was_seen(rng):
     assert explain_values(mixed, "float64") == NO_MISTAKE
 
 
-def half_gumbel_rao(logits, D, df_dD, *, tau, rng):
-    """An estimator that has no name here."""
-    return gumbel_rao(logits, D, df_dD, tau=tau, num_samples=1, rng=rng) / 2
-
-
-@pytest.mark.parametrize(("mean", "variance"), [(0.5, 0.25), (0.6, 0.25), (0.5, 1.0)])
-def test_a_law_of_ones_own(mean, variance):
-    report = check(
-        half_gumbel_rao,
-        mean=lambda logits, D, g, tau: mean * conditional_mean(logits, D, g, tau=tau),
-        covariance=lambda logits, D, g, tau: (
-            variance * conditional_covariance(logits, D, g, tau=tau)
-        ),
-        samples=20_000,
-    )
-    failed = {row.property.split(",")[0] for row in report.failures}
-    assert failed >= {(0.6, 0.25): {"mean"}, (0.5, 1.0): {"covariance"}}.get(
-        (mean, variance), set()
-    )
-    assert report.passed == ((mean, variance) == (0.5, 0.25)), report
+@pytest.mark.parametrize(
+    ("mean", "variance", "failed"),
+    [(0.6, 0.25, "mean"), (0.5, 1.0, "covariance"), (0.5, 0.235, "covariance")],
+)
+def test_a_law_of_ones_own(mean, variance, failed):
+    """A variance that is off by 6 % is found, though no reference says how it scatters."""
+    report = check(half_gumbel_rao, **law_of_gumbel_rao(mean, variance), samples=20_000)
+    assert failed in {row.property.split(",")[0] for row in report.failures}
 
 
 def test_a_smaller_variance_is_shown_and_not_judged():
-    report = check(suspects.antithetic, samples=20_000, mean_only=True)
+    report = check(suspects.antithetic, "gr-mc4", samples=20_000, mean_only=True)
     assert_passes(report)
     ratio = re.search(r"mean, n = 3, tau = 0.5 +variance ([.0-9]+) of the law's", str(report))
     assert 0.2 < float(ratio[1]) < 0.9
-    assert not check(suspects.antithetic, samples=20_000).passed
+    assert not check(suspects.antithetic, "gr-mc4", samples=20_000).passed
 
 
 def test_a_function_of_ones_own():
@@ -291,7 +282,7 @@ def test_what_is_close_to_a_known_mistake_is_not_named_by_it():
         h = suspects.theta_twice(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
         return 1.005 * h
 
-    report = check(implementation, dtype="float64", samples=40_000)
+    report = check(implementation, "gr-mc4", dtype="float64", samples=40_000)
     (row,) = (row for row in report.failures if row.property == "mean, n = 3, tau = 0.5")
     assert row.cause.startswith("matches none of the known mistakes")
 
@@ -319,31 +310,37 @@ def with_variance(factor):
     return implementation
 
 
-@pytest.mark.parametrize("factor", [0.99, 1.01])
-def test_one_per_cent_of_the_mean_is_caught_at_half_a_temperature(factor):
-    report = check(scaled(factor), dtype="float64")
-    rows = {row.property: row for row in report.rows}
-    assert rows["mean, n = 3, tau = 0.5"].verdict == "fail"
-    found = re.search(r"the mean is ([.0-9]+) times", rows["mean, n = 3, tau = 0.5"].cause)
-    assert float(found[1]) == pytest.approx(factor, abs=0.002)
+def rows_of_the_main_case(implementation, estimator="gr-mc10", seed=0):
+    """Mean and covariance at n = 3 and tau = 1/2 with the default number of gradients, at the level of 17 tests."""
+    law = get_law(estimator)
+    context = rows.Context(
+        Subject(implementation, law), law, rows.Options(seed=seed), level=1e-6 / 17
+    )
+    found = rows.law(context, "", "n = 3, tau = 0.5", cases.MAIN, "float64", twice=True)
+    return found, explain_mean(law, context.means, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("factor", [0.97, 1.03])
-def test_three_per_cent_of_the_variance_are_caught(factor):
-    report = check(with_variance(factor), dtype="float64")
-    rows = {row.property: row for row in report.rows}
-    assert rows["mean, n = 3, tau = 0.5"].verdict == "pass"
-    assert rows["covariance, n = 3, tau = 0.5"].verdict == "fail"
+WRONG_BY_LITTLE = {0.99: scaled, 1.01: scaled, 0.97: with_variance, 1.03: with_variance}
+
+
+@pytest.mark.parametrize("factor", WRONG_BY_LITTLE)
+def test_one_per_cent_of_the_mean_and_three_of_the_variance_are_caught(factor):
+    wrong = WRONG_BY_LITTLE[factor]
+    (mean, covariance), cause = rows_of_the_main_case(wrong(factor))
+    if wrong is scaled:
+        assert mean.verdict == "fail"
+        found = re.search(r"the mean is ([.0-9]+) times", cause)
+        assert float(found[1]) == pytest.approx(factor, abs=0.002)
+    else:
+        assert (mean.verdict, covariance.verdict) == ("pass", "fail")
 
 
 @pytest.mark.parametrize("estimator", ["gr-mc1", "gr-mc10", "gr-mc100", "st-gs"])
 def test_the_default_battery_promises_as_much(estimator):
-    report = check(
-        without_shared_noise if "gr" in estimator else st_gumbel_softmax, estimator, dtype="float64"
-    )
-    rows = {row.property: row for row in report.rows}
-    assert rows["mean, n = 3, tau = 0.5"].detects <= 0.01
-    assert rows["covariance, n = 3, tau = 0.5"].detects <= 0.03
+    right = without_shared_noise if "gr" in estimator else st_gumbel_softmax
+    (mean, covariance), _ = rows_of_the_main_case(right, estimator)
+    assert mean.detects <= 0.01
+    assert covariance.detects <= 0.03
 
 
 # --- The statistics ------------------------------------------------------------------------------------
@@ -361,11 +358,11 @@ def gaussian_target(outcome):
 
 def independence(sums, vectors):
     """The halves of the vectors against each other."""
-    pairs = Pairs()
+    pairs = []
     for s, h in zip(sums, vectors, strict=True):
-        y = (h - s.target.mean) @ s.target.whitening
-        pairs.add(s.target.outcome, *np.split(y, 2))
-    return pairs.test(500)
+        first, second = np.split((h - s.target.mean) @ s.target.whitening, 2)
+        pairs += zip(first.T, second.T, strict=True)
+    return independence_test(pairs, 500)
 
 
 def whitened_tests(rng, scale=1.0, shift=0.0, draws=5000):
@@ -498,39 +495,29 @@ def test_what_a_test_would_catch_it_catches(rng):
 
 
 @pytest.mark.slow
-def test_many_seeds_raise_no_alarm():
+@pytest.mark.parametrize(("implementation", "estimator", "declared"), RIGHT, ids=name_of)
+def test_no_right_implementation_fails_with_any_seed(implementation, estimator, declared):
     """The bound on the false-alarm rate, 1e-6 a battery, allows 2e-4 failures in 200 batteries.
 
-    At night, 200 seeds; see ``THOROUGH``.
+    At night, 200 seeds; see ``THOROUGH``. The p-values keep to their levels.
     """
     p_values = []
-    for seed in range(8 * THOROUGH):
-        report = check(without_shared_noise, samples=4 * FEW, seed=seed, dtype="float64")
+    for seed in range(2, 4 if THOROUGH == 1 else 202):
+        report = check(implementation, estimator, samples=2000, seed=seed, **declared)
         assert_passes(report)
         p_values += [row.p_value for row in report.rows if row.p_value is not None]
-    for level in (1e-2, 1e-3):
+    for level in (1e-2, 1e-3) if p_values else ():
         allowed = 5 * np.sqrt(level / len(p_values))  # five standard errors of a binomial share
         assert np.mean(np.array(p_values) < level) <= level + allowed
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("implementation", "estimator", "declared"), RIGHT, ids=name_of)
-def test_no_right_implementation_fails_with_any_seed(implementation, estimator, declared):
-    for seed in range(2 if THOROUGH == 1 else 200):
-        assert_passes(check(implementation, estimator, samples=2000, seed=seed, **declared))
-
-
-@pytest.mark.slow
-def test_every_seed_catches_one_per_cent_of_the_mean_and_three_of_the_variance():
-    for seed in range(3 if THOROUGH == 1 else 20):
-        for wrong, name in (
-            (scaled(0.99), "mean, n = 3, tau = 0.5"),
-            (scaled(1.01), "mean, n = 3, tau = 0.5"),
-            (with_variance(0.97), "covariance, n = 3, tau = 0.5"),
-            (with_variance(1.03), "covariance, n = 3, tau = 0.5"),
-        ):
-            report = check(wrong, seed=seed)
-            assert name in {row.property for row in report.failures}
+@pytest.mark.parametrize("factor", WRONG_BY_LITTLE)
+def test_every_seed_catches_one_per_cent_of_the_mean_and_three_of_the_variance(factor):
+    wrong = WRONG_BY_LITTLE[factor]
+    for seed in range(1, 5 if THOROUGH == 1 else 21):
+        found, _ = rows_of_the_main_case(wrong(factor), seed=seed)
+        assert found[wrong is with_variance].verdict == "fail"
 
 
 # --- The report, and the tool around it ----------------------------------------------------------------
@@ -540,7 +527,9 @@ def test_reports_repeat_themselves():
     reports = []
     for _ in range(2):
         cases._moments.cache_clear(), cases._q_covariance.cache_clear()
-        reports.append(check(without_shared_noise, samples=FEW, seed=5).to_dict())
+        reports.append(
+            check(without_shared_noise, "gr-mc2", samples=1000, seed=5, tau=1.0).to_dict()
+        )
         reports[-1].pop("seconds")
     assert reports[0] == reports[1]
 
@@ -551,7 +540,7 @@ def test_reports_repeat_themselves():
     ids=name_of,
 )
 def test_the_level_of_each_test_adds_up_to_the_false_alarm_rate(implementation, estimator):
-    report = check(implementation, estimator, samples=4 * FEW)
+    report = check(implementation, estimator, samples=1000)
     tests = sum(row.p_value is not None for row in report.rows)
     assert report.false_alarm_rate == FALSE_ALARM_RATE == 1e-6
     assert report.level * tests == pytest.approx(1e-6)
@@ -560,11 +549,11 @@ def test_the_level_of_each_test_adds_up_to_the_false_alarm_rate(implementation, 
 
 @pytest.mark.parametrize(("multiple", "verdict"), [(0.99, "fail"), (1.01, "pass")])
 def test_a_row_fails_below_its_level(multiple, verdict, monkeypatch):
-    level = check(without_shared_noise, samples=1000).level
+    level = check(without_shared_noise, "gr-mc2", samples=1000).level
     for test in ("mean_test", "covariance_test"):
         monkeypatch.setattr(rows, test, lambda sums: multiple * level)
-    monkeypatch.setattr(Pairs, "test", lambda *arguments: (0.0, multiple * level))
-    report = check(without_shared_noise, samples=1000)
+    monkeypatch.setattr(rows, "independence_test", lambda *arguments: (0.0, multiple * level))
+    report = check(without_shared_noise, "gr-mc2", samples=1000)
     tested = {row.verdict for row in report.rows if row.p_value is not None}
     assert tested == {verdict}
 
@@ -693,8 +682,24 @@ def test_an_odd_callable_is_called_all_the_same(members):
     assert_passes(check(odd(), "st"))
 
 
+@pytest.mark.parametrize("suspect", [suspects.raises, suspects.other_names, suspects.whole_numbers])
+def test_what_cannot_be_called_is_said_once(suspect):
+    """The first row fails, and nothing else is asked."""
+    first, *others = report_on(suspect, "gr-mc4").rows
+    assert first.verdict == "fail"
+    assert {row.verdict for row in others} == {"skip"}
+
+
+def test_arrays_are_contiguous():
+    def implementation(logits, D, df_dD, *, tau, num_samples, rng):
+        assert all(array.flags.c_contiguous for array in (logits, D, df_dD))
+        return suspects.right(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
+
+    assert_passes(check(implementation, "gr-mc2", samples=1000, dtype="float64"))
+
+
 def test_exceptions_are_rows_with_the_place_they_came_from():
-    report = check(suspects.raises, samples=FEW)
+    report = report_on(suspects.raises, "gr-mc4")
     assert not any("\n" in row.found for row in report.rows)
     assert any("suspects.py" in row.cause for row in report.failures)
 
@@ -722,10 +727,10 @@ def test_progress_is_shown_on_a_terminal_alone(monkeypatch):
 
 
 def test_samples_are_the_gradients_of_a_row():
-    """Calls of 64, 256, 1024, 4096 ... rows, until there are as many as were asked for."""
-    found = {row.property: row for row in check(without_shared_noise, samples=5000).rows}
-    assert found["mean, n = 3, tau = 0.1"].draws == 64 + 256 + 1024 + 4096
-    assert found["mean, n = 3, tau = 0.5"].draws == 64 + 256 + 1024 + 4096 + 16384  # twice as many
+    """As many as were asked for, in calls of 64, 256, 1024 ... rows."""
+    found = {row.property: row for row in check(without_shared_noise, "gr-mc2", samples=5000).rows}
+    assert found["mean, n = 3, tau = 0.1"].draws == 5000
+    assert found["mean, n = 3, tau = 0.5"].draws == 10_000  # twice as many
 
 
 def test_an_interrupt_is_not_swallowed():
@@ -790,16 +795,15 @@ def test_everything_that_has_a_name_has_a_battery(name):
     assert len(list_battery(name)) > (1 if law.whole else 12)
 
 
-OTHERS = [entry for entry in ESTIMATORS if entry.name not in ("reinmax-cv", "relax")]
+NAMED = [entry for entry in ESTIMATORS if entry.name not in ("reinmax-cv", "relax")]
 
 
-@pytest.mark.parametrize("entry", OTHERS, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", NAMED, ids=lambda entry: entry.name)
 def test_the_estimators_of_the_package_pass(entry):
     """reinmax-cv has no known law given D, and relax wants a control variate of the user's."""
     if entry.name == "decoupled-st-gs":
         pytest.skip("its function is given a relaxed sample, not D")
-    samples = 5000 if entry.evaluates == "several" else FEW
-    assert_passes(check(entry.function, entry.with_samples(3), samples=samples))
+    assert_passes(check(entry.function, entry.with_samples(3), samples=FEW))
 
 
 def test_the_reference_of_a_law_is_the_estimator_itself(rng):
@@ -833,41 +837,48 @@ def wrong(logits, D, df_dD, *, tau):
 
 
 @pytest.fixture
-def command(tmp_path):
+def command(tmp_path, monkeypatch, capsys):
+    """``rbst check``, whose implementation runs in a process of its own: exit status, output, messages."""
     (tmp_path / "mine.py").write_text(MODULE)
     (tmp_path / "hostile.py").write_text(HOSTILE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
 
     def run(*words):
-        return subprocess.run(
-            [sys.executable, "-m", "rbst", "check", *words],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
+        status = main(["check", *words])
+        return status, *capsys.readouterr()
 
     return run
 
 
-def test_check_prints_a_table_and_exits_with_the_verdict(command):
-    good, bad = (
-        command("mine:right", "--estimator", "st"),
-        command("mine:wrong", "--estimator", "st"),
+@pytest.fixture(scope="module")
+def report_of_the_wrong_one(tmp_path_factory):
+    """What a shell sees: one run of the command in a process, and its report for machines."""
+    folder = tmp_path_factory.mktemp("shell")
+    (folder / "mine.py").write_text(MODULE)
+    words = ["check", "mine:wrong", "--estimator", "st", "--json", "--dtype", "float32"]
+    return subprocess.run(
+        [sys.executable, "-m", "rbst", *words], cwd=folder, capture_output=True, text=True
     )
-    assert (good.returncode, bad.returncode) == (0, 1)
-    assert "0 failed" in good.stdout
-    assert "1/tau is missing" in bad.stdout
-    assert "\033" not in bad.stdout
-    assert bad.stderr == "imported\n"
 
 
-def test_check_prints_json(command):
-    result = command("mine:wrong", "--estimator", "st", "--json", "--dtype", "float32")
+def test_check_prints_a_table_and_exits_with_the_verdict(command):
+    status, output, _ = command("mine:right", "--estimator", "st")
+    assert status == 0
+    assert "0 failed" in output
+    assert "\033" not in output
+
+
+def test_check_prints_json(report_of_the_wrong_one):
+    result = report_of_the_wrong_one
     report = json.loads(result.stdout)
     assert report["schema"] == "rbst-check/1"
     assert report["passed"] is False
     assert result.returncode == 1
     assert {row["verdict"] for row in report["rows"]} == {"pass", "fail"}
+    assert any("1/tau is missing" in row["cause"] for row in report["rows"])
     assert list(report) == sorted(report)
+    assert result.stderr == "imported\n"
 
 
 def test_the_command_hands_its_options_on(monkeypatch, capsys):
@@ -875,13 +886,15 @@ def test_the_command_hands_its_options_on(monkeypatch, capsys):
     monkeypatch.setattr(sys, "path", list(sys.path))
 
     class Remote:
+        costs = None
+
         def __init__(self, *arguments):
             handed.append(arguments)
 
         def close(self):
             handed.append("closed")
 
-    def examined(subject, law, options, progress):
+    def examined(subject, law, options, problem, progress):
         handed.append((law.estimator, asdict(options), progress))
         return Report("f", "st", (Row("shape", "pass"),), 1e-6, 1e-6, 0.0)
 
@@ -892,7 +905,8 @@ def test_the_command_hands_its_options_on(monkeypatch, capsys):
     assert main(["check", "rbst:straight_through", *words.split()]) == 0
     wanted = {"dtype": "float32", "samples": 2000, "budget": 5.0, "seed": 3, "tau": 2.0}
     wanted |= {"categories": 4, "dimensions": 2, "mean_only": True}
-    assert handed == [("rbst:straight_through", "st", 7.0), ("st", wanted, True), "closed"]
+    names = ("rbst:straight_through", None)
+    assert handed == [(names, "st", None, 7.0), ("st", wanted, True), "closed"]
 
 
 HOSTILE = """
@@ -935,57 +949,121 @@ def array_that_leaves(logits, D, df_dD, *, tau):
 @pytest.mark.parametrize(
     ("function", "found"),
     [
-        ("leaves", "ended with exit status 0"),
         ("leaves_late", "ended with exit status 0"),
         ("is_killed", "ended with exit status -9"),
-        ("hangs", "no answer in 8 s"),
         ("array_that_exits", "SystemExit: 0"),
         ("array_that_leaves", "ended with exit status 0"),
     ],
 )
 def test_no_implementation_takes_the_verdict_with_it(command, function, found):
-    seconds = "8" if "no answer" in found else "60"
-    result = command(f"hostile:{function}", "--estimator", "st", "--timeout", seconds)
-    assert result.returncode == 1, result.stdout + result.stderr
-    assert found in " ".join(result.stdout.split())
-    assert "Traceback" not in result.stderr
+    status, output, messages = command(f"hostile:{function}", "--estimator", "st")
+    assert status == 1, output + messages
+    assert found in " ".join(output.split())
+    assert "Traceback" not in messages
 
 
-def test_a_hang_ends_with_the_budget(command):
-    result = command("hostile:hangs", "--estimator", "st", "--budget", "1")
-    assert result.returncode == 3
-    assert "INCOMPLETE" in result.stdout.splitlines()[-1]
-
-
-@pytest.mark.parametrize("seconds", ["1e-9", "0.5"])
-def test_a_budget_that_does_not_suffice_is_no_success(command, seconds):
-    assert command("rbst:gumbel_rao", "--budget", seconds).returncode == 3
+def test_a_hang_ends_with_the_time_out_or_the_budget(command):
+    """The first is a failure, the second leaves rows that were not asked. The import counts too."""
+    words = ("hostile:hangs", "--estimator", "st")
+    with contextlib.closing(RemoteSubject((words[0], None), "st", None, 60.0)) as subject:
+        subject.timeout = 0.5
+        report = examine(subject, get_law("st"), rows.Options())
+    assert "no answer in 0.5 s" in report.failures[0].found
+    status, output, _ = command(*words, "--budget", "1e-9")
+    assert status == 3
+    assert "INCOMPLETE" in output.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
     ("source", "found"),
     [
-        ("import os; os._exit(0)", "its process ended with exit status 0"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
         ("class Own(BaseException): pass\nraise Own", "Own: no message"),
-        ("while True: pass", "no answer in 3 s"),
         ("def __getattr__(name): raise SystemExit(0)", "SystemExit: 0"),
-        ("f = 3", "must be callable"),
+        ("import nowhere_to_be_found", "No module named 'nowhere_to_be_found'"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("def f(:", "SyntaxError"),
     ],
 )
-def test_no_module_takes_the_verdict_with_it(command, tmp_path, source, found):
+def test_a_module_that_cannot_be_imported(source, found, tmp_path, monkeypatch):
+    name = f"broken_{abs(hash(source))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(ValueError, match=re.escape(found)):
+        load(f"{name}:f")
+
+
+@pytest.mark.parametrize(
+    ("source", "seconds", "found"),
+    [
+        ("import os; os._exit(0)", "60", "its process ended with exit status 0"),
+        ("while True: pass", "1", "no answer in 1 s"),
+        ("f = 3", "60", "must be callable"),
+    ],
+)
+def test_no_module_takes_the_verdict_with_it(command, tmp_path, source, seconds, found):
     (tmp_path / "odd.py").write_text(source)
-    result = command("odd:f", "--estimator", "st", "--timeout", "3")
-    assert result.returncode == 2
-    assert found in result.stderr
-    assert result.stderr.count("\n") == 1
+    status, _, messages = command("odd:f", "--estimator", "st", "--timeout", seconds)
+    assert status == 2
+    assert found in messages
+    assert messages.count("\n") == 1
+
+
+LOSS = """
+import autograd.numpy as np
+from rbst import sample_categorical
+
+def f(D):
+    return (D[..., 0, 0] + D[..., 1, 1] - 0.5) ** 2
+
+def loss(logits, rng):
+    D = sample_categorical(np.asarray(getattr(logits, "_value", logits)), rng)
+    log_p = logits - np.log(np.sum(np.exp(logits), axis=-1, keepdims=True))
+    return f(D) * np.sum(np.sum(D * log_p, axis=-1), axis=-1)
+
+def wrong(logits, rng):
+    return 2 * loss(logits, rng)
+"""
+
+
+@pytest.mark.parametrize(("function", "expected"), [("loss", 0), ("wrong", 1)])
+def test_a_loss_of_ones_own_from_the_command_line(command, tmp_path, function, expected):
+    (tmp_path / "lossy.py").write_text(LOSS)
+    words = [
+        "--estimator",
+        "unbiased",
+        "--function",
+        "lossy:f",
+        "--logits",
+        "0.25 -0.75 1; 0.5 0 -1",
+    ]
+    status, output, messages = command(f"lossy:{function}", *words, "--samples", "4000")
+    assert status == expected, output + messages
+    assert ("the mean is 2 times the exact gradient" in output) == bool(expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--logits", "0 1; 0"], "rows of numbers of one length"),
+        (["--function", "rbst:softmax"], "--function needs --logits"),
+        (["--function", "rbst:softmax", "--logits", "0 1"], "f must map"),
+        ([], "must be given with its f and logits"),
+    ],
+)
+def test_what_a_loss_needs(command, tmp_path, words, message):
+    (tmp_path / "lossy.py").write_text(LOSS)
+    status, _, messages = command("lossy:loss", "--estimator", "unbiased", *words)
+    assert status == 2
+    assert message in messages
 
 
 def test_check_lists_the_battery(command):
-    result = command("--list")
-    assert result.returncode == 0
-    assert "shared noise, zeros, float64" in result.stdout
-    asked = [line.strip() for line in result.stdout.splitlines() if line.startswith(" ")]
+    status, output, _ = command("--list")
+    assert status == 0
+    assert "shared noise, zeros, float64" in output
+    asked = [line.strip() for line in output.splitlines() if line.startswith(" ")]
     assert asked == [name for name, _ in list_battery()]
 
 
@@ -997,38 +1075,20 @@ def test_a_module_of_the_current_folder_is_found(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("import nowhere_to_be_found", "No module named 'nowhere_to_be_found'); the module"),
-        ("1 / 0", "ZeroDivisionError"),
-        ("raise SystemExit(0)", "SystemExit"),
-        ("def f(:", "SyntaxError"),
-    ],
-)
-def test_a_module_that_cannot_be_imported(source, message, tmp_path, monkeypatch):
-    name = f"broken_{len(source)}"
-    (tmp_path / f"{name}.py").write_text(source)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    with pytest.raises(ValueError, match=re.escape(message)):
-        load(f"{name}:f")
-
-
-@pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "MODULE:FUNCTION"),
-        (["mine"], "MODULE:FUNCTION"),
+        (["mine"], "MODULE:NAME"),
         (["mine:absent"], "has no 'absent'"),
-        (["absent:right"], "cannot import"),
+        (["absent:right"], "No module named 'absent'"),
         (["mine:right", "--estimator", "nonsense"], "unknown estimator"),
     ],
 )
 def test_check_says_in_one_line_what_is_wrong(command, words, message):
-    result = command(*words)
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert result.stderr.replace("imported\n", "").count("\n") == 1
+    status, _, messages = command(*words)
+    assert status == 2
+    assert message in messages
+    assert messages.replace("imported\n", "").count("\n") == 1
 
 
 def test_colour_on_a_terminal_only(tmp_path):
@@ -1073,7 +1133,7 @@ def test_an_assertion_carries_the_report():
 
 
 def test_the_report_fits_80_columns_and_ends_with_the_verdict():
-    report = check(suspects.missing_temperature, samples=FEW)
+    report = report_on(suspects.missing_temperature, "gr-mc4")
     lines = str(report).splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[-2] == "1/tau is missing: the Jacobian of softmax(x / tau) is J(S) / tau (17 rows)"

@@ -50,7 +50,7 @@ def rloo(logits, f):
 
 
 CHECKS = (
-    (from_distribution(relaxed), "gs", {}),
+    (from_distribution(relaxed, log_density=True), "gs", {}),
     (from_autograd_function(StraightThrough), "st", {}),
     (from_module(Layer()), "st-gs", {"samples": 5000}),
     (from_loss(rloo), "unbiased", {}),

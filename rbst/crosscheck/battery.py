@@ -20,56 +20,13 @@ import numpy as np
 from rbst._array import Array
 from rbst.crosscheck import cases, rows
 from rbst.crosscheck.cases import Case, Problem
-from rbst.crosscheck.causes import NO_MISTAKE, explain_mean, explain_values
+from rbst.crosscheck.causes import NO_MISTAKE, VARIANCE, explain_mean, explain_values
 from rbst.crosscheck.laws import Law, get_law, own_law
 from rbst.crosscheck.report import SOUGHT, Report, Row
-from rbst.crosscheck.rows import Clock, Context
-from rbst.crosscheck.subject import BudgetSpent, Gone, Profile, Subject, Unusable
+from rbst.crosscheck.rows import Context, Options
+from rbst.crosscheck.subject import OTHERS, BudgetSpent, Gone, Profile, Subject, Unusable
 
 FALSE_ALARM_RATE = 1e-6
-DTYPES = ("float64", "float32")
-PRECISIONS = (*DTYPES, "float16")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What is declared of an implementation, and how much is asked; see :func:`check`."""
-
-    dtype: str | None = None
-    tau: float | None = None
-    categories: int | None = None
-    dimensions: int | None = None
-    mean_only: bool = False
-    samples: int | None = None
-    budget: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.dtype not in (None, *PRECISIONS):
-            raise ValueError(
-                f"dtype must be one of {', '.join(PRECISIONS)}, got {self.dtype!r}; leave it out for "
-                "float64 and float32"
-            )
-        if self.samples is not None and self.samples < 1000:
-            raise ValueError(
-                "samples must be at least 1000 for the central limit theorem to hold, got "
-                f"{self.samples}; to save time give a budget"
-            )
-        if self.budget is not None and not self.budget > 0:
-            raise ValueError(
-                f"budget must be a positive number of seconds, got {self.budget}; try 20"
-            )
-        if self.tau is not None and not 0 < self.tau < float("inf"):
-            raise ValueError(f"tau must be positive and finite, got {self.tau}; try 1")
-        if self.categories is not None and not 2 <= self.categories <= 200:
-            raise ValueError(
-                f"categories must be from 2 to 200, got {self.categories}; leave it out for any number"
-            )
-        if self.dimensions not in (None, 1, 2):
-            raise ValueError(
-                f"dimensions must be 2 for code that takes (b, n) alone, got {self.dimensions}; for "
-                "'unbiased' 2 stands for (L, n); leave it out for any leading axes"
-            )
 
 
 def check(
@@ -142,12 +99,13 @@ def check(
     1/tau is missing: the Jacobian of softmax(x / tau) is J(S) / tau
     """
     law = get_law(estimator) if mean is None else own_law(mean, covariance)
-    problem = None if f is None else _own_problem(f, logits, law)
+    problem = None if f is None else own_problem(f, logits, law)
     subject = Subject(implementation, law, draws_D, problem)
     return examine(subject, law, Options(**options), problem=problem, progress=progress)
 
 
-def _own_problem(f: Callable[[Array], Array], logits: Array | None, law: Law) -> Any:
+def own_problem(f: Callable[[Array], Array], logits: Array | None, law: Law) -> Problem:
+    """A function of the user's, where its gradient is wanted."""
     if not law.whole or logits is None or np.ndim(logits) != 2:
         raise ValueError(
             "f needs estimator 'unbiased' and logits of shape (L, n), got "
@@ -176,7 +134,7 @@ def examine(
     with _bar(len(items), progress) as bar, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = _explained(_ask_all(items, context, bar), context)
-    name, seconds = subject.profile.name, context.clock.elapsed()
+    name, seconds = subject.profile.name, context.seconds()
     return Report(name, law.estimator, found, FALSE_ALARM_RATE, context.level, seconds, notes)
 
 
@@ -188,26 +146,12 @@ def _context(subject: Any, law: Law, options: Options) -> tuple[Context, tuple[s
         notes.append("takes no tau: asked at tau = 1; declare another with --tau")
     elif tau is not None:
         notes.append(f"asked at tau = {tau:g} only")
-    if not law.has_tau:
-        tau = 1.0
     categories = law.categories or options.categories
     if categories:
         notes.append(f"asked with {categories} categories only")
     if options.mean_only:
         notes.append("the variance is not judged")
-    context = Context(
-        subject,
-        law,
-        DTYPES if options.dtype is None else (options.dtype,),
-        options.samples,
-        options.seed,
-        Clock(options.budget),
-        tau,
-        categories,
-        options.dimensions,
-        options.mean_only,
-    )
-    return context, tuple(notes)
+    return Context(subject, law, options, tau if law.has_tau else 1.0, categories), tuple(notes)
 
 
 def list_battery(estimator: str = "gr-mc10") -> list[tuple[str, str]]:
@@ -216,7 +160,7 @@ def list_battery(estimator: str = "gr-mc10") -> list[tuple[str, str]]:
     Examples
     --------
     >>> list_battery("st")[0]
-    ('shape', 'the gradient has the shape of the logits, for (b, n), (n,) and (a, b, n)')
+    ('shape', 'Any leading axes are a batch of independent variables')
     """
 
     class Anything:
@@ -234,14 +178,18 @@ def list_battery(estimator: str = "gr-mc10") -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Item:
-    """A part of the battery, which yields one row or a few. The others rest on a ``gate``."""
+    """A part of the battery: one row or a few, of which ``tests`` are statistical. The others rest on a ``gate``."""
 
     name: str
-    question: str
     ask: Callable[..., list[Row]]
     arguments: tuple = ()
-    tests: int = 0  # how many of its rows are statistical
+    tests: int = 0
     gate: bool = False
+
+    @property
+    def question(self) -> str:
+        """What is asked, in the words of the function that asks."""
+        return (self.ask.__doc__ or "").splitlines()[0].rstrip(".")
 
 
 def items_of(context: Context, problem: Problem | None) -> list[Item]:
@@ -250,24 +198,20 @@ def items_of(context: Context, problem: Problem | None) -> list[Item]:
         n = context.categories
         known = tuple(p for p in cases.PROBLEMS if n in (None, len(p.logits[0])))
         return list(_unbiased(context, known if problem is None else (problem,)))
-    items = [*_gates(context), *_sample(context)]
     if context.law.random:
-        items += [*_laws(context), *_shared_noise(context), *_extremes(context)]
+        numbers = [*_laws(context), *_shared_noise(context), *_extremes(context)]
     else:
-        items += _values(context)
-    return [*items, *_contract(context), *_shifts(context)]
+        numbers = list(_values(context))
+    return [*_gates(context), *_sample(context), *numbers, *_contract(context)]
 
 
 def _unbiased(context: Context, asked: tuple[Problem, ...]) -> Iterator[Item]:
-    question = "the mean over D and all other noise is the exact gradient of E f(D)"
-    if context.dimensions == 2:
-        for p in asked:
-            yield Item(p.name, question, rows.unbiased, (p, 0, 2**13), tests=1)
+    if context.options.dimensions == 2:
+        yield from (Item(p.name, rows.unbiased, (p, 0, 2**13), 1) for p in asked)
         return
-    name = f"{asked[0].name}, batches of 4"
-    yield Item(name, question, rows.unbiased, (asked[0], 4, 2**11), tests=1)
-    for p in asked:
-        yield Item(p.name, question, rows.unbiased, (p, 2**10, 2**6), tests=1)
+    first = asked[0]
+    yield Item(f"{first.name}, batches of 4", rows.unbiased, (first, 4, 2**11), 1)
+    yield from (Item(p.name, rows.unbiased, (p, 2**8, 2**8), 1) for p in asked)
 
 
 def _labelled(context: Context, asked: tuple[tuple[str, Case], ...]) -> list[tuple[str, Case]]:
@@ -284,77 +228,47 @@ def _labelled(context: Context, asked: tuple[tuple[str, Case], ...]) -> list[tup
 
 
 def _gates(context: Context) -> Iterator[Item]:
-    leading = "(b, n)" if context.dimensions == 2 else "(b, n), (n,) and (a, b, n)"
-    shapes = f"the gradient has the shape of the logits, for {leading}"
-    yield Item("shape", shapes, rows.shape, gate=True)
+    yield Item("shape", rows.shape, gate=True)
     every = [case for _, case in _labelled(context, (*cases.LAWS, cases.COLD, cases.LARGE))]
-    main = context.main
-    temperatures = [cases.adapted(main, tau, None) for tau in {case.tau: None for case in every}]
-    numbers = [cases.adapted(main, None, n) for n in {case.n: None for case in every}]
-    for option, name, asked in (
-        ("tau", "temperatures", temperatures),
-        ("categories", "numbers of categories", numbers),
-    ):
-        if len(asked) > 1:
-            question = f"all {name} of the battery are accepted"
-            yield Item(name, question, rows.range_of, (asked, option), gate=True)
-    for dtype in context.dtypes:
-        question = "the gradient has the dtype of the logits"
-        yield Item(f"{dtype} in, {dtype} out", question, rows.dtype, (dtype,))
-    question = "gradients do not shrink with the number of rows"
-    yield Item("rows not averaged", question, rows.not_averaged, gate=True)
+    for name, option in (("temperatures", "tau"), ("numbers of categories", "categories")):
+        values = (*dict.fromkeys(case.tau if option == "tau" else case.n for case in every),)
+        if len(values) > 1:
+            yield Item(name, rows.range_of, (values, option), gate=True)
+    yield from (Item(f"{d} in, {d} out", rows.dtype, (d,)) for d in context.dtypes)
+    yield Item("rows not averaged", rows.not_averaged, gate=True)
 
 
 def _sample(context: Context) -> Iterator[Item]:
-    main, dtype = context.main, context.dtypes[0]
-    if context.draws_D:
-        yield Item("D ~ softmax(logits)", "its frequencies", rows.law_of_D, (main, dtype), 1)
-        if context.law.point != "corner":
-            question = "its law, turned into uniforms"
-            for label, case in _labelled(context, cases.LAWS):
-                if case.tau >= 0.5:  # a float of S forgets what its logarithm is needed for
-                    arguments = (case, dtype)
-                    yield Item(
-                        f"law of the point, {label}", question, rows.law_of_point, arguments, 1
-                    )
-        if not context.law.random and not context.mean_only:
-            question = "variables and rows share no noise"
-            yield Item("D independent", question, rows.batch, (dtype,), 3)
+    if not context.draws_D:
+        return
+    dtype = context.dtypes[0]
+    yield Item("D ~ softmax(logits)", rows.law_of_D, (context.main, dtype), 1)
+    if context.law.point != "corner":
+        for label, case in _labelled(context, cases.LAWS):
+            if case.tau >= 0.5:  # a float of S forgets what its logarithm is needed for
+                yield Item(f"law of the point, {label}", rows.law_of_point, (case, dtype), 1)
+    if not context.law.random and not context.options.mean_only:
+        yield Item("D independent", rows.batch, (dtype,), 3)
 
 
 def _laws(context: Context) -> Iterator[Item]:
-    both = "mean and covariance given each D, all coordinates jointly"
-    name, tests = "mean and covariance", 2
-    if context.mean_only:
-        both, name, tests = "the mean given each D; its variance is shown, not judged", "mean", 1
-    dtype, *other_dtypes = context.dtypes
+    mean_only, (dtype, *other_dtypes) = context.options.mean_only, context.dtypes
     (first, main), *others = _labelled(context, cases.LAWS)
-    asked: list[tuple[str, tuple]] = [(first, (main, dtype, None, True))]
-    asked += [(label, (case, dtype)) for label, case in others]
-    asked += [(f"{first}, {other}", (main, other)) for other in other_dtypes]
-    takes_K = (context.law.num_samples or 1) > 1 and "num_samples" in context.profile.accepts
-    if takes_K and not context.mean_only:
-        asked.append((f"{first}, K = 1", (main, dtype, 1)))
-    for label, arguments in asked:
-        yield Item(f"{name}, {label}", both, rows.law, (label, *arguments), tests)
-    question = "the mean given each D"
-    along = f"the mean given each D, along {cases.DIRECTIONS} directions"
-    singles = [(cases.COLD, question, 1.0), (cases.LARGE, along, 1 / 8)]
-    impossible = "the mean given each D; impossible categories get 0"
-    singles.append((cases.MASKED, impossible, 1 / 8))
-    if not context.draws_D:  # such a D does not come by itself
-        singles.append((cases.UNLIKELY, question, 1 / 8))
-    done = [case for _, case in _labelled(context, cases.LAWS)]
-    for case, question, share in singles:
-        for label, adapted in _labelled(context, (case,)):
-            if not any(
-                adapted.tau == d.tau and np.array_equal(adapted.logits, d.logits) for d in done
-            ):
-                arguments = (_low(adapted, dtype), dtype, share)
-                yield Item(f"mean, {label}", question, rows.mean, arguments, 1)
-    question = "variables with logits of their own keep to themselves and share no noise"
-    tests = 1 if context.mean_only else 4
-    yield Item("mean, batch of shape (b, 2, 3)", question, rows.batch, (dtype,), tests)
+    asked: list[tuple] = [(first, main, dtype, None, True)]
+    asked += [(label, case, dtype) for label, case in others]
+    asked += [(f"{first}, {other}", main, other) for other in other_dtypes]
+    takes_K = "num_samples" in context.subject.profile.accepts
+    if takes_K and (context.law.num_samples or 1) > 1 and not mean_only:
+        asked.append((f"{first}, K = 1", main, dtype, 1))
+    name = "mean" if mean_only else "mean and covariance"
+    for arguments in asked:
+        yield Item(f"{name}, {arguments[0]}", rows.law, arguments, 1 if mean_only else 2)
+    singles = [cases.COLD, cases.LARGE, cases.MASKED]
+    singles += [] if context.draws_D else [cases.UNLIKELY]  # such a D does not come by itself
+    for label, case in _labelled(context, (*cases.LAWS, *singles))[1 + len(others) :]:
+        share = 1.0 if case.tau < 0.1 else 1 / 8
+        yield Item(f"mean, {label}", rows.mean, (_low(case, dtype), dtype, share), 1)
+    yield Item("mean, batch of shape (b, 2, 3)", rows.batch, (dtype,), 1 if mean_only else 4)
 
 
 def _low(case: Case, dtype: str) -> Case:
@@ -364,22 +278,20 @@ def _low(case: Case, dtype: str) -> Case:
 
 
 def _shared_noise(context: Context) -> Iterator[Item]:
-    if not context.profile.shares_noise:
+    if not context.subject.profile.shares_noise:
         return
-    question = "the gradient under given exponentials, number by number"
     usual = _labelled(context, (*cases.LAWS, cases.LARGE))
     for dtype in context.dtypes:
-        shift, odd = _shift_of(dtype), _labelled(context, (cases.UNLIKELY, cases.MASKED))
-        odd = [(label, _low(case, dtype)) for label, case in odd]
-        odd += [(f"logits {s:+d}", cases.shifted(context.main, s)) for s in (shift, -shift)]
-        yield Item(f"shared noise, {dtype}", question, rows.shared_noise, (usual, dtype))
-        yield Item(f"shared noise, far logits, {dtype}", question, rows.shared_noise, (odd, dtype))
-        zeros = ([("zeros", context.main)], dtype, True)
-        yield Item(f"shared noise, zeros, {dtype}", question, rows.shared_noise, zeros)
+        far = _labelled(context, (cases.UNLIKELY, cases.MASKED))
+        far = [(label, _low(case, dtype)) for label, case in far]
+        far += [(f"logits {s:+d}", cases.shifted(context.main, s)) for s in _shifts(dtype)]
+        zeros = [("zeros", context.main)]
+        for name, asked in (("", usual), (" far logits,", far), (" zeros,", zeros)):
+            arguments = (asked, dtype, asked is zeros)
+            yield Item(f"shared noise,{name} {dtype}", rows.shared_noise, arguments)
 
 
 def _values(context: Context) -> Iterator[Item]:
-    question = "the gradient, number by number"
     usual = _labelled(context, (*cases.LAWS, cases.COLD, cases.LARGE))
     usual.append(("batch of shape (b, 2, 3)", context.adapt(cases.BATCH)))
     odd = _labelled(context, (*cases.EXTREMES, cases.MASKED))
@@ -387,43 +299,35 @@ def _values(context: Context) -> Iterator[Item]:
         odd += _labelled(context, (cases.UNLIKELY,))
     for dtype in context.dtypes:
         low = [(label, _low(case, dtype)) for label, case in odd]
-        yield Item(f"value, {dtype}", question, rows.value, (usual, dtype))
-        yield Item(f"value, extremes, {dtype}", question, rows.value, (low, dtype))
+        yield Item(f"value, {dtype}", rows.value, (usual, dtype))
+        yield Item(f"value, extremes, {dtype}", rows.value, (low, dtype))
+    if context.law.point == "relaxed" and context.draws_D:
+        yield from (Item(k, rows.given_beside, (k, context.dtypes[0])) for k in OTHERS)
 
 
 def _extremes(context: Context) -> Iterator[Item]:
     for dtype in context.dtypes:
         asked = _labelled(context, cases.EXTREMES)
-        question = "the gradient is finite and sums to zero"
-        yield Item(f"extremes, {dtype}", question, rows.extremes, (asked, dtype))
-        if not context.profile.needs_exponentials:
-            question = "the gradient is finite where the generator returns 0"
-            yield Item(f"draws of exactly 0, {dtype}", question, rows.zeros, (dtype,))
+        yield Item(f"extremes, {dtype}", rows.extremes, (asked, dtype))
+        if not context.subject.profile.needs_exponentials:
+            yield Item(f"draws of exactly 0, {dtype}", rows.zeros, (dtype,))
 
 
 def _contract(context: Context) -> Iterator[Item]:
-    yield Item("input left alone", "the arrays are what they were", rows.input_left_alone)
-    question = "the same seed gives the same, another seed another"
-    yield Item("noise from rng", question, rows.noise_from_rng)
-    yield Item("entries sum to zero", "as a constant added to the logits asks", rows.zero_sum)
+    yield Item("input left alone", rows.input_left_alone)
+    yield Item("noise from rng", rows.noise_from_rng)
+    yield Item("entries sum to zero", rows.zero_sum)
     if context.law.takes_cost:
-        question = "no baseline knows the cost that it is compared with"
-        yield Item("baseline without its own cost", question, rows.baseline)
+        yield Item("baseline without its own cost", rows.baseline)
     else:
-        yield Item("linear in df_dD", "df_dD times 1024 under the same noise", rows.linear)
+        yield Item("linear in df_dD", rows.linear)
+    dtype, tests = context.dtypes[-1], int(context.law.random)
+    for s in _shifts(dtype):
+        yield Item(f"logits {s:+d}, {dtype}", rows.shift, (context.main, s, dtype), tests)
 
 
-def _shifts(context: Context) -> Iterator[Item]:
-    dtype = context.dtypes[-1]
-    for constant in (_shift_of(dtype), -_shift_of(dtype)):
-        question = "a constant added to the logits changes nothing"
-        arguments = (context.main, constant, dtype)
-        tests = int(context.law.random)
-        yield Item(f"logits {constant:+d}, {dtype}", question, rows.shift, arguments, tests)
-
-
-def _shift_of(dtype: str) -> int:
-    return 100 if dtype == "float16" else 1000
+def _shifts(dtype: str) -> tuple[int, int]:
+    return (100, -100) if dtype == "float16" else (1000, -1000)
 
 
 # --- Asking --------------------------------------------------------------------------------------------
@@ -466,16 +370,22 @@ def _ask_all(items: list[Item], context: Context, bar: Any) -> list[Row]:
 
 
 def _explained(found: list[Row], context: Context) -> tuple[Row, ...]:
-    """The rows with the cause of wrong means and numbers, which is sought once, over all that was seen."""
+    """The rows with the cause of wrong means and numbers, which is sought once, over all that was seen.
+
+    Noise that is shared makes the means and covariances of a right law scatter; then it is their cause.
+    """
+    shared = [row.cause for row in found if row.property.endswith("independent") and row.cause]
+    if shared:
+        found = [replace(r, cause=SOUGHT) if r.cause.startswith(VARIANCE) else r for r in found]
     if not any(row.cause == SOUGHT for row in found):
         return tuple(found)
-    causes = [row.cause for row in found if row.property.endswith("independent") and row.cause]
+    causes = list(shared)
     for dtype in dict.fromkeys(dtype for dtype, *_ in context.values):
         seen = [(asked, h) for of, asked, h in context.values if of == dtype]
         if any(row.cause == SOUGHT and row.property.endswith(dtype) for row in found):
             causes.append(explain_values(seen, dtype))
-    if context.means:
-        rng = np.random.default_rng([context.seed, 2**20])
+    if context.means and not shared:
+        rng = np.random.default_rng([context.options.seed, 2**20])
         causes.append(explain_mean(context.law, context.means, rng))
     cause = next((cause for cause in causes if not cause.startswith(NO_MISTAKE)), None)
     cause = cause or (causes[-1] if causes else NO_MISTAKE)

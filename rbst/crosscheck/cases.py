@@ -136,7 +136,7 @@ def rows_of(case: Case, shape: tuple[int, ...], dtype: str) -> tuple[Array, Arra
 
 # --- What gradients of a case are to be like -----------------------------------------------------------
 
-REFERENCE_DRAWS, REFERENCE_BLOCK = 2**17, 2**15
+REFERENCE_DRAWS, REFERENCE_BLOCK = 2**16, 2**14
 
 
 def targets(
@@ -165,7 +165,7 @@ def targets(
             of_one = _q_covariance(law, case, outcome) if law.with_noise else normal
             q_covariance = normal + (of_one - normal) / K
         moments = (covariance / K, eigenvalues / K, whitening * np.sqrt(K))
-        found.append(Target(outcome, mean, *moments, q_covariance, law.with_noise is not None))
+        found.append(Target(outcome, mean, *moments, q_covariance))
     return found
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import io
 import itertools
 import json
@@ -26,9 +25,13 @@ from typing import Any
 import numpy as np
 
 from rbst._array import Array
-from rbst.crosscheck.battery import PRECISIONS, Options, examine, list_battery
+from rbst._load import load_object
+from rbst.categorical import one_hot
+from rbst.crosscheck.battery import examine, list_battery, own_problem
 from rbst.crosscheck.laws import get_law
+from rbst.crosscheck.rows import BFLOAT16, PRECISIONS, Options
 from rbst.crosscheck.subject import (
+    OTHERS,
     Answer,
     BudgetSpent,
     Gone,
@@ -39,6 +42,7 @@ from rbst.crosscheck.subject import (
     describe,
     numbers,
 )
+from rbst.enumeration import count_outcomes
 
 STATUS = {"passed": 0, "failed": 1, "incomplete": 3}
 TIMEOUT = 300.0
@@ -54,31 +58,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "function(logits, D, df_dD, tau=..., num_samples=..., rng=...) or, if it draws D, as "
         "function(logits, df_dD_function, ...)",
     )
-    parser.add_argument("--estimator", default="gr-mc10", help="what it is meant to compute")
-    parser.add_argument("--dtype", choices=PRECISIONS, help="ask in one precision only")
-    parser.add_argument("--tau", type=float, help="the only temperature that it is for")
-    parser.add_argument("--categories", type=int, metavar="N", help="the only n that it is for")
-    parser.add_argument(
-        "--dimensions", type=int, help="2: it takes (b, n) and no other leading axes"
-    )
-    parser.add_argument(
-        "--mean-only", action="store_true", help="its variance may differ: antithetic noise"
-    )
-    parser.add_argument("--samples", type=int, help="gradients drawn for each statistical row")
-    parser.add_argument(
-        "--budget", type=float, metavar="SECONDS", help="stop asking after this time: incomplete"
-    )
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        default=TIMEOUT,
-        metavar="SECONDS",
-        help="wait no longer for one answer: failed",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument("--verbose", action="store_true", help="every figure and p-value")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument("--list", action="store_true", help="print what would be asked, and stop")
+    add = parser.add_argument
+    add("--estimator", default="gr-mc10", help="what it is meant to compute")
+    add("--function", metavar="MODULE:F", help="for unbiased: the f whose E f(D) is differentiated")
+    add("--logits", metavar="'a b; c d'", help="where: one row of numbers for each variable of f")
+    add("--dtype", choices=PRECISIONS, help=f"ask in one precision only; {BFLOAT16}")
+    add("--tau", type=float, help="the only temperature that it is for")
+    add("--categories", type=int, metavar="N", help="the only n that it is for")
+    add("--dimensions", type=int, help="2: it takes (b, n) and no other leading axes")
+    add("--mean-only", action="store_true", help="its variance may differ: antithetic noise")
+    add("--samples", type=int, help="gradients drawn for each statistical row")
+    add("--budget", type=float, metavar="SECONDS", help="stop asking after this time: incomplete")
+    limit = "wait no longer for one answer: failed"
+    add("--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help=limit)
+    add("--seed", type=int, default=0, help="of the noise")
+    add("--verbose", action="store_true", help="every figure and p-value")
+    add("--json", action="store_true", help="print the report as JSON")
+    add("--list", action="store_true", help="print what would be asked, and stop")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -93,15 +89,35 @@ def run(arguments: argparse.Namespace) -> int:
             f"timeout must be a positive number of seconds, got {arguments.timeout}; try 60"
         )
     options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
-    law = get_law(arguments.estimator)
+    law, logits = get_law(arguments.estimator), _parsed(arguments.logits)
+    names = (arguments.implementation, arguments.function)
     with contextlib.closing(
-        RemoteSubject(arguments.implementation, arguments.estimator, arguments.timeout)
+        RemoteSubject(names, law.estimator, logits, arguments.timeout)
     ) as subject:
-        report = examine(subject, law, options, progress=True)
+        costs, problem = subject.costs, None
+        if costs is not None:
+            problem = own_problem(lambda D: _of_table(costs, D), logits, law)
+        report = examine(subject, law, options, problem=problem, progress=True)
     in_colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     text = report.to_text(verbose=arguments.verbose, colour=in_colour)
     print(report.to_json() if arguments.json else text)
     return STATUS[report.verdict]
+
+
+def _parsed(text: str | None) -> Array | None:
+    """Logits (L, n) from ``"0.5 1; -1 0"``."""
+    try:
+        return None if text is None else np.array([r.split() for r in text.split(";")], dtype=float)
+    except ValueError:
+        cure = "give one row of numbers for each variable, such as '0.25 -0.75 1; 0.5 0 -0.5'"
+        raise ValueError(
+            f"logits must be rows of numbers of one length, got {text!r}; {cure}"
+        ) from None
+
+
+def _of_table(costs: Array, D: Array) -> Array:
+    """f at one-hot D (..., L, n), from its values ``(n, ..., n)`` at every outcome."""
+    return costs[tuple(np.moveaxis(D.argmax(axis=-1), -1, 0))]
 
 
 def print_battery(estimator: str) -> None:
@@ -118,22 +134,26 @@ def print_battery(estimator: str) -> None:
 class RemoteSubject:
     """An implementation in a process of its own, that is asked like a :class:`Subject`."""
 
-    def __init__(self, name: str, estimator: str, timeout: float) -> None:
+    def __init__(
+        self, names: tuple[str, str | None], estimator: str, logits: Array | None, timeout: float
+    ) -> None:
         self.timeout = timeout
         processes = multiprocessing.get_context("spawn")
         self.connection, theirs = processes.Pipe()
-        self.process = processes.Process(target=serve, args=(theirs, name, estimator), daemon=True)
+        arguments = (theirs, *names, estimator, logits)
+        self.process = processes.Process(target=serve, args=arguments, daemon=True)
         self.process.start()
         theirs.close()
         try:
-            found, _ = self._receive(timeout)
+            found, arrays = self._receive(timeout)
         except Gone as gone:
             self.close()
-            raise ValueError(f"cannot import {name!r}: {gone.found}; {gone.cause}") from None
+            raise ValueError(f"cannot import {names[0]!r}: {gone.found}; {gone.cause}") from None
         if "error" in found:
             self.close()
             raise ValueError(found["error"])
         self.profile = Profile(**found | {"accepts": tuple(found["accepts"])})
+        self.costs = arrays.get("costs")  # of the user's f at every outcome
 
     def ask(self, question: Question, seconds: float = math.inf) -> Answer:
         """Its answer, within these seconds and the time-out."""
@@ -150,9 +170,11 @@ class RemoteSubject:
         if "unusable" in header:
             raise Unusable(*header["unusable"])
         shape = question.logits.shape
-        shapes = {"D": shape, "gradient": (question.repeats, *shape) if question.problem else shape}
-        D, h = (numbers(k, arrays.get(k), "fiub", shapes[k]) for k in ("D", "gradient"))
-        return Answer(D, h, tuple(header["changed"]))
+        repeats = (question.repeats,) if question.problem else ()
+        D = numbers("D", arrays.get("D"), "fiub", shape)
+        h = numbers("gradient", arrays.get("gradient"), "f", (*repeats, *shape))
+        others = {k: numbers(k, arrays[k], "f", shape[:-1]) for k in OTHERS if k in arrays}
+        return Answer(D, h, tuple(header["changed"]), others)
 
     def _receive(self, seconds: float) -> tuple[dict[str, Any], dict[str, Array]]:
         """The answer to the last question."""
@@ -202,20 +224,40 @@ def receive(connection: Connection) -> tuple[dict[str, Any], dict[str, Any]]:
 # --- The process that is asked -------------------------------------------------------------------------
 
 
-def serve(connection: Connection, name: str, estimator: str) -> None:
+def serve(
+    connection: Connection, name: str, function: str | None, estimator: str, logits: Array | None
+) -> None:
     """Import the implementation and answer questions until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that judges
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # whatever prints, prints to standard error
     sys.stdout = sys.stderr
     try:
-        subject = Subject(load(name), get_law(estimator))
+        f = None if function is None else load(function)
+        costs = {} if f is None else {"costs": _costs(f, logits)}
+        subject = Subject(load(name), get_law(estimator), f=f)
     except (ValueError, TypeError) as error:
         return send(connection, {"error": str(error)}, {})
-    send(connection, asdict(subject.profile), {})
+    send(connection, asdict(subject.profile), costs)
     with contextlib.suppress(EOFError):
         while True:
             _answer_one(connection, subject)
+
+
+def _costs(f: Callable[..., Any], logits: Array | None) -> Array:
+    """The user's f at every outcome, ``(n, ..., n)``."""
+    if logits is None:
+        raise ValueError("--function needs --logits 'a b; c d', one row for each variable of f")
+    count_outcomes(logits)  # refuses what is beyond enumeration
+    L, n = logits.shape
+    outcomes = one_hot(np.indices((n,) * L).reshape(L, -1).T, n)
+    try:
+        found = numbers("cost", f(outcomes), "fiub", (n**L,))
+    except Unusable as error:
+        raise ValueError(f"f must map (..., L, n) to (...): {error.found}, {error.cause}") from None
+    except Exception as error:
+        raise ValueError(f"f raises {describe(error)}") from None
+    return found.astype(float).reshape((n,) * L)
 
 
 def _answer_one(connection: Connection, subject: Subject) -> None:
@@ -223,7 +265,8 @@ def _answer_one(connection: Connection, subject: Subject) -> None:
     question = Question(**header | {"seed": tuple(header["seed"])}, **arrays)
     try:
         answer = subject.ask(question)
-        header, arrays = {"changed": answer.changed}, {"D": answer.D, "gradient": answer.gradient}
+        header = {"changed": answer.changed}
+        arrays = {"D": answer.D, "gradient": answer.gradient} | answer.others
     except Unusable as error:
         header, arrays = {"unusable": (error.found, error.expected, error.cause)}, {}
     except KeyboardInterrupt as error:  # its own: interrupts do not come here
@@ -232,34 +275,11 @@ def _answer_one(connection: Connection, subject: Subject) -> None:
 
 
 def load(name: str) -> Callable[..., Any]:
-    """The function of a name such as ``module:function``, from the current folder or an installed package."""
-    module_name, colon, function_name = name.partition(":")
-    if not (module_name and colon and function_name):
-        raise ValueError(
-            f"the implementation must be given as MODULE:FUNCTION, got {name!r}; for example "
-            "rbst:gumbel_rao"
-        )
-    found = _import(module_name)
-    for part in function_name.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            raise ValueError(
-                f"{module_name!r} has no {function_name!r}; check the name after the colon"
-            ) from None
-        except BaseException as error:
-            raise ValueError(f"{part!r} of {name!r} cannot be had: {describe(error)}") from None
-    return found
-
-
-def _import(name: str) -> Any:
-    """The module; what it prints meanwhile goes to standard error, where it is not in the report."""
-    sys.path.insert(0, os.getcwd())
+    """The function of a name such as ``module:function``; what its module prints goes to standard error."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            return importlib.import_module(name)
+            return load_object(name, "the implementation")
+    except ValueError:
+        raise
     except BaseException as error:
-        cure = "the module itself raises this"
-        if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
-            cure = "run rbst check in the folder of the module"
-        raise ValueError(f"cannot import {name!r} ({describe(error)}); {cure}") from None
+        raise ValueError(f"cannot import {name!r}: {describe(error)}") from None

@@ -25,10 +25,7 @@ import numpy as np
 from rbst._array import Array
 
 jax.config.update("jax_enable_x64", True)
-ROWS = (
-    2**10,
-    2**16,
-)  # a call is padded to the first of these that it fits, or to a multiple of the last
+FEW, MANY = 2**10, 2**14  # rows of a block
 
 
 def from_function(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -89,8 +86,9 @@ def from_loss(loss: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _blocks(array: Array) -> list[Array]:
-    """An array as blocks ``(b, n)`` of one of two numbers of rows, its last row repeated to fill them."""
+    """An array as blocks ``(b, n)`` of MANY rows, and of FEW for the rest, its last row repeated to fill them."""
     flat = array.reshape(-1, array.shape[-1])
-    size = ROWS[0] if len(flat) <= ROWS[0] else ROWS[1]
-    missing = np.broadcast_to(flat[-1], (-len(flat) % size, flat.shape[-1]))
-    return np.split(np.concatenate([flat, missing]), (len(flat) + len(missing)) // size)
+    many, rest = divmod(len(flat), MANY)
+    sizes = [MANY] * many + [FEW] * -(-rest // FEW)
+    missing = np.broadcast_to(flat[-1], (sum(sizes) - len(flat), flat.shape[-1]))
+    return np.split(np.concatenate([flat, missing]), np.cumsum(sizes)[:-1])

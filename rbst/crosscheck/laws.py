@@ -19,7 +19,8 @@ from rbst._array import Array
 from rbst._checks import check_num_samples
 from rbst.categorical import softmax, softmax_vjp
 from rbst.estimators import ESTIMATORS, get_estimator, gumbel_rao
-from rbst.estimators.reinmax_rao import halfway_logits
+from rbst.estimators.reinmax_rao import halfway_logits, reinmax_rao
+from rbst.estimators.zero_temperature import reinmax
 from rbst.rao_blackwell import conditional_covariance, conditional_mean
 
 UNBIASED = "unbiased"
@@ -105,7 +106,7 @@ def get_law(estimator: str) -> Law:
     if built.given_D == "gumbel-rao" and built.num_samples != math.inf:
         return _random_law(estimator, "gumbel-rao", cast("int", built.num_samples))
     if built.given_D == "gumbel-rao":
-        return Law(estimator, _gumbel_rao_mean)
+        return Law(estimator, _mean)
     if built.given_D == "random" and built.evaluates == "corner":
         raise ValueError(
             f"estimator must have a known law given D, got {estimator!r}; give its moments in Python, "
@@ -146,10 +147,10 @@ def _random_law(estimator: str, family: str, num_samples: int) -> Law:
     return Law(estimator, _FAMILIES[family][0], num_samples, *_FAMILIES[family][1:], family)
 
 
-# --- Gumbel-Rao --------------------------------------------------------------------------------------
+# --- Families, which differ in K only: mean, covariance of one sample, gradient under given noise ------
 
 
-def _gumbel_rao_mean(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
+def _mean(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
     """One quadrature where all rows are alike, as they are in a case."""
     n = logits.shape[-1]
     rows = [array.reshape(-1, n) for array in (logits, D, df_dD)]
@@ -159,63 +160,37 @@ def _gumbel_rao_mean(logits: Array, D: Array, df_dD: Array, tau: float) -> Array
     return np.broadcast_to(mean, (logits.size // n, n)).reshape(logits.shape)
 
 
-def _gumbel_rao_covariance(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
-    return conditional_covariance(logits, D, df_dD, tau=tau)
+def _halfway_mean(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
+    return _mean(halfway_logits(logits, D), D, df_dD, tau)
 
 
-def _gumbel_rao(logits: Array, D: Array, df_dD: Array, tau: float, exponentials: Array) -> Array:
-    return gumbel_rao(logits, D, df_dD, tau=tau, exponentials=exponentials)
+def _reinmax_cv(logits: Array, D: Array, df_dD: Array, tau: float, exponentials: Array) -> Array:
+    r"""ReinMax with a control variate: :math:`\text{reinmax} + \mathbb E[h_D \mid D] - h_D`.
 
-
-# --- ReinMax with Gumbel-Rao in it -------------------------------------------------------------------
-
-
-def _reinmax_rao(h: Array, logits: Array, df_dD: Array) -> Array:
-    r"""Rao-Blackwellised ReinMax: :math:`2 h_D - \tfrac12 J(\pi) g`.
-
-    h is the Gumbel-Rao gradient at :math:`\theta_D`, or its mean. Wang & Bui (2026), "Beyond ReinMax:
-    Low-variance gradient estimators for discrete latent variables", arXiv 2603.08257.
+    h_D is the Gumbel-Rao gradient at :math:`\theta_D`. Given D the mean is that of ReinMax.
     """
-    return 2 * h - softmax_vjp(softmax(logits), df_dD) / 2
+    h = gumbel_rao(halfway_logits(logits, D), D, df_dD, tau=tau, exponentials=exponentials)
+    return reinmax(logits, D, df_dD, tau=tau) + _halfway_mean(logits, D, df_dD, tau) - h
 
 
-def _reinmax_rao_mean(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
-    return _reinmax_rao(_gumbel_rao_mean(halfway_logits(logits, D), D, df_dD, tau), logits, df_dD)
-
-
-def _reinmax_rao_covariance(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
-    return 4 * _gumbel_rao_covariance(halfway_logits(logits, D), D, df_dD, tau)
-
-
-def _reinmax_rao_with_noise(
-    logits: Array, D: Array, df_dD: Array, tau: float, exponentials: Array
-) -> Array:
-    h = _gumbel_rao(halfway_logits(logits, D), D, df_dD, tau, exponentials)
-    return _reinmax_rao(h, logits, df_dD)
-
-
-def _reinmax_cv_mean(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
-    """ReinMax itself: its control variate has mean zero given D."""
-    second = 2 * softmax_vjp((softmax(logits, tau) + D) / 2, df_dD)
-    return second - softmax_vjp(softmax(logits), df_dD) / 2
-
-
-def _reinmax_cv_covariance(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
-    return _gumbel_rao_covariance(halfway_logits(logits, D), D, df_dD, tau)
-
-
-def _reinmax_cv_with_noise(
-    logits: Array, D: Array, df_dD: Array, tau: float, exponentials: Array
-) -> Array:
-    r"""ReinMax with a control variate: :math:`\text{reinmax} + \mathbb E[h_D \mid D] - h_D`."""
-    theta_D = halfway_logits(logits, D)
-    control = _gumbel_rao_mean(theta_D, D, df_dD, tau)
-    h = _gumbel_rao(theta_D, D, df_dD, tau, exponentials)
-    return _reinmax_cv_mean(logits, D, df_dD, tau) + control - h
-
-
-_FAMILIES = {
-    "gumbel-rao": (_gumbel_rao_mean, _gumbel_rao_covariance, _gumbel_rao),
-    "reinmax-rao": (_reinmax_rao_mean, _reinmax_rao_covariance, _reinmax_rao_with_noise),
-    "reinmax-cv": (_reinmax_cv_mean, _reinmax_cv_covariance, _reinmax_cv_with_noise),
+_FAMILIES: dict[str, tuple[Callable[..., Array], Callable[..., Array], Callable[..., Array]]] = {
+    "gumbel-rao": (
+        _mean,
+        lambda logits, D, g, tau: conditional_covariance(logits, D, g, tau=tau),
+        lambda logits, D, g, tau, E: gumbel_rao(logits, D, g, tau=tau, exponentials=E),
+    ),
+    "reinmax-rao": (
+        lambda logits, D, g, tau: (
+            2 * _halfway_mean(logits, D, g, tau) - softmax_vjp(softmax(logits), g) / 2
+        ),
+        lambda logits, D, g, tau: (
+            4 * conditional_covariance(halfway_logits(logits, D), D, g, tau=tau)
+        ),
+        lambda logits, D, g, tau, E: reinmax_rao(logits, D, g, tau=tau, exponentials=E),
+    ),
+    "reinmax-cv": (
+        lambda logits, D, g, tau: reinmax(logits, D, g, tau=tau),
+        lambda logits, D, g, tau: conditional_covariance(halfway_logits(logits, D), D, g, tau=tau),
+        _reinmax_cv,
+    ),
 }

@@ -16,8 +16,8 @@ docs/crosscheck.md has measured rates.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -41,8 +41,7 @@ class Target:
     eigenvalues, whitening
         Of the covariance, as :func:`whiten` returns them.
     q_covariance
-        Covariance of the entries q of :math:`y y^\top`, shape ``(p, p)``; None where no covariance is tested,
-        and not ``q_known`` where there is no reference to estimate it from.
+        Covariance of the entries q of :math:`y y^\top`, shape ``(p, p)``; None where no covariance is tested.
     """
 
     outcome: int
@@ -51,7 +50,6 @@ class Target:
     eigenvalues: Array
     whitening: Array
     q_covariance: Array | None = None
-    q_known: bool = True
 
     @property
     def rank(self) -> int:
@@ -178,14 +176,15 @@ class Sums:
         """Whitened sample covariance less the identity, on and above the diagonal."""
         return self.q_total / self.count - products(self.y_mean[None])[0] - self.diagonal
 
-    def q_covariance(self) -> Array:
-        """Covariance of the entries of y y', blended."""
+    def q_sample_covariance(self) -> Array:
+        """Covariance of the entries of y y'."""
         mean = self.q_total / self.count
-        sample = self.q_products / self.count - np.outer(mean, mean)
-        if not self.target.q_known:
-            return sample
-        assert self.target.q_covariance is not None  # it is known
-        return np.asarray(blend(self.target.q_covariance, sample))
+        return self.q_products / self.count - np.outer(mean, mean)
+
+    def q_covariance(self) -> Array:
+        """The same, blended."""
+        assert self.target.q_covariance is not None  # it is tested
+        return np.asarray(blend(self.target.q_covariance, self.q_sample_covariance()))
 
     def mean_statistic(self) -> tuple[float, int]:
         """Chi-square of the mean and its degrees of freedom."""
@@ -222,7 +221,7 @@ def mean_test(sums: list[Sums]) -> float:
 
 
 def covariance_test(sums: list[Sums]) -> float:
-    """p-value of the covariance, over those D of a case that came often enough."""
+    """p-value of the covariance, over those D of a case that were drawn often enough."""
     return _pooled([s.covariance_statistic() for s in often_enough(sums)])
 
 
@@ -236,33 +235,25 @@ def _pooled(statistics: list[tuple[float, int]]) -> float:
     return chi_square_p_value(sum(s for s, _ in statistics), sum(d for _, d in statistics))
 
 
-class Pairs:
-    r"""Sums of :math:`y_a y_b^\top` over pairs of whitened vectors that are to be independent, by kind of pair.
+def independence_test(pairs: Iterable[tuple[Array, Array]], fewest: int) -> tuple[float, float]:
+    """The largest correlation over kinds of pairs of numbers ``(b,)``, and the p-value of there being none.
 
-    Each entry then has mean 0 and variance 1, whatever the laws of the two. As a correlation it is 0, and
-    near 1 somewhere if the two share their noise.
+    Both are measured by their own means and variances, so that a wrong law hides nothing. For independent
+    pairs, a product of two standardised numbers has mean 0 and variance 1, whatever their laws.
     """
+    statistics, largest = [], 0.0
+    for first, second in pairs:
+        if len(first) >= fewest:
+            product = _standardised(first) * _standardised(second)
+            largest = max(largest, abs(float(product.mean())))
+            statistic = len(first) * product.mean() ** 2 / blend(1.0, (product**2).mean())
+            statistics.append((float(statistic), 1))
+    return largest, _pooled(statistics)
 
-    def __init__(self) -> None:
-        self.sums: dict[Any, list[Any]] = {}
 
-    def add(self, kind: Any, first: Array, second: Array) -> None:
-        """Take in pairs, shapes ``(b, m)`` and ``(b, m')``."""
-        sums = self.sums.setdefault(kind, [0, 0.0, 0.0, 0.0, 0.0])
-        found = [len(first), first.sum(axis=0), second.sum(axis=0)]
-        found += [first.T @ second, (first**2).T @ second**2]
-        self.sums[kind] = [before + now for before, now in zip(sums, found, strict=True)]
-
-    def test(self, fewest: int) -> tuple[float, float]:
-        """The largest correlation, and the p-value of there being none, over kinds that are frequent."""
-        statistics, largest = [], 0.0
-        for count, first, second, total, squares in self.sums.values():
-            if count >= fewest:
-                centred = total - np.outer(first, second) / count
-                statistic = (centred**2 / blend(count, squares)).sum()
-                statistics.append((float(statistic), centred.size))
-                largest = max(largest, float(abs(centred).max()) / count)
-        return largest, _pooled(statistics) if statistics else 1.0
+def _standardised(x: Array) -> Array:
+    size = x.std()
+    return (x - x.mean()) / size if size > 1e-9 * abs(x).max() else np.zeros_like(x)  # rounding
 
 
 def group_means_test(means: Array, exact: Array) -> tuple[float, Array, Array]:
@@ -291,25 +282,20 @@ def group_means_test(means: Array, exact: Array) -> tuple[float, Array, Array]:
 
 def detectable_mean_error(sums: list[Sums], level: float) -> float:
     """The factor by which a mean must be off to be caught: ``1 + this``, with probability POWER."""
-    signal = 0.0
-    for s in sums:
-        mean = s.target.mean @ s.target.whitening
-        signal += s.count * quadratic_form(s.y_covariance(), mean)
-    return _detectable(signal, sum(s.target.rank for s in sums), level)
+    found = [(s, s.target.mean @ s.target.whitening, s.y_covariance()) for s in sums]
+    return _detectable(found, level)
 
 
 def detectable_covariance_error(sums: list[Sums], level: float) -> float:
-    """The factor by which a covariance must be off to be caught: ``1 + this``, with probability POWER."""
-    signal, degrees = 0.0, 0
-    for s in often_enough(sums):
-        identity = s.diagonal.astype(float)
-        signal += s.count * quadratic_form(s.q_covariance(), identity)
-        degrees += len(identity)
-    return _detectable(signal, degrees, level)
+    """The same for a covariance."""
+    found = [(s, s.diagonal.astype(float), s.q_covariance()) for s in often_enough(sums)]
+    return _detectable(found, level)
 
 
-def _detectable(signal: float, degrees: int, level: float) -> float:
-    r"""The :math:`\epsilon` whose non-centrality :math:`\epsilon^2` ``signal`` is enough."""
+def _detectable(found: Sequence[tuple[Sums, Array, Array]], level: float) -> float:
+    r"""The :math:`\epsilon` whose non-centrality, :math:`\epsilon^2 \sum_D B_D x^\top V^{-1} x`, is enough."""
+    signal = sum(s.count * quadratic_form(covariance, x) for s, x, covariance in found)
+    degrees = sum(len(x) for _, x, _ in found)
     return math.sqrt(needed_noncentrality(degrees, level) / signal) if signal > 0 else math.inf
 
 

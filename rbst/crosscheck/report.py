@@ -212,7 +212,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _finite(value: Any) -> Any:
-    """The same with None in the place of what JSON has no word for."""
+    """The same with None for what JSON has no word for."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

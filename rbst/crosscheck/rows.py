@@ -28,42 +28,65 @@ from rbst.crosscheck.causes import (
 )
 from rbst.crosscheck.laws import Law
 from rbst.crosscheck.moments import (
-    Pairs,
     Sums,
     chi_square_p_value,
     covariance_test,
     detectable_covariance_error,
     detectable_mean_error,
     group_means_test,
+    independence_test,
     mean_test,
     often_enough,
-    whiten,
 )
 from rbst.crosscheck.report import SOUGHT, Row, judge
-from rbst.crosscheck.subject import Answer, BudgetSpent, Profile, Question, Unusable, signal
+from rbst.crosscheck.subject import Answer, BudgetSpent, Question, Unusable, signal
 from rbst.enumeration import exact_gradient
+from rbst.estimators.concrete import concrete_density, temperature_gradient
 
 INFINITE = 1e60  # whatever is larger counts as infinite
-NOT_LOG_SPACE = "exp(logits) overflows or vanishes: stay in log space"
+DTYPES = ("float64", "float32")
+PRECISIONS = (*DTYPES, "float16")
+BFLOAT16 = "bfloat16 is none of NumPy's: ask the same code in float32"
 WRONG_D = "D is not drawn from softmax(logits): logits divided by tau, or Gumbels of the wrong law?"
 
 
-class Clock:
-    """Seconds since the start, and how many are left of a budget."""
+@dataclass(frozen=True)
+class Options:
+    """What is declared of an implementation, and how much is asked; see :func:`rbst.crosscheck.check`."""
 
-    def __init__(self, budget: float | None) -> None:
-        self.start, self.budget = time.monotonic(), budget or math.inf
+    dtype: str | None = None
+    tau: float | None = None
+    categories: int | None = None
+    dimensions: int | None = None
+    mean_only: bool = False
+    samples: int | None = None
+    budget: float | None = None
+    seed: int = 0
 
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self.start
-
-    def left(self) -> float:
-        """Seconds until the budget is spent; raises :class:`BudgetSpent` if it is."""
-        left = self.budget - self.elapsed()
-        if left <= 0:
-            raise BudgetSpent("not asked: the budget is spent")
-        return left
+    def __post_init__(self) -> None:
+        wanted = (
+            ("dtype", PRECISIONS, "one of float64, float32, float16", BFLOAT16),
+            ("tau", lambda x: 0 < x < math.inf, "positive and finite", "try 1"),
+            ("categories", range(2, 201), "from 2 to 200", "leave it out for any number"),
+            (
+                "dimensions",
+                (1, 2),
+                "2 for code that takes (b, n) alone",
+                "for 'unbiased' 2 stands for (L, n); leave it out for any leading axes",
+            ),
+            (
+                "samples",
+                lambda x: x >= 1000,
+                "at least 1000 for the central limit theorem to hold",
+                "to save time give a budget",
+            ),
+            ("budget", lambda x: x > 0, "a positive number of seconds", "try 20"),
+        )
+        for name, accepted, text, cure in wanted:
+            value = getattr(self, name)
+            fine = accepted if callable(accepted) else accepted.__contains__
+            if value is not None and not fine(value):
+                raise ValueError(f"{name} must be {text}, got {value!r}; {cure}")
 
 
 @dataclass
@@ -72,29 +95,25 @@ class Context:
 
     subject: Any
     law: Law
-    dtypes: tuple[str, ...]
-    samples: int | None = None
-    seed: int = 0
-    clock: Clock = field(default_factory=lambda: Clock(None))
+    options: Options = Options()
     tau: float | None = None
     categories: int | None = None
-    dimensions: int | None = None
-    mean_only: bool = False
     level: float = 0.0
     row: int = 0
     calls: int = 0
+    start: float = field(default_factory=time.monotonic)
     means: list[Observation] = field(default_factory=list)
     values: list[tuple[str, Asked, Array]] = field(default_factory=list)
 
     @property
-    def profile(self) -> Profile:
-        """How the subject wants to be called."""
-        return self.subject.profile
+    def dtypes(self) -> tuple[str, ...]:
+        """The precisions that are asked."""
+        return DTYPES if self.options.dtype is None else (self.options.dtype,)
 
     @property
     def draws_D(self) -> bool:
         """Whether the subject draws D."""
-        return self.profile.draws_D
+        return self.subject.profile.draws_D
 
     @property
     def main(self) -> Case:
@@ -108,13 +127,24 @@ class Context:
     def next_seed(self) -> tuple[int, int, int]:
         """A seed for each call of a row."""
         self.calls += 1
-        return self.seed, self.row, self.calls
+        return self.options.seed, self.row, self.calls
+
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.start
+
+    def seconds_left(self) -> float:
+        """Seconds until the budget is spent; raises :class:`BudgetSpent` if it is."""
+        left = (self.options.budget or math.inf) - self.seconds()
+        if left <= 0:
+            raise BudgetSpent("not asked: the budget is spent")
+        return left
 
     def draws(self, share: float, fewest: int = 0) -> int:
         """Gradients for a row: about 2**20 relaxed samples, since the variance of a mean falls as 1 / K."""
-        if self.samples is not None:
-            return int(share * self.samples)
-        return max(int(share * min(2**20 // (self.law.num_samples or 1), 2**19)), fewest)
+        if self.options.samples is not None:
+            return int(share * self.options.samples)
+        return max(int(share * min(2**20 // (self.law.num_samples or 1), 2**18)), fewest)
 
 
 # --- One call ------------------------------------------------------------------------------------------
@@ -136,13 +166,13 @@ def ask(
     seed, shape = others.pop("seed", None) or context.next_seed(), logits.shape
     if context.law.point == "relaxed" and not context.draws_D:
         D = _relaxed(logits, case.tau, seed)
-    flat = (-1, shape[-1]) if context.dimensions == 2 else shape
+    flat = (-1, shape[-1]) if context.options.dimensions == 2 else shape
     logits, D = logits.reshape(flat), D.reshape(flat)
     if (E := others.get("exponentials")) is not None:
         others["exponentials"] = E.reshape(len(E), *logits.shape)
     K = num_samples or context.law.num_samples
     question = Question(logits, D, case.slopes, case.tau, seed, K, **others)
-    answer = context.subject.ask(question, context.clock.left())
+    answer = context.subject.ask(question, context.seconds_left())
     drawn = context.draws_D
     point = _checked_point(answer.D, logits, context.law.point, drawn) if drawn else answer.D
     point = point.astype(logits.dtype)
@@ -189,13 +219,18 @@ def _check_finite(h: Array, logits: Array) -> None:
     if fine.all():
         return
     broken = int(np.size(fine) - np.sum(fine))
-    if abs(logits[np.isfinite(logits)]).max() > 100:
-        cause = NOT_LOG_SPACE
-    elif np.isneginf(logits).any():
-        cause = "the -inf of an impossible category meets another"
-    else:
-        cause = "NaN for any noise" if not fine.any() else "NaN now and then: 0 / 0 or overflow"
+    cause = "NaN or infinite for any noise" if not fine.any() else "NaN or infinite now and then"
+    if np.isneginf(logits).any():
+        cause += " where an impossible category has the logit -inf"
+    elif np.ptp(logits) > 20:
+        cause += f" where logits are {np.ptp(logits):.4g} apart"
     raise Unusable(f"{broken} of {np.size(fine)} not finite", "finite", cause)
+
+
+def ask_main(context: Context, *axes: int, dtype: str | None = None, **others: Any) -> Answer:
+    """One call with the main case, in a batch of these leading axes."""
+    rows = rows_of(context.main, axes, dtype or context.dtypes[0])
+    return ask(context, *rows, context.main, **others)
 
 
 # --- The contract: what everything else rests on -------------------------------------------------------
@@ -203,17 +238,13 @@ def _check_finite(h: Array, logits: Array) -> None:
 
 def shape(context: Context, name: str) -> list[Row]:
     """Any leading axes are a batch of independent variables."""
-    try:
-        ask(context, *rows_of(context.main, (5,), context.dtypes[0]), context.main)
-    except Unusable as error:
-        error.cause += _declaration(context)
-        raise
-    others = () if context.dimensions == 2 else ((), (2, 4))
-    for axes in others:
+    others = () if context.options.dimensions == 2 else ((), (2, 4))
+    for axes in ((5,), *others):
         try:
-            ask(context, *rows_of(context.main, axes, context.dtypes[0]), context.main)
+            ask_main(context, *axes)
         except Unusable as error:
-            error.cause += "; where it is meant for (b, n) alone, declare --dimensions 2"
+            meant = "; where it is meant for (b, n) alone, declare --dimensions 2"
+            error.cause += _declaration(context) if axes == (5,) else meant
             raise
     shapes = [f"{(*axes, context.main.n)}" for axes in ((5,), *others)]
     return [Row(name, "pass", ", ".join(shapes), "the same")]
@@ -231,26 +262,25 @@ def _declaration(context: Context) -> str:
     return ""
 
 
-def range_of(context: Context, name: str, asked: list[Case], option: str) -> list[Row]:
-    """Every temperature, or number of categories, of the battery is accepted."""
-    found = []
-    for case in asked:
+def range_of(context: Context, name: str, values: tuple[float, ...], option: str) -> list[Row]:
+    """Every temperature, and every number of categories, of the battery is accepted."""
+    for value in values:
+        tau, n = (value, None) if option == "tau" else (None, int(value))
+        case = cases.adapted(context.main, tau, n)
         try:
             ask(context, *rows_of(case, (6,), context.dtypes[0]), case)
         except Unusable as error:
             if error.expected == "finite":
                 continue  # another row asks for that
-            label = f"{case.tau:g}" if option == "tau" else f"{case.n}"
             cause = f"{error.cause}; where it is not meant for that, declare --{option}"
-            raise Unusable(f"{option} = {label}: {error.found}"[:72], "an answer", cause) from None
-        found.append(f"{case.tau:g}" if option == "tau" else f"{case.n}")
-    return [Row(name, "pass", ", ".join(found), "all")]
+            found = f"{option} = {value:g}: {error.found}"[:72]
+            raise Unusable(found, "an answer", cause) from None
+    return [Row(name, "pass", ", ".join(f"{value:g}" for value in values), "all")]
 
 
 def dtype(context: Context, name: str, wanted: str) -> list[Row]:
     """The gradient has the dtype of the logits."""
-    h = ask(context, *rows_of(context.main, (6,), wanted), context.main).gradient
-    found = str(h.dtype)
+    found = str(ask_main(context, 6, dtype=wanted).gradient.dtype)
     cause = f"something inside is {found} whatever is given: convert, or declare --dtype {found}"
     return [judge(name, found == wanted, found, wanted, cause)]
 
@@ -260,9 +290,8 @@ def not_averaged(context: Context, name: str) -> list[Row]:
     few, many, sizes = 2**6, 2**10, []
     for rows in (few, many):
         costs = np.ones(rows) if context.law.takes_cost else None
-        logits, D = rows_of(context.main, (rows,), context.dtypes[0])
-        answer = ask(context, logits, D, context.main, costs=costs)
-        sizes.append(float(np.sqrt((answer.gradient.astype(float) ** 2).mean())))
+        h = ask_main(context, rows, costs=costs).gradient.astype(float)
+        sizes.append(float(np.sqrt((h**2).mean())))
     ratio = sizes[1] / max(sizes[0], 1e-300)
     fine = not few / many / 2 < ratio < few / many * 2
     cause = "the gradient is divided by the size of the batch: sum the loss over it, not the mean"
@@ -271,67 +300,59 @@ def not_averaged(context: Context, name: str) -> list[Row]:
 
 def input_left_alone(context: Context, name: str) -> list[Row]:
     """The arrays of the caller are what they were."""
-    answer = ask(context, *rows_of(context.main, (6,), context.dtypes[0]), context.main)
-    changed = ", ".join(answer.changed)
+    changed = ", ".join(ask_main(context, 6).changed)
     found = f"changed: {changed}" if changed else "unchanged"
     cause = "an operation in place on the arrays of the caller: copy them first"
     return [judge(name, not changed, found, "unchanged", cause)]
 
 
 def noise_from_rng(context: Context, name: str) -> list[Row]:
-    """Same seed, same gradient; other seed, other gradient; a running baseline may move."""
-    rows = rows_of(context.main, (6,), context.dtypes[0])
-    first, again, other = (
-        ask(context, *rows, context.main, seed=(context.seed, s)) for s in (1, 1, 2)
-    )
-
-    def differ(a: Answer, b: Answer) -> bool:
-        arrays = [(a.D, b.D)]
-        if not context.law.takes_cost:
-            arrays.append((a.gradient, b.gradient))
-        return any(not np.array_equal(*pair) for pair in arrays)
-
-    if differ(first, again):
+    """The same seed gives the same gradient, another seed another; a running baseline may move."""
+    found = []
+    for s in (1, 1, 2):
+        answer = ask_main(context, 6, seed=(context.options.seed, s))
+        found.append([answer.D] if context.law.takes_cost else [answer.D, answer.gradient])
+    (again, other) = (
+        all(map(np.array_equal, found[0], arrays)) for arrays in found[1:]
+    )  # whether they are what the first was
+    if not again:
         cause = "something is drawn from elsewhere, such as a global generator: draw from rng"
-        if "rng" not in context.profile.accepts:
+        if "rng" not in context.subject.profile.accepts:
             cause = "it takes no rng, and draws from elsewhere"
         return [Row(name, "fail", "the same seed gives another", "the same", cause=cause)]
-    needed = context.law.random or context.draws_D
+    fine = not other or not (context.law.random or context.draws_D)
     cause = "the generator is ignored: the noise is fixed, or there is none given D"
-    fine = not needed or differ(first, other)
-    return [
-        judge(name, fine, "as the seed" if fine else "for any seed the same", "as the seed", cause)
-    ]
+    figure = "as the seed" if fine else "for any seed the same"
+    return [judge(name, fine, figure, "as the seed", cause)]
 
 
 def zero_sum(context: Context, name: str) -> list[Row]:
-    """The entries of a gradient for logits sum to zero."""
-    dtype = context.dtypes[0]
-    h = ask(context, *rows_of(context.main, (30,), dtype), context.main).gradient.astype(float)
+    """The entries of the gradient sum to zero, since a constant added to the logits changes nothing."""
+    h = ask_main(context, 30).gradient.astype(float)
     excess = float(abs(h.sum(axis=-1)).max() / max(abs(h).max(), 1e-300))
-    fine = excess < {"float64": 1e-9, "float32": 1e-4}.get(dtype, 3e-2)
+    fine = excess < {"float64": 1e-9, "float32": 1e-4}.get(context.dtypes[0], 3e-2)
     cause = "the error is that of float32: something inside is float32" if excess < 1e-5 else SOUGHT
     return [judge(name, fine, f"{excess:.1g} of the largest", "0", cause)]
 
 
 def linear(context: Context, name: str) -> list[Row]:
-    """df_dD times 1024 is the gradient times 1024, under the same noise."""
-    large = replace(context.main, slopes=1024 * context.main.slopes)
-    logits, D = rows_of(context.main, (6,), context.dtypes[0])
+    """1024 times df_dD gives 1024 times the gradient, under the same noise."""
+    rows, seed = rows_of(context.main, (6,), context.dtypes[0]), (context.options.seed, 1)
     h, scaled = (
-        ask(context, logits, D, case, seed=(context.seed, 1)).gradient.astype(float)
-        for case in (context.main, large)
+        ask(
+            context, *rows, replace(context.main, slopes=c * context.main.slopes), seed=seed
+        ).gradient.astype(float)
+        for c in (1, 1024)
     )
-    error = float(
-        abs(scaled - 1024 * h).max() / max(abs(scaled).max(), abs(h).max() * 1024, 1e-300)
-    )
+    size = max(abs(scaled).max(), abs(h).max() * 1024, 1e-300)
+    error = float(abs(scaled - 1024 * h).max() / size)
     cause = "the gradient is clipped or normalised: it is to be linear in df_dD"
     fine = error < (1e-3 if context.dtypes[0] != "float16" else 5e-2)
     return [judge(name, fine, f"off by {error:.1g}", "1024 times", cause)]
 
 
 def baseline(context: Context, name: str) -> list[Row]:
-    r"""Does a baseline know a cost before it is compared with it?
+    r"""No baseline knows the cost that it is compared with.
 
     Two calls with costs of 0 show a baseline that decays from :math:`b_0` to :math:`b_1`; the next one, with a
     cost c in its first row only, must subtract :math:`b_1^2 / b_0` from that c and no more.
@@ -349,10 +370,9 @@ def baseline(context: Context, name: str) -> list[Row]:
 
 def _score_factor(context: Context, cost: float) -> float:
     r"""The c of a gradient :math:`c (D - \pi)`, for a cost of the first of three rows."""
-    case, costs = context.main, np.array([cost, 0.0, 0.0])
-    logits, D = rows_of(case, (3,), context.dtypes[0])
-    answer = ask(context, logits, D, case, costs=costs, seed=(context.seed, 1))
-    h, score = answer.gradient[0], (corner(context, answer) - softmax(logits))[0]
+    seed = (context.options.seed, 1)
+    answer = ask_main(context, 3, costs=np.array([cost, 0.0, 0.0]), seed=seed)
+    h, score = answer.gradient[0], corner(context, answer)[0] - softmax(context.main.logits)
     factor = float((h @ score) / (score @ score))
     if abs(h - factor * score).max() > 1e-4 * abs(h).max():
         cause = "the gradient of a score-function estimator is a multiple of D - pi"
@@ -372,7 +392,7 @@ ROUNDING = 128  # multiples of the machine epsilon of the terms that a gradient 
 def shared_noise(
     context: Context, name: str, asked: list[tuple[str, Case]], dtype: str, zero: bool = False
 ) -> list[Row]:
-    """The implementation is handed the exponentials; float64 is the judge of lower precisions."""
+    """The gradient under given exponentials, number by number; float64 is the judge of lower precisions."""
 
     def one(case: Case) -> tuple[float, float]:
         logits, D = rows_of(case, (ROWS_OF_A_CALL,), dtype)
@@ -393,7 +413,7 @@ def shared_noise(
 
 
 def value(context: Context, name: str, asked: list[tuple[str, Case]], dtype: str) -> list[Row]:
-    """A gradient that D determines; float64 is the judge of lower precisions."""
+    """The gradient, number by number; float64 is the judge of lower precisions."""
 
     def one(case: Case) -> tuple[float, float]:
         leading = (4, *case.logits.shape[:-1]) if case.logits.ndim > 1 else (ROWS_OF_A_CALL,)
@@ -452,13 +472,16 @@ def _worst(name: str, asked: list[tuple[str, Case]], one: Any) -> list[Row]:
 
 
 def extremes(context: Context, name: str, asked: list[tuple[str, Case]], dtype: str) -> list[Row]:
-    """Finite and of zero sum, for estimators with noise."""
+    """The gradient is finite and sums to zero."""
     largest = 0.0
     for label, case in asked:
         try:
             h = ask(context, *rows_of(case, (64,), dtype), case).gradient.astype(float)
         except Unusable as error:
             error.found = f"{label}: {error.found}"[:72]
+            low = cases.shifted(case, -int(case.logits.max()))
+            if error.expected == "finite" and _is_finite(context, low, dtype):
+                error.cause = "exp(logits) overflows: subtract the maximum first"
             raise
         bound = float(np.ptp(case.slopes, axis=-1).max()) / case.tau
         excess = float(abs(h.sum(axis=-1)).max()) / max(bound, float(abs(h).max()))
@@ -468,10 +491,18 @@ def extremes(context: Context, name: str, asked: list[tuple[str, Case]], dtype: 
     return [Row(name, "pass", f"sums up to {largest:.1g}", "0")]
 
 
-def zeros(context: Context, name: str, dtype: str) -> list[Row]:
-    """Generators return exactly 0 about once in 2**23 draws of float32."""
+def _is_finite(context: Context, case: Case, dtype: str) -> bool:
     try:
-        ask(context, *rows_of(context.main, (64,), dtype), context.main, with_zeros=True)
+        ask(context, *rows_of(case, (64,), dtype), case)
+    except Unusable:
+        return False
+    return True
+
+
+def zeros(context: Context, name: str, dtype: str) -> list[Row]:
+    """The gradient is finite where the generator returns 0, as it does once in 2**23 draws of float32."""
+    try:
+        ask_main(context, 64, dtype=dtype, with_zeros=True)
     except Unusable as error:
         if error.expected == "finite":
             error.cause = (
@@ -486,7 +517,8 @@ def zeros(context: Context, name: str, dtype: str) -> list[Row]:
 FEWEST_DRAWS = 500  # given each D, for the central limit theorem to hold
 FIRST_CALL, GROWTH = 2**6, 4  # rows; each call has four times the rows of the one before
 LARGEST_CALL = 2**20  # in numbers drawn: n K for each row
-RAREST = 1e-4  # the smallest probability of a D that is waited for
+REFERENCE_DRAWS = 2**16
+RAREST, MOST_OUTCOMES = 0.02, 4  # of the D that are waited for: the least probability, and how many
 
 
 def collect(
@@ -498,28 +530,44 @@ def collect(
     num_samples: int | None = None,
     covariance_tested: bool = False,
 ) -> list[Sums]:
-    """Gradients of a case, summed up for each D."""
+    """Gradients of a case, summed up for each D.
+
+    Where no reference says how the products of a covariance scatter, as many gradients as are tested, or
+    ``REFERENCE_DRAWS``, come before and say it.
+    """
     all_sums = _empty_sums(context, case, dtype, num_samples, covariance_tested)
     fewest = max(FEWEST_DRAWS, covariance_tested * max(s.needed for s in all_sums))
-    draws, drawn = max(draws, len(all_sums) * fewest), 0
+    commonest = softmax(case.logits).max() / 1.3 if context.draws_D else 1 / len(all_sums)
+    draws = max(draws, math.ceil(fewest / commonest))
+    if covariance_tested and context.law.with_noise is None:
+        _fill(context, case, dtype, max(draws, REFERENCE_DRAWS), num_samples, all_sums)
+        all_sums = [
+            Sums(replace(s.target, q_covariance=s.q_sample_covariance()), s.rounding)
+            for s in often_enough(all_sums)
+        ]
+    _fill(context, case, dtype, draws, num_samples, all_sums)
+    return _usable(all_sums, draws)
+
+
+def _fill(
+    context: Context, case: Case, dtype: str, draws: int, K: int | None, all_sums: list[Sums]
+) -> None:
+    """As many gradients go to the sums of their D."""
     for size in _calls(context, case.n, draws):
-        answer = ask(context, *rows_of(case, (size,), dtype), case, num_samples=num_samples)
-        D, h = answer.D, answer.gradient
-        if h[:, np.isneginf(case.logits)].any():
+        answer = ask(context, *rows_of(case, (size,), dtype), case, num_samples=K)
+        if answer.gradient[:, np.isneginf(case.logits)].any():
             cause = "impossible categories are not left out: their gradient is 0"
             raise Unusable("a gradient on a logit of -inf", "0", cause)
-        _add(all_sums, h, D.argmax(axis=-1))
-        drawn += size
-    return _usable(all_sums, drawn)
+        _add(all_sums, answer.gradient, answer.D.argmax(axis=-1))
 
 
 def _calls(context: Context, entries: int, draws: int) -> Iterator[int]:
     """The rows of each call: a rule that depends on nothing but the case."""
     largest = max(FIRST_CALL, LARGEST_CALL // (entries * max(context.law.num_samples or 1, 8)))
-    drawn, size = 0, FIRST_CALL
-    while drawn < draws:
-        yield size
-        drawn, size = drawn + size, min(GROWTH * size, largest)
+    left, size = draws, FIRST_CALL
+    while left > 0:
+        yield min(size, left)
+        left, size = left - size, min(GROWTH * size, largest)
 
 
 def _empty_sums(
@@ -532,7 +580,8 @@ def _empty_sums(
     """One for each D that is asked for, or that will come often enough by itself."""
     outcomes = case.outcomes
     if context.draws_D:
-        outcomes = tuple(np.flatnonzero(softmax(case.logits) > RAREST))
+        pi = softmax(case.logits)
+        outcomes = tuple(k for k in np.argsort(-pi)[:MOST_OUTCOMES].tolist() if pi[k] > RAREST)
     exact = targets(context.law, case, outcomes, num_samples, covariance_tested=covariance_tested)
     rounding = 0.0
     if dtype == "float16":
@@ -540,7 +589,7 @@ def _empty_sums(
     return [Sums(target, rounding) for target in exact]
 
 
-def _add(all_sums: list[Sums], h: Array, index: Array) -> None:
+def _add(all_sums: list[Sums], h: Array, index: Any) -> None:
     for sums in all_sums:
         sums.add(h[index == sums.target.outcome])
 
@@ -565,48 +614,47 @@ def law(
     num_samples: int | None = None,
     twice: bool = False,
 ) -> list[Row]:
-    """Mean and covariance, ``twice`` with twice the gradients; or the mean alone and its variance as a figure."""
-    tested = not context.mean_only
+    """Mean and covariance given each D, all coordinates jointly; where the variance may differ, it is shown.
+
+    ``twice`` asks for twice as many gradients.
+    """
+    tested, K = not context.options.mean_only, num_samples or context.law.num_samples or 1
     draws = context.draws(2, 2**17) if twice else context.draws(1, 2**15)
     sums = collect(context, case, dtype, draws, num_samples=num_samples, covariance_tested=tested)
-    mean = mean_row(context, f"mean, {label}", case, sums, num_samples)
+    mean = mean_row(context, f"mean, {label}", sums, Observation(case, K, sums))
     if not tested:
         figure = f"variance {variance_ratio(sums):.3g} of the law's"
         return [replace(mean, found=figure if mean.verdict == "pass" else mean.found)]
-    return [mean, _covariance_row(context, f"covariance, {label}", sums, mean, num_samples)]
+    return [mean, _covariance_row(context, f"covariance, {label}", sums, mean, K)]
 
 
 def mean(context: Context, name: str, case: Case, dtype: str, share: float) -> list[Row]:
-    """The mean without the covariance."""
+    """The mean given each D; a category with a logit of -inf gets no gradient."""
     sums = collect(context, case, dtype, context.draws(share))
-    return [mean_row(context, name, case, sums)]
+    return [mean_row(context, name, sums, Observation(case, context.law.num_samples or 1, sums))]
 
 
 def mean_row(
-    context: Context, name: str, case: Case, sums: list[Sums], num_samples: int | None = None
+    context: Context, name: str, sums: list[Sums], observed: Observation | None = None
 ) -> Row:
-    """The joint test of the mean; the case is remembered for the cause of what is wrong."""
-    if np.isfinite(case.logits).all() and abs(case.logits).max() < 20:
-        K = num_samples or context.law.num_samples or 1
-        context.means.append(Observation(case, K, sums))
-    return _mean_row(context, name, sums)
+    """The joint test; what is shown is the coordinate that is off by the most standard errors.
 
-
-def _mean_row(context: Context, name: str, sums: list[Sums]) -> Row:
-    """The joint test; what is shown is the coordinate that is off by the most standard errors."""
+    What was observed is remembered for the cause of what is wrong, unless logits are extreme.
+    """
+    if (
+        observed
+        and np.isfinite(observed.case.logits).all()
+        and abs(observed.case.logits).max() < 20
+    ):
+        context.means.append(observed)
     p_value = mean_test(sums)
-    return judge(
-        name,
-        p_value >= context.level,
-        *_worst_coordinate(sums),
-        SOUGHT,
-        p_value,
-        detectable_mean_error(sums, context.level),
-        sum(s.count for s in sums),
-    )
+    detects, draws = detectable_mean_error(sums, context.level), sum(s.count for s in sums)
+    figures = _worst_mean(sums)
+    return judge(name, p_value >= context.level, *figures, SOUGHT, p_value, detects, draws)
 
 
-def _worst_coordinate(sums: list[Sums]) -> tuple[str, str]:
+def _worst_mean(sums: list[Sums]) -> tuple[str, str]:
+    """The mean of the coordinate that is off by the most standard errors, and the exact one."""
     found = []
     for s in sums:
         variance = np.diagonal(s.target.covariance)
@@ -618,23 +666,16 @@ def _worst_coordinate(sums: list[Sums]) -> tuple[str, str]:
     return shown, f"{s.target.mean[k]:.4g}"
 
 
-def _covariance_row(
-    context: Context, name: str, sums: list[Sums], mean: Row, num_samples: int | None
-) -> Row:
+def _covariance_row(context: Context, name: str, sums: list[Sums], mean: Row, K: int) -> Row:
     """The joint test; what is shown is the total variance that is off by the most standard errors."""
     sums = often_enough(sums)
     if not sums:
         return Row(name, "fail", "no D often enough", "softmax(logits)", cause=WRONG_D)
     found, error, exact = max((s.variance() for s in sums), key=lambda v: abs(v[0] - v[2]) / v[1])
-    if context.law.with_noise is None:  # no reference says how a variance scatters
-        fine, p_value = abs(found - exact) <= max(0.1 * exact, 8 * error), None
-    else:
-        p_value = covariance_test(sums)
-        fine = p_value >= context.level
+    p_value = covariance_test(sums)
+    fine = p_value >= context.level
     detects = detectable_covariance_error(sums, context.level) if fine else None
-    cause = SOUGHT
-    if not fine and mean.verdict == "pass":
-        cause = explain_covariance(sums, num_samples or context.law.num_samples or 1)
+    cause = explain_covariance(sums, K) if mean.verdict == "pass" else SOUGHT
     figures = f"variance {found:.4g} ± {error:.1g}", f"{exact:.4g}"
     return judge(name, fine, *figures, cause, p_value, detects, sum(s.count for s in sums))
 
@@ -648,93 +689,73 @@ SHARED = {
 }
 
 
+ROWS_OF_A_BATCH = 128  # in every call, so that noise shared by all of them is seen in many calls
+NEIGHBOURS = ((0, 1), (1, 2), (3, 4), (4, 5), (0, 3), (1, 4), (2, 5))
+
+
 def batch(context: Context, name: str, dtype: str) -> list[Row]:
-    """Logits of shape (b, 2, 3, n), six variables a row: do they keep to themselves, and share no noise?"""
-    case = context.adapt(cases.BATCH)
-    variables = cases.variables(case)
-    by_variable = [_empty_sums(context, c, dtype) if context.law.random else [] for c in variables]
-    pairs = {kind: Pairs() for kind in SHARED}
-    draws, drawn = max(context.draws(1 / 2) // 6, 6 * FEWEST_DRAWS), 0
-    for size in _calls(context, case.logits.size, draws):
-        index = (np.arange(size)[:, None] + np.arange(6)) % case.n
-        D = one_hot(index, case.n, dtype).reshape(size, *case.logits.shape)
+    """Variables with logits of their own, (b, 2, 3, n), keep to themselves and share no noise."""
+    case, found = context.adapt(cases.BATCH), []
+    draws = max(context.draws(1 / 2) // 6, 6 * FEWEST_DRAWS)
+    for _ in range(-(-draws // ROWS_OF_A_BATCH)):
+        index = (np.arange(ROWS_OF_A_BATCH)[:, None] + np.arange(6)) % min(case.n, 3)
+        D = one_hot(index, case.n, dtype).reshape(-1, *case.logits.shape)
         logits = np.broadcast_to(case.logits, D.shape).astype(dtype, order="C")
         answer = ask(context, logits, D, case)
-        index = answer.D.argmax(axis=-1).reshape(size, 6)
-        h = answer.gradient.reshape(size, 6, case.n).astype(float)
-        for column, all_sums in enumerate(by_variable):
-            _add(all_sums, h[:, column], index[:, column])
-        if context.draws_D:
-            _add_pairs(pairs, "D", _whitened_D(variables, index), np.zeros_like(index))
-        if context.law.random:
-            _add_pairs(pairs, "h", _whitened(by_variable, h, index), index)
-        drawn += size
+        found.append((answer.D.argmax(axis=-1), answer.gradient.astype(float)))
+    index = np.stack([index for index, _ in found]).reshape(-1, ROWS_OF_A_BATCH, 6)
+    h = np.stack([h for _, h in found]).reshape(-1, ROWS_OF_A_BATCH, 6, case.n)
     rows = []
     if context.law.random:
-        sums = _usable([s for all_sums in by_variable for s in all_sums], drawn)
-        rows.append(_mean_row(context, name, sums))
+        observed, drawn = [], h.size // (6 * case.n)
+        for v, variable in enumerate(cases.variables(case)):
+            all_sums = _empty_sums(context, variable, dtype)
+            _add(all_sums, h[:, :, v].reshape(-1, case.n), index[..., v].reshape(-1))
+            kept = [s for s in all_sums if s.count >= FEWEST_DRAWS]
+            observed.append(Observation(variable, context.law.num_samples or 1, kept))
+        sums = _usable([s for o in observed for s in o.sums], drawn)
+        rows.append(mean_row(context, name, sums))
         if rows[0].verdict == "fail":
-            for variable, all_sums in zip(variables, by_variable, strict=True):
-                kept = [s for s in all_sums if s in sums]
-                context.means.append(Observation(variable, context.law.num_samples or 1, kept))
-    return rows if context.mean_only else [*rows, *_independence_rows(context, pairs)]
+            context.means += observed
+    return rows if context.options.mean_only else [*rows, *_independence(context, index, h)]
 
 
-def _whitened(by_variable: list[list[Sums]], h: Array, index: Array) -> Array:
-    """The gradients (b, 6, m) with mean 0 and covariance 1 given their D; NaN for a rare D."""
-    rank = max(s.target.rank for all_sums in by_variable for s in all_sums)
-    y = np.full((*index.shape, rank), np.nan)
-    for variable, all_sums in enumerate(by_variable):
-        for s in all_sums:
-            rows = index[:, variable] == s.target.outcome
-            if s.target.rank == rank:
-                y[rows, variable] = (h[rows, variable] - s.target.mean) @ s.target.whitening
-    return y
-
-
-def _whitened_D(variables: tuple[Case, ...], index: Array) -> Array:
-    """D - pi with covariance 1, (b, 6, n - 1)."""
-    found = []
-    for variable, case in enumerate(variables):
-        pi = softmax(case.logits)
-        _, whitening = whiten(np.diag(pi) - np.outer(pi, pi))
-        found.append((np.eye(case.n)[index[:, variable]] - pi) @ whitening)
-    return np.stack(found, axis=1)
-
-
-def _add_pairs(pairs: dict[str, Pairs], what: str, y: Array, D: Array) -> None:
-    """Pairs of rows that follow each other, of rows half a batch apart, and of variables of one row."""
-    half = len(y) // 2
-    kinds = [("rows", slice(0, 2 * half, 2), slice(1, 2 * half, 2), v, v) for v in range(6)]
-    kinds += [("halves", slice(0, half), slice(half, 2 * half), v, v) for v in range(6)]
-    everything = slice(None)
-    for v, w in ((0, 1), (1, 2), (3, 4), (4, 5), (0, 3), (1, 4), (2, 5)):
-        kinds.append(("variables", everything, everything, v, w))
-    for kind, first, second, v, w in kinds:
-        a, b, D_a, D_b = y[first, v], y[second, w], D[first, v], D[second, w]
-        known = np.isfinite(a[:, 0]) & np.isfinite(b[:, 0])
-        for j, k in {*zip(D_a[known].tolist(), D_b[known].tolist(), strict=True)}:
-            rows = known & (D_a == j) & (D_b == k)
-            pairs[kind].add((what, v, w, j, k), a[rows], b[rows])
-
-
-def _independence_rows(context: Context, pairs: dict[str, Pairs]) -> list[Row]:
+def _independence(context: Context, index: Any, h: Array) -> list[Row]:
+    """A number for each gradient, and one for each D if it is drawn: pairs of them, given their D."""
+    direction = np.cos(np.arange(h.shape[-1]))
+    numbers = [(direction[index], np.zeros_like(index))] if context.draws_D else []
+    numbers += [(h @ direction, index)] if context.law.random else []
     found = []
     for kind, cause in SHARED.items():
-        correlation, p_value = pairs[kind].test(FEWEST_DRAWS)
+        pairs = []
+        for x, given in numbers:
+            for (a, b), (j, k) in zip(_paired(kind, x), _paired(kind, given), strict=True):
+                both = j * h.shape[-1] + k
+                pairs += [(a[both == which], b[both == which]) for which in np.unique(both)]
+        correlation, p_value = independence_test(pairs, FEWEST_DRAWS)
         figures = f"correlation {correlation:.2g}", "0"
-        name = f"{kind} independent"
-        found.append(judge(name, p_value >= context.level, *figures, cause, p_value))
+        fine = p_value >= context.level
+        found.append(judge(f"{kind} independent", fine, *figures, cause, p_value))
     return found
+
+
+def _paired(kind: str, x: Array) -> list[tuple[Array, Array]]:
+    """Rows that follow each other, rows half a batch apart, or variables of one row, from (calls, b, 6)."""
+    if kind == "variables":
+        return [(x[..., v].ravel(), x[..., w].ravel()) for v, w in NEIGHBOURS]
+    half = x.shape[1] // 2
+    first, second = (x[:, ::2], x[:, 1::2]) if kind == "rows" else (x[:, :half], x[:, half:])
+    return [(first[..., v].ravel(), second[..., v].ravel()) for v in range(6)]
 
 
 # --- The sample ----------------------------------------------------------------------------------------
 
 
 def law_of_D(context: Context, name: str, case: Case, dtype: str) -> list[Row]:
-    r"""The frequencies of D, by the likelihood ratio :math:`2 \sum c \log(c / \bar c) \sim \chi^2_{n-1}`.
+    r"""The frequencies of D.
 
-    Its tail holds for rare categories too, where that of Pearson's chi-square is too heavy.
+    The likelihood ratio :math:`2 \sum c \log(c / \bar c) \sim \chi^2_{n-1}` has a tail that holds for rare
+    categories too, where that of Pearson's chi-square is too heavy.
     """
     counts = np.zeros(case.n)
     for size in _calls(context, case.n, context.draws(1 / 4)):
@@ -753,7 +774,7 @@ BINS = 16
 
 
 def law_of_point(context: Context, name: str, case: Case, dtype: str) -> list[Row]:
-    r"""The law of the point inside the simplex, turned into independent uniforms.
+    r"""The law of the point inside the simplex, turned into uniforms.
 
     With :math:`w_j = \exp(\theta_j) S_j^{-\tau}`, proportional to the exponentials behind the Gumbels,
     :math:`w / \sum_j w_j` is uniform on the simplex if S is a tempered softmax of located Gumbels; so are the
@@ -786,6 +807,33 @@ def law_of_point(context: Context, name: str, case: Case, dtype: str) -> list[Ro
     ]
 
 
+def given_beside(context: Context, name: str, key: str, dtype: str) -> list[Row]:
+    """What is returned beside the gradient, (S, gradient, {name: array}), number by number."""
+    found = []
+    for label, case in (
+        ("n = 3", context.main),
+        ("n = 10", context.adapt(dict(cases.LAWS)["n = 10, tau = 2"])),
+    ):
+        logits, S = rows_of(case, (ROWS_OF_A_CALL,), dtype)
+        answer = ask(context, logits, S, case)
+        if key not in answer.others:
+            return []
+        S, theta = answer.D.astype(float), np.broadcast_to(case.logits, S.shape)
+        if key == "log_density":
+            exact = concrete_density(theta, S, tau=case.tau)
+        else:
+            g = signal(answer.D, case.slopes, context.law).astype(float)
+            exact = temperature_gradient(np.log(S), g, tau=case.tau)
+        allowed = LOW_PRECISION.get(dtype, 1e-6) * (1 + abs(exact).max())
+        error = float(abs(answer.others[key] - exact).max())
+        found.append((error / allowed, (f"{label}: off by {error:.1g}", f"below {allowed:.1g}")))
+    ratio, figures = max(found)
+    cause = "it is not the one of S with respect to Lebesgue measure on n - 1 entries"
+    if key == "tau_gradient":
+        cause = "it is not df/dtau = -log(S)' J(S) df_dS / tau, with the noise held"
+    return [judge(name, ratio <= 1, *figures, cause)]
+
+
 # --- A constant added to the logits --------------------------------------------------------------------
 
 DRAWS_OF_A_SHIFT = 5000
@@ -800,13 +848,11 @@ LIMITS = {
 
 
 def shift(context: Context, name: str, case: Case, constant: int, dtype: str) -> list[Row]:
-    """A constant added to the logits; if it changes anything, from which constant on?"""
+    """A constant added to the logits changes nothing."""
     moved = cases.shifted(case, constant)
     try:
         if context.law.random:
-            (row,) = [
-                _mean_row(context, name, collect(context, moved, dtype, context.draws(1 / 8)))
-            ]
+            (row,) = mean(context, name, moved, dtype, 1 / 8)
         else:
             (row,) = value(context, name, [(f"logits {constant:+d}", moved)], dtype)
     except Unusable as error:
@@ -842,8 +888,11 @@ def _cause_of_shift(context: Context, case: Case, constant: int, dtype: str) -> 
     overflows = any(abs(size - limit) < 3 for limits in LIMITS.values() for limit in limits)
     way = "overflows above" if constant > 0 else "underflows below"
     if overflows:
-        return f"exp(logits) {way} a shift of {good}, {fault}: stay in log space"
-    return f"wrong from a shift of {good} on, {fault}: an epsilon or a bound; subtract the maximum first"
+        return f"exp(logits) {way} a shift of {good} ({fault}): stay in log space"
+    cure = (
+        "as where exp(logits) is outweighed by an epsilon, or bounded; subtract the maximum first"
+    )
+    return f"wrong from a shift of {good} on ({fault}): {cure}"
 
 
 def _answer_at(context: Context, case: Case, dtype: str) -> dict[int, Sample]:
@@ -851,7 +900,7 @@ def _answer_at(context: Context, case: Case, dtype: str) -> dict[int, Sample]:
     if context.law.random:
         sums = collect(context, case, dtype, DRAWS_OF_A_SHIFT)
         return {s.target.outcome: Sample.of(s) for s in sums}
-    answer = ask(context, *rows_of(case, (64,), dtype), case, seed=(context.seed, 1))
+    answer = ask(context, *rows_of(case, (64,), dtype), case, seed=(context.options.seed, 1))
     D, h, none = answer.D, answer.gradient.astype(float), np.zeros((case.n, case.n))
     rounding = SHIFT_ROUNDING.get(dtype, 0.1) * float(abs(h).max())
     return {int(k): Sample(row, none, rounding) for k, row in zip(D.argmax(-1), h, strict=True)}
@@ -864,27 +913,27 @@ def _fault(unshifted: dict[int, Sample], shifted: dict[int, Sample]) -> str:
         return ""
     sizes = [max(abs(s.mean).max() for s in found.values()) for found in (unshifted, shifted)]
     if sizes[1] < 1e-9 * sizes[0]:
-        return "hidden by an epsilon or by NaN turned into 0: the gradient is 0"
-    return "or is outweighed by an epsilon"
+        return "a gradient of 0, hidden by an epsilon or by NaN turned into 0"
+    return "another gradient"
 
 
 # --- Estimators that are to be unbiased, whatever they do ----------------------------------------------
 
 
 def unbiased(context: Context, name: str, problem: Problem, size: int, calls: int) -> list[Row]:
-    """The mean over many batches of ``size`` gradients is the exact gradient; 0 is one example (L, n).
+    """The mean over D and all other noise is the exact gradient of E f(D).
 
-    A batch is one draw, since its rows may share a baseline: few rows show one that knows its own cost, many
+    ``size`` is the number of rows of a batch, 0 for one example (L, n). A batch is one draw, since its rows may share a baseline: few rows show one that knows its own cost, many
     show small errors.
     """
     logits = np.array(problem.logits)
     exact = exact_gradient(problem, logits).reshape(-1)
-    if context.samples is not None:
-        calls = max(2**6, min(calls, context.samples // max(size, 1)))
+    if (samples := context.options.samples) is not None:
+        calls = max(2**6, min(calls, samples // max(size, 1)))
     asked = np.broadcast_to(logits, (size, *logits.shape)).copy() if size else logits
     seed = context.next_seed()
     question = Question(asked, asked, asked, 1.0, seed, problem=problem.name, repeats=calls)
-    answer = context.subject.ask(question, context.clock.left())
+    answer = context.subject.ask(question, context.seconds_left())
     h = answer.gradient.reshape(calls, max(size, 1), -1)
     if not (abs(h) < INFINITE).all():
         raise Unusable("not finite", "finite", "NaN or infinite now and then")

@@ -13,17 +13,18 @@ import math
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from autograd import elementwise_grad
 
 from rbst._array import Array
-from rbst.crosscheck.cases import PROBLEMS, Problem
+from rbst.crosscheck.cases import PROBLEMS
 from rbst.crosscheck.laws import Law
 
 KEYWORDS = ("tau", "num_samples", "rng", "exponentials")
+OTHERS = ("log_density", "tau_gradient")
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,15 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """D, its gradient, and the names of the arguments that are no longer what they were."""
+    """D, its gradient, the names of the arguments that are no longer what they were, and what else is given.
+
+    ``others`` are arrays ``(...)`` by name: of a relaxed sample the ``log_density`` and the ``tau_gradient``.
+    """
 
     D: Array
     gradient: Array
     changed: tuple[str, ...] = ()
+    others: dict[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ class Subject:
         implementation: Callable[..., Any],
         law: Law,
         draws_D: bool | None = None,
-        f: Problem | None = None,
+        f: Callable[..., Any] | None = None,
     ) -> None:
         if not callable(implementation):
             raise TypeError(
@@ -109,6 +114,11 @@ class Subject:
         self.implementation, self.law, self.f = implementation, law, f
         self.parameters = _parameters(implementation)
         named = self.parameters.values()
+        if law.whole and f is None and len(named) == 2:
+            raise ValueError(
+                "a loss (logits, rng) must be given with its f and logits, got neither; add --function and "
+                "--logits, in Python check(..., f=, logits=)"
+            )
         if draws_D is None:
             draws_D = _second_is_function(self.parameters)
         anything = not named or any(p.kind == p.VAR_KEYWORD for p in named)
@@ -135,20 +145,23 @@ class Subject:
     def _answer(self, q: Question) -> Answer:
         arguments = {"logits": q.logits.copy(), "D": q.D.copy(), "df_dD": self._signal(q, q.D)}
         before = {name: array.copy() for name, array in arguments.items()}
+        D: Any = q.D
         if self.profile.draws_D:
-            D, h = self._draw(q, arguments["logits"])
+            D, h, others = self._draw(q, arguments["logits"])
         else:
-            D, h = q.D, self.implementation(*arguments.values(), **self._keywords(q))
+            h, others = self.implementation(*arguments.values(), **self._keywords(q)), {}
         changed = [k for k, array in arguments.items() if not np.array_equal(array, before[k])]
         shape = q.logits.shape
-        return Answer(
-            numbers("D", D, "fiub", shape), numbers("gradient", h, "f", shape), (*changed,)
-        )
+        given = {k: numbers(k, others[k], "f", shape[:-1]) for k in OTHERS if k in others}
+        D, h = numbers("D", D, "fiub", shape), numbers("gradient", h, "f", shape)
+        return Answer(D, h, (*changed,), given)
 
-    def _draw(self, q: Question, logits: Array) -> tuple[Any, Any]:
-        """D and its gradient, where the implementation draws D."""
+    def _draw(self, q: Question, logits: Array) -> tuple[Any, Any, Any]:
+        """D, its gradient and what else is given, where the implementation draws D."""
         answer = self.implementation(logits, lambda D: self._signal(q, D), **self._keywords(q))
         if isinstance(answer, tuple) and len(answer) == 2:
+            return *answer, {}
+        if isinstance(answer, tuple) and len(answer) == 3 and isinstance(answer[2], dict):
             return answer
         cause = "an implementation that draws D must return (D, gradient)"
         raise Unusable(type(answer).__name__, "a tuple of two", cause)

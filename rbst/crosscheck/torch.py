@@ -49,14 +49,19 @@ def from_module(module: Any) -> Callable[..., Any]:
     return _adapter(module, "tau" in inspect.signature(module.forward).parameters, {})
 
 
-def from_distribution(make: Callable[[Any, float], Any]) -> Callable[..., Any]:
+def from_distribution(
+    make: Callable[[Any, float], Any], *, log_density: bool = False
+) -> Callable[..., Any]:
     """An implementation from ``make(logits, tau)``, a distribution with ``rsample``.
 
-    For example ``lambda logits, tau: RelaxedOneHotCategorical(tau, logits=logits)``, to be checked as ``gs``.
+    For example ``lambda logits, tau: RelaxedOneHotCategorical(tau, logits=logits)``, to be checked as ``gs``; with
+    ``log_density`` its ``log_prob`` is checked too.
     """
 
     def sample(logits: Any, tau: float) -> Any:
-        return make(logits, tau).rsample()
+        law = make(logits, tau)
+        S = law.rsample()
+        return S, {"log_density": law.log_prob(S).detach().numpy()} if log_density else {}
 
     return _adapter(sample, True, {})
 
@@ -65,10 +70,11 @@ def _adapter(sample: Callable[..., Any], takes_tau: bool, options: dict[str, Any
     def draw(logits: Array, df_dD: Callable[[Array], Array], rng: Any, **tau: float) -> Any:
         torch.manual_seed(int(rng.integers(2**31)))
         theta = torch.tensor(logits, requires_grad=True)
-        D = sample(theta, **tau, **options)
+        found = sample(theta, **tau, **options)
+        D, others = found if isinstance(found, tuple) else (found, {})
         signal = torch.from_numpy(np.ascontiguousarray(df_dD(D.detach().numpy())))
         (gradient,) = torch.autograd.grad(D, theta, signal)
-        return D.detach().numpy(), gradient.numpy()
+        return D.detach().numpy(), gradient.numpy(), others
 
     def with_tau(logits: Array, df_dD: Any, *, tau: float, rng: Any) -> Any:
         return draw(logits, df_dD, rng, tau=tau)
