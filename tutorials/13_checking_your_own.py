@@ -187,7 +187,7 @@ def too_long(logits, D, df_dD, *, tau, num_samples, rng):
 
 SHOWN = ("mean, n = 10, tau = 2", "mean, n = 3, tau = 0.5", "mean, n = 3, tau = 0.1")
 draws, caught, verdicts = [], [], []
-for samples in (1000, 8000, 40_000):
+for samples in (6000, 15_000, 40_000):
     report = check(too_long, "gr-mc10", samples=samples, dtype="float64")
     rows = [row for name in SHOWN for row in report.rows if row.property == name]
     draws.append([row.draws for row in rows])
