@@ -182,6 +182,6 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
             type=int,
             default=1,
             metavar="N",
-            help="of BLAS; more pay on an idle machine at most",
+            help="of BLAS; more seldom pay",
         )
     return parser

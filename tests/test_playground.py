@@ -164,8 +164,9 @@ def flat(answers, path=""):
             yield path + key, np.asarray(value, dtype=float)
 
 
-def test_the_formulas_of_the_page_are_those_of_the_package():
-    settings = list(random_settings(200))
+@pytest.mark.parametrize("number", [40, pytest.param(200, marks=pytest.mark.slow)])
+def test_the_formulas_of_the_page_are_those_of_the_package(number):
+    settings = list(random_settings(number))
     settings.sort(key=lambda setting: setting["tau"])
     for setting, said in zip(settings, run_node(ANSWER, settings), strict=True):
         expected, said = dict(flat(answer(setting))), dict(flat(said))

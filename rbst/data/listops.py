@@ -326,10 +326,7 @@ def load_published(split: str, data_dir: str | os.PathLike | None = None) -> lis
     if split not in CHECKSUMS:
         raise ValueError(f"split must be one of {sorted(CHECKSUMS)}, got {split!r}")
     path = fetch_data_file(
-        FILE.format(split=split),
-        ADDRESS.format(split=split),
-        data_dir=data_dir,
-        **CHECKSUMS[split],
+        FILE.format(split=split), ADDRESS.format(split=split), data_dir=data_dir, **CHECKSUMS[split]
     )
     return read_examples(path)
 

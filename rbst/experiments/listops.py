@@ -54,13 +54,7 @@ from rbst.experiments.settings import (
     setting,
     temperature,
 )
-from rbst.experiments.training import (
-    TrainingState,
-    adam_step,
-    clip_norm,
-    minibatch,
-    momentum_step,
-)
+from rbst.experiments.training import TrainingState, adam_step, clip_norm, minibatch, momentum_step
 from rbst.models.tree_lstm import (
     Sequences,
     TreeLSTM,

@@ -158,9 +158,7 @@ def option_of(f: Field) -> str:
 
 
 def add_options(
-    parser: argparse.ArgumentParser,
-    defaults: Mapping[str, Any],
-    leave_out: Collection[str] = (),
+    parser: argparse.ArgumentParser, defaults: Mapping[str, Any], leave_out: Collection[str] = ()
 ) -> None:
     """An option for each field with a help; what is not given is absent from the arguments.
 
@@ -182,7 +180,10 @@ def add_options(
             options |= {"action": "append"} if repeated else {"nargs": says["nargs"]}
             if not says["choices"]:
                 options["metavar"] = metavar_of(f)
-        shown = "" if "action" in options and not repeated else default_text(f.name, defaults)
+        values = {key: getattr(config, f.name) for key, config in defaults.items()}
+        shown = default_text(values, says["absent"])
+        if "action" in options and not repeated:
+            shown = ""
         text = says["text"] + (", repeatable" if repeated else "") + shown
         parser.add_argument(option_of(f), help=text.replace("%", "%%"), **options)
 
@@ -192,13 +193,17 @@ def metavar_of(f: Field) -> str:
     return f.metadata["metavar"] or {int: "N", float: "X", str: "NAME"}[_kind(f)]
 
 
-def default_text(name: str, defaults: Mapping[str, Any]) -> str:
-    """The default of a field as its help shows it, for each of ``defaults`` where they differ."""
+def default_text(values: Mapping[str, Any], absent: str = "none") -> str:
+    """Defaults as the help shows them, by the name of what they are the defaults for where they differ.
+
+    Examples
+    --------
+    >>> default_text({"digits": 8, "mnist": 2}), default_text({"digits": (1, 2), "mnist": (1, 2)})
+    (' (default: 8 for digits, 2 for mnist)', ' (default: 1 2)')
+    """
     texts = {}
-    for key, config in defaults.items():
-        f = next(f for f in fields(config) if f.name == name)
-        value = getattr(config, name)
-        value = f.metadata["absent"] if value in (None, "", ()) else value
+    for key, value in values.items():
+        value = absent if value in (None, "", ()) else value
         texts[key] = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     if len(set(texts.values())) == 1 or all(key == text for key, text in texts.items()):
         return f" (default: {next(iter(texts.values()))})"

@@ -44,6 +44,7 @@ from rbst.experiments.run import (
 from rbst.experiments.settings import (
     add_options,
     at_least,
+    default_text,
     digest,
     given,
     identity,
@@ -124,15 +125,11 @@ def _add_sweep(parser: argparse.ArgumentParser, experiment: Experiment) -> None:
     option, defaults = parser.add_argument, experiment.defaults
     known = {f.name: f for f in fields(next(iter(defaults.values())))}
     for name, values in experiment.grid.items():
-        texts = {data: " ".join(map(str, values(config))) for data, config in defaults.items()}
-        different = len(set(texts.values())) > 1
-        text = ", ".join(f"{t} for {data}" if different else t for data, t in texts.items())
-        if not different:
-            text = next(iter(texts.values()))
+        text = default_text({data: tuple(values(config)) for data, config in defaults.items()})
         kind = str if name == "estimators" else {"N": int, "X": float}[metavar_of(known[name])]
         option(
             option_of(known[name]), dest=f"cells_{name}", type=kind, action="append",
-            metavar=metavar_of(known[name]), help=f"repeatable (default: {text})",
+            metavar=metavar_of(known[name]), help=f"repeatable{text}",
         )  # fmt: skip
     for name, (low, high) in experiment.intervals.items():
         law = "uniform" if name in UNIFORM else "log-uniform"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -112,10 +112,7 @@ class Config(RunSettings):
         absent="constant",
     )
     schedule: str = setting(
-        "geometric",
-        "how the learning rate gets to its end",
-        choices=SCHEDULES,
-        before="geometric",
+        "geometric", "how the learning rate gets to its end", choices=SCHEDULES, before="geometric"
     )
     rate_encoder: float = setting(
         1.0, "factor of the learning rate for the encoder", within=positive, before=1.0
@@ -218,9 +215,6 @@ def make_config(options: dict[str, Any]) -> Config:
     data = options.get("data", "digits")
     if data not in DEFAULTS:
         raise ValueError(f"--data must be {' or '.join(DEFAULTS)}, got {data}; change it")
-    unknown = sorted(set(options) - {f.name for f in fields(Config)})
-    if unknown:
-        raise ValueError(f"unknown setting {unknown[0]!r}; known are {', '.join(asdict(Config()))}")
     return replace(DEFAULTS[data], **tuples(options))
 
 
@@ -279,11 +273,7 @@ class VAERun(Run):
         """Gradient descent with momentum."""
         rate, momentum = self.config.learning_rate_at(state.iteration), self.config.momentum
         momentum_step(
-            state,
-            gradient,
-            learning_rate=rate,
-            momentum=momentum,
-            rate_factors=self.rate_factors,
+            state, gradient, learning_rate=rate, momentum=momentum, rate_factors=self.rate_factors
         )
 
     @property
@@ -447,25 +437,27 @@ def format_table(config: Config, runs: Sequence[VAERun], results: Sequence[dict[
         "milliseconds_per_iteration": "ms/iteration",
         "log10_trace": "log10 trace",
     }
-    kept: dict[str, list[int]] = {name: [] for name in config.estimators}
-    for i, result in enumerate(results):
+    kept: dict[str, list[dict[str, Any]]] = {name: [] for name in config.estimators}
+    bounds: dict[str, list[Path]] = {name: [] for name in config.estimators}
+    for run, result in zip(runs, results, strict=True):
         if result["diverged_at"] is None:
-            kept[result["estimator"]].append(i)
+            kept[run.name].append(result)
+            bounds[run.name].append(run.bounds_file)
     with_runs = [name for name in config.estimators if kept[name]]
-    reference = next((name for name in ("st-gs", *with_runs) if name in with_runs), "")
+    reference = "st-gs" if "st-gs" in with_runs else next(iter(with_runs), "")
     rows = [["estimator", *columns.values()]]
-    for name, places in kept.items():
-        cells = (
-            [mean_and_error([results[i][key] for i in places], 2) for key in columns]
-            if places
-            else ["diverged"] * 4
-        )
-        rows.append([name, *cells])
+    for name, own in kept.items():
+        cells = [mean_and_error([result[key] for result in own], 2) for key in columns]
+        rows.append([name, *(cells if own else ["diverged"] * len(columns))])
     if len(with_runs) > 1:
         rows[0].insert(3, f"minus {reference}")
         for row in rows[1:]:
-            mine, theirs = ([runs[i].bounds_file for i in kept[n]] for n in (row[0], reference))
-            row.insert(3, "" if row[0] == reference else _pm(paired_difference(mine, theirs)))
+            pair = (
+                None
+                if row[0] == reference
+                else paired_difference(bounds[row[0]], bounds[reference])
+            )
+            row.insert(3, _pm(pair))
     text = f"{text_table(rows)}\n\n{wrapped(_table_footnote(config, results, len(with_runs) > 1))}"
     for result in results:
         if points := result.get("track", {}).get("points"):

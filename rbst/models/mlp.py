@@ -166,10 +166,7 @@ def _dense_vjps(argnums: Sequence[int], y: Array, arguments: tuple, options: dic
             d_b += g.sum(axis=0)
             return total
 
-        pull_backs = (
-            lambda: g @ layer.cut(flat)[0].T,
-            lambda: SparseObject(vspace(flat), add_to),
-        )
+        pull_backs = (lambda: g @ layer.cut(flat)[0].T, lambda: SparseObject(vspace(flat), add_to))
         return tuple(pull_backs[argnum]() for argnum in argnums)
 
     return pull_back

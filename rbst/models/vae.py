@@ -134,12 +134,7 @@ class VAE:
         return cost, kl_from_uniform(logits), draws
 
     def reconstruction(
-        self,
-        parameters: Views,
-        logits: Array,
-        x: Array,
-        estimator: Estimator,
-        rng: Any,
+        self, parameters: Views, logits: Array, x: Array, estimator: Estimator, rng: Any
     ) -> tuple[Array, list[tuple[Array, Array]]]:
         """The cost of each image and the draws, for given encoder ``logits``."""
         point = stochastic_node(logits, estimator, rng)
