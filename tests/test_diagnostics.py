@@ -9,6 +9,7 @@ import itertools
 import math
 import re
 
+import autograd.numpy as anp
 import numpy as np
 import pytest
 
@@ -380,6 +381,25 @@ def test_best_temperature_takes_a_function_of_tau():
     by_function = best_temperature(build, LINEAR.f, logits, tau_range=(0.4, 1.0))
     by_name = best_temperature("gr-mc10", LINEAR.f, logits, tau_range=(0.4, 1.0))
     assert by_function.tau == by_name.tau
+
+
+@pytest.mark.parametrize("batch_size", [100, 1000, 10_000])
+@pytest.mark.parametrize("tau_range", [(0.05, 5.0), (0.01, 10.0), (0.013, 11.0)])
+def test_best_temperature_finds_a_minimum_that_its_grid_steps_over(tau_range, batch_size):
+    """Two picks of tutorial 10: near 0.37 the bias changes its sign, between two temperatures of the grid."""
+
+    def f(D):
+        return (anp.sum(D * np.array([1.0, 2.0, 4.0]), axis=(-2, -1)) - 2.5) ** 2
+
+    logits = np.tile([0.3, -0.7, 1.1], (2, 1))
+    best = best_temperature("gr", f, logits, tau_range=tau_range, batch_size=batch_size)
+    assert best.tau == pytest.approx(0.37, rel=0.03)
+    assert not best.on_boundary
+    fine = [diagnose("gr", f, logits, tau=t) for t in np.linspace(0.35, 0.39, 9)]
+    least = min(d.bias_squared + d.variance / batch_size for d in fine)
+    assert best.diagnosis.bias_squared + best.diagnosis.variance / batch_size < 1.001 * least
+    if batch_size > 100:
+        assert best.mse.min() > 1.01 * least  # the grid alone would have chosen another
 
 
 def test_best_temperature_refuses_what_it_cannot_search():
