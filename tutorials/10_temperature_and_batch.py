@@ -230,9 +230,9 @@ assert np.ceil(zgr_near.relative_mse(1)) == 4105
 # A diagnosis belongs to one point. Move to the odds of tutorial 06. Cold, the bias of GR is still in
 # proportion to :math:`\tau` there, but then it falls: its entries for 1 and 4 kg change sign near
 # :math:`\tau` = 0.37, where the relative bias is 0.0009, against 0.020 at 0.18. At B = 1,000 this gives
-# R = 0.00031, just below ZGR's 0.00032. Whether a search finds that narrow dip depends on where its grid
-# falls: between 0.05 and 5 ``best_temperature`` settles there; in its default range, 0.01 to 10, it steps
-# over the dip and stays at the cold end. The dip is an accident of the point.
+# R = 0.00031, just below ZGR's 0.00032. A dip of the squared bias is far narrower than a coarse grid of
+# temperatures, but the bias as a vector turns slowly: ``best_temperature`` interpolates that between the 13
+# points of its grid, and finds the dip wherever they fall. The dip is an accident of the point.
 
 some = np.sort(np.append(np.geomspace(0.02, 2, 15), [0.18, 0.37]))
 here = np.sqrt(bias_squared / size)
@@ -245,15 +245,13 @@ before, after = (gr_at(elsewhere, t).bias[0] for t in (0.36, 0.38))
 assert np.array_equal(np.sign(before), [-1, -1, 1])
 assert np.array_equal(np.sign(after), [1, -1, -1])
 
-for tau_range, settles in (((0.05, 5.0), 0.37), ((0.01, 10.0), 0.01)):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the second ends at its cold end
-        found = rbst.best_temperature(
-            "gr", cost, elsewhere, df_dD=df, batch_size=1000, tau_range=tau_range
-        )
+for tau_range in ((0.05, 5.0), (0.01, 10.0)):
+    found = rbst.best_temperature(
+        "gr", cost, elsewhere, df_dD=df, batch_size=1000, tau_range=tau_range
+    )
     R = gr_at(elsewhere, found.tau).relative_mse(1000)
     print(f"a search from {tau_range[0]} to {tau_range[1]:.0f}: τ = {found.tau:.3f}, R = {R:.5f}")
-    assert np.isclose(found.tau, settles, rtol=0.03)
+    assert np.isclose(found.tau, 0.37, rtol=0.03)
 zgr_R = zgr_elsewhere.relative_mse(1000)
 assert np.allclose(
     [gr_at(elsewhere, 0.37).relative_mse(1000), zgr_R], [0.00031, 0.00032], atol=5e-6, rtol=0
