@@ -4,8 +4,9 @@ r"""
 
 A program draws one of n options, pays a cost, and wants to know how to change the odds. This page
 sets up that problem, computes its exact gradient by visiting every outcome, and shows what makes
-it hard: of the simplex, the set of all probability vectors, only the n corners matter; but L
-variables have :math:`n^L` combinations of corners, which are soon too many to visit.
+it hard: only the n corners of the simplex, the set of all probability vectors, matter, so that
+derivatives inside it are no guide; and L variables have :math:`n^L` combinations of corners, which
+are soon too many to visit.
 
 What you will learn
 -------------------
@@ -93,7 +94,7 @@ ax.legend()
 
 
 def cost(D):
-    """The cost of arrays (..., L, n): the weights of all picks add up, as will be needed below."""
+    """The cost of arrays (..., L, n): the weights of all L picks add up. Exercise 2 has two."""
     return ((D @ weights).sum(axis=-1) - 2.5) ** 2
 
 
@@ -129,7 +130,7 @@ assert np.isclose(F, rbst.exact_expectation(cost, logits[None, :]), rtol=1e-12)
 
 # %%
 # **Answer.** No. Both cost more than the average, and by the same amount, but the parcel of 4 kg is
-# drawn more often, and its gradient is larger by that factor.
+# drawn more often, and its gradient is larger by the ratio of the two probabilities, 2.2.
 
 
 def exact_gradient(logits):
@@ -142,6 +143,7 @@ gradient = exact_gradient(logits)
 print("exact gradient", gradient.round(4), "  sum", gradient.sum().round(12))
 assert np.allclose(gradient, rbst.exact_gradient(cost, logits[None, :])[0], rtol=1e-12)
 assert np.isclose(gradient[2] / gradient[0], pi[2] / pi[0])
+assert round(pi[2] / pi[0], 1) == 2.2
 
 # %%
 # It agrees with finite differences of the expectation, to the accuracy that these have.
@@ -188,8 +190,9 @@ ax.legend(loc="upper left")
 # corner, and the problem is unchanged, although the derivative :math:`\partial f / \partial D` is
 # not. The following tutorials are about *estimators*, which compute a guess at the gradient from a
 # draw of D. The mean of an estimator minus the exact gradient is its *bias*; without one it is
-# *unbiased*. Most estimators use the derivative of f, and therefore answer a question that the
-# problem does not ask. Where they are right, it is because f is well behaved between the corners.
+# *unbiased*. Most of those to come use the derivative of f, and therefore answer a question that
+# the problem does not ask. Where they are right, it is because the slopes of f between the corners
+# agree with its rises from one corner to another (tutorial 04).
 
 
 def cost_with_bump(D):
@@ -206,8 +209,8 @@ print("halfway from 1 kg to 4 kg: cost", cost(middle), "with the bump", cost_wit
 # Where it fails
 # --------------
 #
-# One pick has n outcomes, which are not too many. L picks have :math:`n^L` joint outcomes, and that
-# is too many. Enumeration serves as the oracle of these tutorials, because it leaves nothing to
+# One pick has n outcomes, which are few. L picks have :math:`n^L` joint outcomes, which soon are
+# too many. Enumeration serves as the oracle of these tutorials, because it leaves nothing to
 # chance, but it ends early. The package refuses what it cannot do, and says by how much.
 
 try:

@@ -2,9 +2,9 @@ r"""
 2. Score functions and baselines: unbiased, but at what variance
 ================================================================
 
-The score-function estimator needs only the value of the cost. It is unbiased for any cost, but a
-constant added to the cost, which changes nothing in the problem, drowns it in noise. A baseline
-repairs part of this, if it is used with one precaution.
+The score-function estimator needs only the value of the cost. It is unbiased for any cost. But a
+constant added to the cost changes nothing in the problem and drowns the estimate in noise. A
+baseline repairs part of this, if it is used with one precaution.
 
 What you will learn
 -------------------
@@ -110,9 +110,16 @@ assert 30 < dearer.var(axis=0).sum() / samples.var(axis=0).sum() < 45
 #     \mathrm{var}(b) = \mathbb E \left[ (f(D) - b)^2 \lVert D - \pi \rVert^2 \right]
 #     - \lVert \nabla F \rVert^2 .
 #
-# Its derivative is zero at a mean of the cost weighted by :math:`\lVert D - \pi \rVert^2` (2.5).
-# Here everything can be computed exactly, as ``rbst.diagnose`` does for any estimator; the dots
-# are sampled.
+# Its derivative is zero at a mean of the cost weighted by :math:`\lVert D - \pi \rVert^2` (2.5),
+#
+# .. math::
+#
+#     b^\ast = \frac{\mathbb E [ f(D) \lVert D - \pi \rVert^2 ]}
+#     {\mathbb E [ \lVert D - \pi \rVert^2 ]} ,
+#     \qquad \mathbb E [ \lVert D - \pi \rVert^2 ] = 1 - \sum_k \pi_k^2 .
+#
+# Here everything can be computed exactly, by enumeration, as ``rbst.diagnose`` does; the dots are
+# sampled.
 
 
 squared_length = ((corners - pi) ** 2).sum(axis=1)
@@ -122,6 +129,7 @@ def exact_variance(b):
     return pi @ ((cost(corners[:, None, :]) - b) ** 2 * squared_length) - exact @ exact
 
 
+assert np.isclose(pi @ squared_length, 1 - pi @ pi)
 best = pi @ (cost(corners[:, None, :]) * squared_length) / (pi @ squared_length)
 expected_cost = rbst.exact_expectation(cost, logits[None, :])
 baselines = np.linspace(-1, 5, 13)
@@ -158,12 +166,12 @@ ax.set(xlabel="baseline b", ylabel="variance (trace)", title=f"REINFORCE, n = 3,
 ax.legend()
 
 # %%
-# The expected cost is not the best baseline, but here it is nearly as good, and it is easy to
-# track: keep a running mean of past costs.
+# The expected cost is not the best baseline, but here its variance is only 13 % above the best,
+# and it is easy to track: keep a running mean of past costs.
 
 for name, b in (("none", 0), ("expected cost", expected_cost), ("best", best)):
     print(f"baseline: {name:13} variance {exact_variance(b):.3f}")
-assert exact_variance(expected_cost) - exact_variance(best) < 0.05 * exact_variance(0)
+assert round(exact_variance(expected_cost) / exact_variance(best), 2) == 1.13
 
 # %%
 # The running mean, read too late
@@ -229,9 +237,10 @@ ax.set_title(f"n = 3, B = 1, {stream.stop - stream.start:,} steps, ±2 s.e.")
 ax.legend()
 
 # %%
-# At :math:`\lambda = 0` the late baseline *is* the cost, and the estimate is zero. At the package's
-# :math:`\lambda = 0.99` and with a batch of B, the gradient loses a part 0.01 / B of its length:
-# too little to see, even with B = 1, in the last point of the figure.
+# At :math:`\lambda = 0` the late baseline *is* the cost, and the estimate is zero. At
+# :math:`\lambda = 0.99`, the default of ``rbst.RunningMean``, and with a batch of B, the gradient
+# loses a part 0.01 / B of its length: too little to see, even with B = 1, in the last point of the
+# figure.
 #
 # Where it fails
 # --------------
@@ -239,12 +248,14 @@ ax.legend()
 # Make L independent picks and pay for each of them. The gradient of each pick is what it was. The
 # log-probabilities of independent picks add up, so the score of the logits of pick l is still
 # :math:`D_l - \pi`, and by (2.2) its estimate multiplies this by the *total* cost, in which the
-# other L - 1 picks are pure noise. With the expected total cost as the baseline, their part of it
-# has mean zero and is independent of :math:`D_l`. The cross term vanishes, and they add
+# other L - 1 picks are pure noise. With the expected total cost as the baseline, what the other
+# picks contribute to the difference has mean zero and is independent of :math:`D_l`. The cross term
+# vanishes, and they add
 # :math:`(L - 1) \, \mathrm{var}[f] \, \mathbb E \lVert D - \pi \rVert^2` to the variance of each
 # pick. We check this by enumeration. Divided by the squared length of the gradient, the variance is
 # the number of samples whose average has a standard error as long as the gradient itself; summing
-# both over the L picks multiplies both by L, so this is also the ratio for each pick.
+# both over the L picks multiplies both by L, so this is also the ratio for each pick. It grows from
+# 7.2 samples with one pick to 32.8 with eight.
 
 
 def total_cost(D):
@@ -264,6 +275,7 @@ added = variance_of_cost * (pi @ squared_length) / (exact @ exact)
 predicted = exact_variance(expected_cost) / (exact @ exact) + (sizes - 1) * added
 assert np.allclose(samples_needed, predicted, rtol=1e-10)
 print("samples needed:", np.round(samples_needed, 1))
+assert np.allclose([samples_needed[0], samples_needed[-1]], [7.2, 32.8], atol=0.05)
 
 # %%
 
@@ -299,7 +311,7 @@ assert np.allclose(both[0], two_pi * (two_costs - two_pi @ two_costs))
 
 # %%
 # **Exercise 2.** A batch has B = 2 samples. The baseline of each is the mean cost of the batch. By
-# which factor is the mean of the estimate wrong, and how is it repaired?
+# what factor is the mean of the estimate wrong, and how is it repaired?
 
 # %%
 # **Answer.** This is (2.7) with :math:`\lambda = 0`: half of the gradient is lost. The mean over

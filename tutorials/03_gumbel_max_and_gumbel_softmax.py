@@ -39,7 +39,7 @@ from rbst.plotting import COLOURS
 # (3.2): the time is exponential with *rate* :math:`\exp \theta_j`, its density is
 # :math:`e^{\theta_j} \exp(-u e^{\theta_j})`, and a larger logit is a faster runner. Who wins, and
 # when? Let :math:`M = \min_j T_j` be the winning time and :math:`Z = \sum_j \exp \theta_j`. Runner
-# i wins, later than at u, if it arrives at some time y > u and everybody else arrives later still
+# i wins, and later than u, if it arrives at some time y > u and everybody else arrives later still
 # (3.3):
 #
 # .. math::
@@ -76,9 +76,9 @@ for i in range(3):  # the mean winning time is 1 / Z whoever wins
 
 # %%
 # Logarithms turn the race into the usual form. :math:`G_j = -\log E_j` is a *Gumbel* variable
-# (3.1), and :math:`-\log T_j = \theta_j + G_j`. The smallest time is the largest of these
-# *located* Gumbels, so the one-hot vector of their argmax is a sample D (3.4). The package draws
-# D in this way.
+# (3.1), and :math:`x_j = -\log T_j = \theta_j + G_j` is a *located* Gumbel. The runner with the
+# smallest time has the largest x, so the one-hot vector of the argmax is a sample D (3.4). The
+# package draws D in this way.
 
 x = logits - np.log(E)  # located Gumbels, theta + G
 assert np.array_equal(x.argmax(axis=1), winner)
@@ -152,8 +152,8 @@ fig.suptitle("1,500 draws of S at each temperature")
 # -------------------------------
 #
 # For fixed noise S is a smooth function of the logits. Tutorial 01 found the derivative of a
-# softmax, :math:`J(\pi)` with :math:`J(q) = \mathrm{diag}(q) - q q^\top`; that of S is
-# :math:`J(S) / \tau` (4.3), because the logits are divided by :math:`\tau`. By the chain rule, a
+# softmax, :math:`J(\pi)` with the symmetric :math:`J(q) = \mathrm{diag}(q) - q q^\top`; that of S
+# is :math:`J(S) / \tau` (4.3), because the logits are divided by :math:`\tau`. By the chain rule, a
 # draw of S yields the estimate GS (4.4):
 #
 # .. math:: \frac1\tau J(S) \nabla f(S) .
@@ -190,9 +190,9 @@ for e in corners:  # sample by sample the derivative of f(S) with the noise held
 # is bounded for a fixed :math:`\tau`, mean and derivative may be exchanged: the mean of GS is the
 # derivative of :math:`\mathbb E[f(S)]`, the *relaxed* cost, and GS is unbiased for that. (For f(D),
 # a step function, they may not: each derivative is zero, that of the mean is not.) To see this
-# against an answer without sampling, take two options. The first wins the race if
-# :math:`G_2 - G_1 < \delta` with :math:`\delta = \theta_1 - \theta_2`, which has the probability
-# :math:`\pi_1 = 1 / (1 + e^{-\delta})`: the difference of two Gumbels is a *logistic* variable, and
+# against an answer without sampling, take two options, :math:`\delta = \theta_1 - \theta_2` and
+# :math:`z = G_1 - G_2`. The first wins if its *lead* :math:`x_1 - x_2 = \delta + z` is positive,
+# with the probability :math:`\pi_1 = 1 / (1 + e^{-\delta})`. So z is a *logistic* variable, and
 # :math:`\mathbb E[f(S)]` is a one-dimensional integral over it. The derivative of the integral with
 # respect to :math:`\delta`, taken by finite differences, is the exact relaxed gradient.
 #
@@ -204,7 +204,8 @@ for e in corners:  # sample by sample the derivative of f(S) with the noise held
 # indifferent. As the temperature falls, mixtures become rare and the relaxed gradient tends to the
 # discrete one. To see why, integrate over the lead, :math:`\delta + z`, instead of z: then
 # :math:`\delta` occurs in the smooth density only, which takes the derivative, and f(S) beside it
-# tends to f(D).
+# tends to f(D). Nothing here used the form of f: cooling removes the bias of GS for every smooth f.
+# (Not so for the estimator of tutorial 04, which takes the slope of f at D.)
 
 
 def relaxed_cost(delta, tau):
@@ -256,12 +257,12 @@ assert colder[0] > 3 * colder[1] > 9 * colder[2] > 0
 # Where it fails
 # --------------
 #
-# Cooling removes the bias, and the variance of GS grows meanwhile. Worse, GS evaluates f between
+# Cooling removes the bias, but the variance of GS grows meanwhile. Worse, GS evaluates f between
 # the corners, where the problem says nothing. Tutorial 01 added to the cost a bump,
 # :math:`12 D_1 D_3`, that is 0 at all corners and leaves the discrete problem as it was. GS sees
-# it, and so it sees a bump of -12. A bump can move the bias in any direction: the first happens to
-# make it smaller at low temperature, the second makes it nearly three times as long at
-# :math:`\tau = 0.5`, longer than the gradient itself. A bias that depends on what the problem does
+# it, as it would one of -12. A bump can move the bias either way: the first happens to make it
+# smaller in the cold, the second makes it nearly three times as long at :math:`\tau = 0.5`, 0.59,
+# and longer than the gradient itself, 0.23. A bias that depends on what the problem does
 # not contain cannot be known from the problem.
 
 exact = rbst.exact_gradient(lambda D: f(D)[..., 0], logits[None, :])[0]
@@ -285,6 +286,8 @@ colder = slice(1, 4)  # of the three coldest temperatures
 assert np.all(plain[colder, 0] - up[colder, 0] > 2 * plain[colder, 1])
 assert down[0, 0] > 2.5 * plain[0, 0]
 assert down[0, 0] > np.linalg.norm(exact) > plain[0, 0]
+assert abs(down[0, 0] - 0.59) < 0.01
+assert round(np.linalg.norm(exact), 2) == 0.23
 assert plain[1, 2] > 5 * plain[0, 2]  # the variance at the coldest temperature
 
 # %%
@@ -311,7 +314,7 @@ right.legend()
 # Exercises
 # ---------
 #
-# **Exercise 1.** Runner i has won. With which probability is runner j second?
+# **Exercise 1.** Runner i has won. With what probability is runner j second?
 
 # %%
 # **Answer.** With :math:`\pi_j / (1 - \pi_i)`, as if the others started a race of their own at the

@@ -79,7 +79,7 @@ print(f"pi_i = {pi[i]:.4f}: about {1 / pi[i]:.1f} draws for each one kept")
 # restarts, and the others run as if they had not been running.
 
 T = np.exp(-rejected)
-lead = T[:, i]
+win = T[:, i]
 
 # %%
 
@@ -114,9 +114,11 @@ for name, sample in zip(["winning time", "delay of 1", "delay of 3"], afresh.T, 
     assert p_value > 0.001
 correlations = np.corrcoef(afresh.T)[np.triu_indices(3, 1)]
 assert np.all(np.abs(correlations) < 4 / np.sqrt(N))
-late = lead > np.median(lead)
+late = win > np.median(win)
 for column in (1, 2):
-    assert ks_2samp(afresh[late, column], afresh[~late, column]).pvalue > 0.001
+    p_value = ks_2samp(afresh[late, column], afresh[~late, column]).pvalue
+    print(f"after a late and an early win, delay of {2 * column - 1}: p = {p_value:.3f}")
+    assert p_value > 0.001
 
 # %%
 # The winning time and the delays, scaled by their rates, against Exp(1).
@@ -143,13 +145,14 @@ for ax, column, title in zip(
         ax.hist(afresh[:, 0], bins=40, range=(0, 5), density=True, histtype="step", label="all")
     ax.set_xlabel(title)
     ax.legend()
-axes[0].set_ylabel(f"density, N = {N}")
+axes[0].set_ylabel(f"density, N = {N:,}")
 
 # %%
 # The race run forwards
 # ---------------------
 #
-# With independent :math:`E_1, \ldots, E_n` from Exp(1), the times given the winner are (6.4)
+# With *fresh* independent :math:`E_1, \ldots, E_n` from Exp(1), not those that the winner has won
+# with, the times given the winner are (6.4)
 #
 # .. math::
 #
@@ -206,13 +209,13 @@ for j, ax in enumerate(axes):
         label="rejection",
     )
     ax.set_xlabel(rf"$x_{j + 1}$" + (", the winner" if j == i else ""))
-axes[0].set_ylabel(f"density, N = {N}")
+axes[0].set_ylabel(f"density, N = {N:,}")
 axes[0].legend()
 
 # %%
-# Two checks that cost nothing. If D is drawn first and the noise given D second, the pair must
-# have the law of noise and its argmax: each :math:`x_j - \theta_j` is a standard Gumbel again.
-# And the result is :math:`\theta + G`, with the logits inside, as the name *located* says.
+# Another check costs nothing. If D is drawn first and the noise given D second, the pair must have
+# the law of noise and its argmax: each :math:`x_j - \theta_j` is a standard Gumbel again. (So x is
+# :math:`\theta + G`, with the logits inside, as the name *located* says.)
 
 many_logits = np.broadcast_to(logits, (N, n))
 D = rbst.sample_categorical(many_logits, rng)
@@ -226,8 +229,8 @@ for j in range(n):
 # --------------
 #
 # A softmax sees only the differences :math:`x_j - x_i`, which are logarithms of ratios of times. In
-# these, multiplied above and below by :math:`e^{\theta_j}`, Z and the exponentials of the logits
-# combine into probabilities (6.6):
+# these, with numerator and denominator multiplied by :math:`e^{\theta_j}`, Z and the exponentials
+# of the logits combine into probabilities (6.6):
 #
 # .. math::
 #
@@ -273,8 +276,9 @@ fig.suptitle(rf"$\tau$ = {tau}, {some:,} draws on the left and for each D on the
 # Where it fails
 # --------------
 #
-# Rejection is the oracle, but only for categories that do occur: it gives up, with a message,
-# where the conditional race needs one draw per sample whatever the probability.
+# Rejection is the oracle, but only for categories that do occur: for a rare one it gives up, with a
+# message (it looks at the limit after each block of draws). The conditional race needs one draw
+# whatever the probability.
 
 rare = np.array([0.0, -30.0, 0.0])
 try:
@@ -305,8 +309,8 @@ assert kstest(x[:, i] - np.log(Z), "gumbel_r").pvalue > 0.001
 
 # %%
 # **Answer.** The lead is :math:`-\log r_j`, above z if :math:`E_j > \pi_j t (e^z - 1)` with
-# :math:`t = E_i`. Given t that has the probability :math:`e^{-\pi_j t (e^z - 1)}`; its mean over t
-# is (11.1)
+# :math:`t = E_i`, Z times the winning time. Given t that has the probability
+# :math:`e^{-\pi_j t (e^z - 1)}`; its mean over t is (11.1)
 #
 # .. math::
 #
@@ -335,9 +339,9 @@ for z in (0.05, 0.5, 2.0):
 # ---------------
 #
 # - ``docs/derivation.md``, equations (6.1) to (6.7).
-# - Maddison, Tarlow and Minka, "A* Sampling", NeurIPS 2014, for Gumbels sampled from the top
-#   down; Paulus, Maddison and Krause, "Rao-Blackwellizing the Straight-Through Gumbel-Softmax
-#   Gradient Estimator", ICLR 2021, section 3.
+# - Maddison, Tarlow and Minka, "A* Sampling", NeurIPS 2014, for the same law, with the largest
+#   Gumbel drawn first; Paulus, Maddison and Krause, "Rao-Blackwellizing the Straight-Through
+#   Gumbel-Softmax Gradient Estimator", ICLR 2021, section 3.
 # - Next: tutorial 06 averages over this noise.
 
 plt.show()

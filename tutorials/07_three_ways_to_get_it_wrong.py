@@ -41,8 +41,8 @@ from rbst.plotting import COLOURS
 #
 # Each of the three functions below is meant to return draws of the ST-GS estimate given D, for one
 # variable with the logits, D and g of shape ``(n,)`` and noise E of shape ``(N, n)``; their mean
-# over the draws would be GR-MCK. None of them does. **Before you read on:** which line is wrong in
-# each, and which test would show it?
+# over the draws would be GR-MCK. None of them does so reliably. **Before you read on:** which line
+# is wrong in each, and which test would show it?
 
 logits = np.array([0.3, -0.7, 1.1])
 g = np.array([1.0, 2.0, 4.0])
@@ -86,7 +86,7 @@ def third(logits, D, g, tau, E, epsilon=1e-10):
 # quadrature, i.e. numerical integration (tutorial 08 derives it; ``rbst.conditional_mean`` is the
 # same function's other name). We draw N samples of an implementation and measure how far their mean
 # is from the oracle, in standard errors. A correct one is beyond 4 in any of three coordinates less
-# than once in 5000 runs, by the normal law.
+# than once in 5000 runs, by the normal law (at a moderate temperature: tutorial 08 has the limit).
 
 WRONG = "tab:purple"  # the colour of mistakes on this page
 N = 50_000
@@ -116,14 +116,16 @@ for function in (first, second, third):
     print(f"{function.__name__:6} {furthest(function(logits, D, g, tau, E), oracle):6.1f} s.e.")
 
 # %%
-# Two fail at once. The third passes here, in double precision and at moderate logits.
+# Two fail by far. The third passes here, in double precision and at moderate logits.
 #
 # First: through the draw
 # -----------------------
 #
 # The conditional race writes x as a function of the logits and of noise E. It is natural to hand
-# this function to automatic differentiation. The result is the derivative of S *while D is held
-# fixed*, whereas the estimator needs the Jacobian of the softmax at the point x and nothing more.
+# this function to automatic differentiation, as ``first`` does: its lines up to the one of x belong
+# outside of ``relaxed_cost``, which should be a function of x. The result is the derivative of S
+# *while D is held fixed*, whereas the estimator needs the Jacobian of the softmax at the point x
+# and nothing more.
 
 wrong = first(logits, D, g, tau, E)
 print(f"through the draw: {wrong.mean(axis=0).round(4)}, oracle {oracle.round(4)}")
@@ -216,8 +218,8 @@ print("both sums", total.round(4), "mean of ST-GS", st_gs_mean.round(4))
 # ------------------------
 #
 # The conditional race returns *located* Gumbels, :math:`\theta + G`. Code that calls them "Gumbel
-# noise" adds the logits again. The estimates then belong to other probabilities, and D is no
-# longer even the argmax.
+# noise" adds the logits again, as ``logits + gumbels`` does. What a softmax is taken of is then
+# :math:`2 \theta + G`, and D is no longer always its argmax.
 
 wrong = second(logits, D, g, tau, E)
 moved = np.mean((logits + x).argmax(axis=1) != i)
@@ -227,22 +229,27 @@ assert furthest(wrong, oracle) > 50
 assert moved > 0.1
 
 # %%
-# A test at zero logits cannot see it, since adding zero twice is adding zero once. Test at logits
-# that differ, and with every D.
+# A test at equal logits cannot see it, since a constant changes no softmax. Test at logits that
+# differ.
 
 zeros = np.zeros(3)
 zero_oracle = rbst.exact_gumbel_rao(zeros, D, g, tau=tau)
-print("at zero logits:", round(furthest(second(zeros, D, g, tau, E), zero_oracle), 1), "s.e.")
+print(
+    "at equal logits, of zero:",
+    round(furthest(second(zeros, D, g, tau, E), zero_oracle), 1),
+    "s.e.",
+)
 assert furthest(second(zeros, D, g, tau, E), zero_oracle) < 4
 
 # %%
 # Third: overflow
 # ---------------
 #
-# Nothing in the problem changes if a constant is added to all logits. But the race as printed
-# contains :math:`e^{\theta_j}` and Z, and float32 ends at :math:`3.4 \cdot 10^{38} = e^{88.7}`; its
-# smallest positive number is :math:`1.4 \cdot 10^{-45} = e^{-103.3}`. Follow one draw at logits of
-# about 90, and at about -110, without the epsilon:
+# Nothing in the problem changes if a constant is added to all logits. But the race as printed, in
+# the lines of ``third`` up to the one of T, contains :math:`e^{\theta_j}` and Z, and float32 ends
+# at :math:`3.4 \cdot 10^{38} = e^{88.7}`; its smallest positive number is
+# :math:`1.4 \cdot 10^{-45} = e^{-103.3}`. Follow one draw at logits of about 90, and at about -110,
+# without the epsilon:
 
 f32 = np.float32
 ends = np.array([np.finfo(f32).max, np.finfo(f32).smallest_subnormal], dtype=float)
@@ -262,7 +269,8 @@ with np.errstate(all="ignore"):
 # %%
 # At +90 the rates are infinite, all times 0, all x infinite, and infinity minus infinity is NaN.
 # At -110 the rates are 0 and the times infinite (the winner's is NaN at once, for its 0 / 0), so x
-# is minus infinity, and its difference to the largest is NaN again.
+# is minus infinity, and its difference to the largest is NaN again. Before that, from about -89 on,
+# the rates are still positive, but the times E / rate overflow for the larger E.
 #
 # The epsilon in the logarithm looks like a remedy. Where the logits are large it replaces times
 # that are far below it: all x become :math:`-\log \epsilon`, everything looks like a tie, and the
@@ -282,7 +290,7 @@ def by_ratios(logits, D, g, tau, E):
 
 
 # %%
-# Now all of them along a line of shifts. The logits are multiples of 1/64, so that float32
+# Now all of them along a line of shifts. The logits are multiples of 1/8, so that float32
 # represents every shifted one exactly, and any change in the result is the code's fault.
 
 
@@ -396,7 +404,8 @@ assert np.abs(together - apart).max() > 0.1
 # - In a framework with automatic differentiation, stop the gradient at x: use the Jacobian of
 #   :math:`\mathrm{softmax}((\theta - \theta_0 + x) / \tau)`, where :math:`\theta_0` is a copy of
 #   :math:`\theta`, and neither it nor x is differentiated. The value is that of
-#   :math:`\mathrm{softmax}(x / \tau)`.
+#   :math:`\mathrm{softmax}(x / \tau)`. (Without :math:`\theta_0` this would be the second mistake,
+#   and with x differentiated the first.)
 #
 # Further reading
 # ---------------

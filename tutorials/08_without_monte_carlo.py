@@ -44,8 +44,8 @@ from rbst.plotting import COLOURS
 #     S_a S_b &= \frac{w_a w_b}{C^2} , \qquad C = \sum_j w_j , \\
 #     w_j &= \left( \frac{\pi_j t}{\pi_j t + E_j} \right)^{1/\tau} , \quad w_i = 1 , \quad t = E_i ,
 #
-# where the :math:`E_j` are independent draws of Exp(1). We draw them once, to check each step
-# against samples.
+# where the :math:`E_j` are independent draws of Exp(1) (fresh ones, the winner given). We draw them
+# once, to check each step against samples.
 
 logits = np.array([0.3, -0.7, 1.1, 0.0])
 g = np.array([1.0, 2.0, 4.0, -1.0])
@@ -102,7 +102,7 @@ S = w / C[:, None]
 #     \mathbb E [ S_a S_b \mid D ] = \int_0^\infty e^{-t} \int_0^\infty s e^{-s} \,
 #     \psi_a \psi_b \prod_{j \ne a, b} \phi_j \, ds \, dt .
 #
-# Both steps hold to what quadrature and sampling can tell:
+# Both steps hold as far as quadrature and sampling can tell:
 
 assert np.isclose(quad(lambda s: s * np.exp(-s * C[0]), 0, np.inf)[0], C[0] ** -2, rtol=1e-8)
 
@@ -140,8 +140,10 @@ assert standard_errors(product, of_means) < 4
 #     \mathbb E [ \alpha(w) ] = \int \alpha(w) \, t e^y \exp(-t e^y) \, dy .
 #
 # With :math:`\alpha = 1 - e^{-sw}` this is :math:`1 - \phi`, and with :math:`\alpha = w e^{-sw}` it
-# is :math:`\psi`. (With :math:`\alpha = e^{-sw}` it would be :math:`\phi`, but the sum below would
-# err even where w is 0, for a rare category perhaps by more than the whole of :math:`1 - \phi`.)
+# is :math:`\psi`. (With :math:`\alpha = e^{-sw}` it would be :math:`\phi`. But where w is 0 the sum
+# below would then add up the density itself, to 1 plus an error, and for a rare category all of
+# :math:`1 - \phi` may be smaller than this error.) The square :math:`w^2 e^{-sw}` is for the
+# section on mean squares.
 # The integrands vanish smoothly at both ends, and a plain sum over equally spaced nodes, times
 # their distance :math:`\eta`, is very accurate.
 #
@@ -153,9 +155,9 @@ assert standard_errors(product, of_means) < 4
 # :math:`e^{-\pi^2 / \eta}` (9.9), with the number :math:`\pi`, and here is why. Nodes at the
 # distance :math:`\eta` cannot tell the frequency :math:`\omega = 2 \pi / \eta` from zero, as
 # :math:`e^{\mathrm{i} \omega y}` is 1 at each of them. The sum counts every frequency
-# :math:`k \omega`, k whole, as frequency zero (Poisson's summation formula): k = 0 gives the
-# integral, and the others are the error, of which k = 1 and -1 are the largest. They are what the
-# integrand contains of the frequency :math:`\omega`, its integral against
+# :math:`k \omega`, k whole, as frequency zero (Poisson's summation formula, taken on trust): k = 0
+# gives the integral, and the others are the error, of which k = 1 and -1 are the largest. They are
+# what the integrand contains of the frequency :math:`\omega`, its integral against
 # :math:`e^{-\mathrm{i} \omega y}`. If the integrand can be continued to complex y as far as the
 # distance d from the real line, y may be replaced by :math:`y - \mathrm{i} d` there (Cauchy's
 # theorem; take it on trust): this is :math:`e^{-d \omega}` times the size at that distance. Here
@@ -227,12 +229,14 @@ right.set(xlabel=r"1 / distance, $1 / \eta$", title="sums over equally spaced no
 right.legend()
 
 # %%
-# "Its size at that distance" is not always about one. At the imaginary part :math:`\pi / 2` the
+# "The size at that distance" is not always about one. At the imaginary part :math:`\pi / 2` the
 # term w is complex, its real part is negative in places, and there :math:`e^{-sw}` is large if s
 # is. The lower the temperature, the further w turns. So at s = 20 the rule of thumb fails. For
 # :math:`\tau < 1` the leading error is still at most the rule of thumb times twice (k = 1 and -1)
-# the integral of the integrand's modulus along that line, which the rule of thumb takes to be 1.
-# For :math:`\tau \ge 1` that integral diverges, and one stops a little short of :math:`\pi / 2`.
+# the integral of the integrand's modulus along that line. (The rule of thumb takes the integral to
+# be 1; as a bound it is safe and far from tight.) For :math:`\tau \ge 1` the integral diverges,
+# since along the line the density has the modulus :math:`t e^y`, with y the real part, and w falls
+# like :math:`e^{-y / \tau}` only; there one stops a little short of :math:`\pi / 2`.
 
 s = np.array([20.0])
 
@@ -257,7 +261,7 @@ assert size_on_line(1.0, 30) > 1.5 * size_on_line(1.0, 20)
 # ------------------
 #
 # Put :math:`l_j = \psi_j / \phi_j` and collect everything else at a node of (t, s) in one factor
-# :math:`\mathcal W`, the area that belongs to the node times
+# :math:`\mathcal W`, the area of the node's cell times
 # :math:`e^{-t} s e^{-s} \prod_j \phi_j`. A moment is then the sum of :math:`\mathcal W l_a l_b`.
 # The terms b = a, which are no such moments, cancel in (9.1), and GR is (9.10)
 #
@@ -274,8 +278,9 @@ assert size_on_line(1.0, 30) > 1.5 * size_on_line(1.0, 20)
 #   decay while the real part of t or s is positive;
 # - large s, where the rule of thumb fails, do no harm: on the line :math:`\lvert w \rvert \le 1`,
 #   so that :math:`e^{-sw}` is at most :math:`e^s`, and the integral contains :math:`e^{-s}`. A
-#   distance of 0.25 leaves room at any temperature, since
-#   :math:`e^{-\pi^2 / 0.25} = 7 \cdot 10^{-18}`;
+#   distance of 0.25 leaves room, also for stopping short of :math:`\pi / 2` when
+#   :math:`\tau \ge 1`: :math:`e^{-\pi^2 / 0.25} = 7 \cdot 10^{-18}`, and below we look at
+#   :math:`\tau = 5`;
 # - as w lies in (0, 1), :math:`e^{-s} \le \phi \le 1` and :math:`0 \le \psi \le \phi`; enforcing
 #   it absorbs rounding;
 # - g is replaced by :math:`g - g_i`, which changes nothing (only differences count) but keeps
@@ -361,8 +366,8 @@ assert np.allclose(two, [kappa, -kappa], rtol=1e-10)
 # ------------
 #
 # The variance given D, and so :math:`V_1` of tutorial 06, needs
-# :math:`\mathbb E [ \lVert h \rVert^2 \mid D ]`. The square of row a is a sum over b and c of
-# :math:`(g_a - g_b) (g_a - g_c) / \tau^2` times
+# :math:`\mathbb E [ \lVert h \rVert^2 \mid D ]`. The square of row a is a sum over b and c (other
+# than a, where the first factor is zero) of :math:`(g_a - g_b) (g_a - g_c) / \tau^2` times
 #
 # .. math:: S_a^2 S_b S_c = \frac{w_a^2 w_b w_c}{C^4} , \qquad
 #     \frac{1}{C^4} = \frac16 \int_0^\infty s^3 \, e^{-sC} \, ds ,
@@ -396,13 +401,8 @@ assert np.isclose(square, rbst.conditional_moments(logits, D, g, tau=tau, rtol=1
 # Cold and hot
 # ------------
 #
-# As :math:`\tau \to 0` only near ties count. Which are there? The winner leads j by more than z if
-# :math:`E_j > \pi_j t (e^z - 1)`. Given t that has the probability :math:`e^{-\pi_j t (e^z - 1)}`,
-# and on average over t (11.1)
-#
-# .. math:: \int_0^\infty e^{-t} e^{-\pi_j t (e^z - 1)} \, dt = \frac{1}{1 + \pi_j (e^z - 1)} ,
-#
-# so the density of the lead at zero is :math:`\pi_j`. In a near tie with j alone,
+# As :math:`\tau \to 0` only near ties count. The lead z over j has the density :math:`\pi_j` at
+# zero (exercise 2 of tutorial 05). In a near tie with j alone,
 # :math:`S_j = e^{-z/\tau} / (1 + e^{-z/\tau})` and :math:`S_i = 1 - S_j`. With
 # :math:`z = \tau \zeta` (11.2)
 #
@@ -428,9 +428,8 @@ assert np.isclose(square, rbst.conditional_moments(logits, D, g, tau=tau, rtol=1
 # f is quadratic *in each* of them. And the mean of ST-GS is that of GR, which tends to that of ZGR:
 # this is why cooling removes the bias of ST-GS for quadratic costs, and not for others in general.
 #
-# As :math:`\tau \to \infty` all terms w tend to 1, S to the
-# uniform vector, and :math:`\tau` times GR to :math:`J(q) g` (11.6), where every entry of q is
-# :math:`1 / n`.
+# As :math:`\tau \to \infty` all terms w tend to 1, S to the uniform vector, and :math:`\tau` times
+# GR to :math:`J(q) g` (11.6), where every entry of q is :math:`1 / n`.
 
 zgr = (pi * (g - g[i]) + (g[i] - pi @ g) * D) / 2
 assert np.allclose(zgr, rbst.zgr(logits, D, g))
@@ -500,8 +499,9 @@ ax.legend(fontsize="small", loc="upper right")
 
 # %%
 # **Answer.** About :math:`\pi_j \tau` of them: none, none, and two or three, or ten if a lead of
-# :math:`4 \tau` still counts. The estimates for the second and third logits are zero for all
-# practical purposes, with an error bar of zero, and that for the fourth is a coarse guess.
+# :math:`4 \tau` still counts. The estimate for the second logit is zero, with an error bar of zero.
+# That for the third is 30 times too small, with an error bar as small. That for the fourth, and
+# with it the one for the first, is a coarse guess.
 
 far = np.array([8.0, -10.0, -4.0, 2.0])
 cold_tau, most_likely = 0.01, np.eye(n)[0]
@@ -520,7 +520,9 @@ for a in range(n):
     print(f"{far[a]:5}: exact {exact[a]:10.3e}, sampled {h[:, a].mean():10.3e} ± {error[a]:.1e}")
 assert abs(h[:, 2].mean() - exact[2]) > 10 * error[2]  # logit -4: many of its own standard errors
 assert abs(h[:, 1].mean()) < 1e-100 < 1e-9 < exact[1]  # logit -10: nothing at all in K draws
+assert 25 < exact[2] / h[:, 2].mean() < 35
 assert error[3] > 0.2 * abs(exact[3])
+assert error[0] > 0.2 * abs(exact[0])
 
 # %%
 # The quadrature has limits as well. A tolerance below 1e-11 cannot be promised in float64, and is
@@ -552,7 +554,7 @@ assert np.allclose(gr_on_grid(np.zeros(2), 0, np.array([1.0, 0.0]), 1.0), by_han
 
 # %%
 # **Exercise 2.** Two options, and the cost :math:`f(D) = D_2^3`, which is neither linear nor
-# quadratic. By which factor is the mean of ZGR too long?
+# quadratic. By what factor is the mean of ZGR too long?
 
 # %%
 # **Answer.** By 1.5, whatever the odds. Along the edge the slope is 0 at one end and 3 at the
@@ -573,13 +575,13 @@ for odds in (0.5, 0.1):
 # - ``rbst.get_estimator("gr", tau=0.5)`` puts the exact estimator into any model. It draws no
 #   noise beyond D.
 # - For a very low temperature, take its limit ``"zgr"``: a line of arithmetic, and no parameter.
-# - Without bias, whatever the logits, are REINFORCE for every f, ST at :math:`\tau = 1` for f
-#   linear in each variable, and ZGR for f quadratic in each; GS for the relaxed cost only. ST-GS
-#   and GR are in general biased at a positive :math:`\tau`, even for linear f.
+# - Unbiased whatever the logits: REINFORCE for every f, ST at :math:`\tau = 1` for f linear in each
+#   variable, ZGR for f quadratic in each, and GS for the relaxed cost only. ST-GS and GR are in
+#   general biased at a positive :math:`\tau`, even for linear f.
 # - ``rbst.diagnose`` uses the mean squares to find the variance of ST-GS and GR-MCK without
 #   sampling.
-# - In the playground, cool GR `down to ZGR <../playground/index.html?preset=cold>`__, or heat it until
-#   `all weights tend to 1 <../playground/index.html?preset=hot>`__.
+# - In the playground, cool GR `down to ZGR <../playground/index.html?preset=cold>`__, or heat it
+#   until `all weights tend to 1 <../playground/index.html?preset=hot>`__.
 #
 # Further reading
 # ---------------

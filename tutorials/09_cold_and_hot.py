@@ -5,7 +5,8 @@ r"""
 As the temperature falls, GR tends to one line of arithmetic: no temperature, no noise, no integral.
 The line was found twice, once as this limit and once as a rule of second order, and the two have
 different names. This page derives both, shows that they agree sample by sample and why they had to,
-and looks at the other end, where a hot GR forgets the odds.
+and looks at the other end, where a hot GR forgets the odds. Tutorial 08 derived the limit in a
+paragraph; the first two sections draw it, and what is new begins with the trapezoid.
 
 What you will learn
 -------------------
@@ -36,8 +37,9 @@ from rbst.plotting import COLOURS
 # ----------------------
 #
 # Three parcels of 1, 2 and 4 kg and the squared miss of 2.5 kg. Let category i win, and let
-# :math:`z_j = x_i - x_j` be its lead over j, in located Gumbels. The weight of j in S is
-# :math:`w_j = e^{-z_j / \tau}`, so when cold everything depends on how often a lead is small.
+# :math:`z_j = x_i - x_j` be its lead over j, in located Gumbels. :math:`S_j` is
+# :math:`w_j = e^{-z_j / \tau}` over the sum of all w, with :math:`w_i = 1`, so when cold everything depends
+# on how often a lead is small.
 #
 # By the ratio form of tutorial 05 a lead above z means :math:`E_j > \pi_j t (e^z - 1)`, where t is the
 # exponential of the winner. That has probability :math:`\exp(-\pi_j t (e^z - 1))`; averaged over t,
@@ -46,7 +48,7 @@ from rbst.plotting import COLOURS
 # .. math:: P(z_j > z) = \int_0^\infty e^{-t} e^{-\pi_j t (e^z - 1)} dt = \frac{1}{1 + \pi_j (e^z - 1)} ,
 #
 # and minus its derivative is the density :math:`p_j(z)`, (11.1). At zero it is :math:`p_j(0) = \pi_j`:
-# **a near tie with j, a lead below some small** :math:`\varepsilon`, **has probability**
+# **a near tie with j, a lead below some small** :math:`\varepsilon`, **has a probability of about**
 # :math:`\varepsilon \pi_j`.
 
 weights = np.array([1.0, 2.0, 4.0])
@@ -83,7 +85,9 @@ for j in (0, 1):
         expected = survival(z, j)
         assert abs(above - expected) < 4 * np.sqrt(expected * (1 - expected) / N)
     tie, expected = (lead[:, j] < 0.01).mean(), 0.01 * pi[j]
-    print(f"lead over {weights[j]:.0f} kg below 0.01: {tie:.5f}, 0.01 π_j = {expected:.5f}")
+    print(
+        f"lead over {weights[j]:.0f} kg below 0.01: {tie:.5f}, 0.01 π_j = {expected:.5f} ± {np.sqrt(expected / N):.5f}"
+    )
     assert abs(tie - expected) < 4 * np.sqrt(expected / N)
 
 # %%
@@ -121,7 +125,7 @@ ax.legend(fontsize="small")
 # %%
 # **Answer.** It settles. A near tie, now a lead of the size of :math:`\tau`, has a probability of about
 # :math:`\tau \pi_j`, and a product of about :math:`1 / \tau`. Precisely, near a tie of i with j the other
-# weights vanish, :math:`S_i S_j = w_j / (1 + w_j)^2`, and with :math:`z = \tau \zeta` (11.2)
+# w vanish, :math:`S_i S_j = w_j / (1 + w_j)^2`, and with :math:`z = \tau \zeta` (11.2)
 #
 # .. math::
 #
@@ -187,25 +191,25 @@ assert np.allclose(distances, [0.16, 0.015, 0.0015], rtol=0.05)
 # The trapezoid
 # -------------
 #
-# An edge (a, b) is seen from a with probability :math:`\pi_a` and from b with :math:`\pi_b`. Each time half
-# of the other's probability multiplies the slope at that end. In the mean the edge has the weight
-# :math:`\pi_a \pi_b` and the *average of the slopes at both ends* (11.4). The exact gradient has the
-# same weight and the rise. Replacing the rise by the average slope is the trapezoidal rule of
-# tutorial 04: exact for a quadratic. A cubic has a constant third derivative :math:`k_3` along the edge.
-# With its cubic term :math:`\varphi(s) = k_3 s^3 / 6` on [0, 1], the rule is too large by
+# The edge from b to a is seen from a with probability :math:`\pi_a` and from b with :math:`\pi_b`. Each
+# time half of the other's probability multiplies the slope at that end. In the mean the edge has the
+# factor :math:`\pi_a \pi_b` and the *average of the slopes at both ends* (11.4). The exact gradient has
+# the same factor and the rise. Replacing the rise by the average slope is the trapezoid of tutorial 04:
+# exact for a quadratic. A cubic has a constant third derivative :math:`f_3` along the edge. With its cubic
+# term :math:`\varphi(u) = f_3 u^3 / 6` on [0, 1], the trapezoid is too large by
 #
 # .. math::
 #
 #     \frac{\varphi'(0) + \varphi'(1)}{2} - (\varphi(1) - \varphi(0))
-#     = \frac{k_3}{4} - \frac{k_3}{6} = \frac{k_3}{12} .
+#     = \frac{f_3}{4} - \frac{f_3}{6} = \frac{f_3}{12} .
 #
-# **Before you look:** ST, GR at :math:`\tau = 0.5` and ZGR, for the costs miss, miss², miss³ and miss⁴.
-# Which are unbiased for which?
+# **Before you look:** ST, GR at :math:`\tau = 0.5` and ZGR, for the costs miss, miss², miss³ and miss⁴,
+# where miss is the weight less 2.5 kg. Which are unbiased for which?
 
 # %%
 # **Answer.** ST for the linear cost, ZGR for the linear and the quadratic one, and otherwise none. For
-# the cubic, the bias of ZGR is the sum over the edges of :math:`\pi_a \pi_b \, k_3 / 12` times
-# :math:`e_a - e_b`, where :math:`k_3` is 6 times the cube of the difference in weight.
+# the cubic, the bias of ZGR is the sum over the edges of :math:`\pi_a \pi_b \, f_3 / 12` times
+# :math:`e_a - e_b`, where :math:`f_3` is 6 times the cube of the difference in weight.
 #
 # For miss³ ZGR is even the worst of the three (3.49 against 3.34 for ST and 2.90 for GR), and all err by
 # more than the gradient, 1.87. For miss⁴ it is the best (0.76 against 3.71 and 2.15), but still errs by
@@ -283,30 +287,38 @@ for n in (2, 3, 10, 1000):
 # ---------------------
 #
 # Both look at the cost once, at D, and use its slopes along the edges that leave D, each slope pushing
-# only its own edge, with weights that depend on the odds:
+# only its own edge, with factors that depend on the odds:
 #
 # .. math:: r = \sum_j c_{ij} (g_i - g_j) (e_i - e_j) , \qquad D = e_i .
 #
 # It is not obvious that ReinMax has this form: that took the algebra above. Suppose that such a rule is
-# unbiased for quadratic costs. In the mean, the slope at a along the edge to b has the weight
-# :math:`\pi_a c_{ab}`. Linear costs have the same slope at both ends and force
-# :math:`\pi_a c_{ab} + \pi_b c_{ba} = \pi_a \pi_b` on every edge. For a quadratic the difference of an
-# edge's two end slopes can be chosen independently for each edge, which forces
-# :math:`\pi_a c_{ab} = \pi_b c_{ba}`. So :math:`c_{ab} = \pi_b / 2`. In this form there is one such
-# estimator, and cooling GR and asking for second order both find it.
+# unbiased for quadratic costs. Take first the linear cost with :math:`g = e_b`, and read entry a of the
+# mean: only the edge of a and b is left there, seen from both of its ends, and it must be
+# :math:`\pi_a c_{ab} + \pi_b c_{ba} = \pi_a \pi_b`. Then the cost :math:`x_a x_b`, whose slope is constant
+# along every edge but that one. There the trapezoid gives the rise, and the rule differs from it by
+# :math:`\pi_a c_{ab} - \frac12 \pi_a \pi_b` times the difference of the two end slopes, which must be zero.
+# So :math:`c_{ab} = \pi_b / 2`. In this form there is one such estimator, and cooling GR and asking for
+# second order both find it.
 #
-# Let a slope push other edges too, and with three or more categories there are more. For three, (i, j, k) in
-# cyclic order and a fixed v that sums to zero, :math:`\text{ZGR} + (g_j - g_k) \, v / \pi_i` is one: in
-# the mean over i the additions cancel for every quadratic.
+# Let a slope push other edges too, and with three or more categories there are more such rules. For three,
+# (i, j, k) in cyclic order and a fixed v that sums to zero,
+# :math:`\text{ZGR} + (g_j - g_k) \, v / \pi_i` is one. For a quadratic with the matrix A the mean of the
+# additions is v times the sum of :math:`A_{ij} - A_{ik}` over the three i, which is zero as A is symmetric.
 #
-# We ask the package instead of the algebra: the weights :math:`c_{ab}` of ReinMax, read off by giving it
-# a slope along one edge at a time. Then we try the cyclic rule on a quadratic drawn at random.
+# We ask the package instead of the algebra: the factors :math:`c_{ab}` of ReinMax, read off by giving it
+# slopes along the edges that end at b; of these only one leaves :math:`D = e_a`. Then we try the cyclic
+# rule on a quadratic drawn at random.
 
 read_off = np.array(
     [[rbst.reinmax(logits, corners[a], -corners[b])[a] for b in range(3)] for a in range(3)]
 )
 off_diagonal = ~np.eye(3, dtype=bool)
-print(read_off.round(4))
+print(
+    "c_ab, row a, where a and b differ:",
+    np.where(off_diagonal, read_off, np.nan).round(4),
+    sep="\n",
+)
+print("π_b / 2:", (pi / 2).round(4))
 assert np.allclose(read_off[off_diagonal], np.tile(pi / 2, (3, 1))[off_diagonal])
 
 A, linear = rng.normal(size=(3, 3)), rng.normal(size=3)
@@ -322,18 +334,21 @@ assert not np.allclose(cyclic, [zgr(a, random_slopes[a]) for a in range(3)])
 # Hot
 # ---
 #
-# At the other end all weights tend to 1, S to :math:`(1/n, \dots, 1/n)`, and (11.6)
+# At the other end all w tend to 1, S to :math:`(1/n, \dots, 1/n)`, and (11.6)
 #
 # .. math:: \tau \, \text{GR} \to \frac1n \left( g - \tfrac1n \textstyle\sum_j g_j \right) .
 #
-# GR itself shrinks like :math:`1 / \tau`, and so its variance like :math:`1 / \tau^2`, but so does its mean
-# squared: a small variance is no merit here. The odds have no say, and that is the price.
+# GR itself shrinks like :math:`1 / \tau`, and so its variance like :math:`1 / \tau^2`, but so does the
+# squared length of its mean: a small variance is no merit here. The odds have no say, and that is the
+# price.
 #
 # In the mean a hot GR follows the slopes averaged over D. For the squared miss these say one thing only:
 # *heavier* or *lighter*, as the mean weight is below or above 2.5 kg. But the best parcel is the one of
 # 2 kg, neither the lightest nor the heaviest. Let it be taken 80 % of the time already, with a mean
 # weight of 2.25 kg. Descent along the exact gradient raises 2 kg most. The hot mean says: heavier. The
-# variance of GR, over its mean squared, is 12.7 at :math:`\tau` = 0.02, 97 at 1 and still 12.5 at 10.
+# variance of GR, over the squared length of its mean, is 12.7 at :math:`\tau` = 0.02 and 12.5 at 10: hot
+# is no quieter for its length. In between it is worse, 97 at 1, where the mean is short because it turns
+# round.
 
 hot = 1000 * rbst.exact_gumbel_rao(tiled, corners, slopes, tau=1000.0)
 assert np.allclose(hot, (slopes - slopes.mean(axis=1, keepdims=True)) / 3, atol=0.02)
@@ -357,7 +372,7 @@ assert cosine[-1] < -0.3  # the hot mean points the wrong way
 assert np.argmin(exact) == 1  # descent raises 2 kg most
 assert np.argmin(means[-1]) == 2  # by the hot mean it raises 4 kg most
 
-print("tau     variance   over the mean squared")
+print("tau     variance   over |mean|²")
 for tau, expected in ((0.02, 12.7), (1.0, 97.3), (10.0, 12.5)):
     d = rbst.diagnose(rbst.get_estimator("gr", tau=tau), cost, good, df_dD=slope)
     ratio = d.variance / ((exact + d.bias[0]) ** 2).sum()
@@ -378,6 +393,7 @@ right.semilogx(taus, cosine, color=COLOURS["gr"], label="GR")
 right.axhline(1, color=COLOURS["zgr"], ls="--", label="ZGR")
 right.axhline(0, color="0.6", lw=1)
 right.set(xlabel=r"temperature $\tau$", ylabel="cosine with the exact gradient")
+right.set_title("below 0: the wrong way")
 right.legend()
 
 # %%
@@ -435,7 +451,9 @@ for tau in (1.0, 1.5, 2.0):
 #   (tutorial 10 says how fast). It need not be the least: a warmer GR trades bias for variance, and
 #   ``rbst.best_temperature`` finds out how warm.
 # - ``"reinmax"`` at its default temperature of 1 is the same estimator; do not compare the two.
-# - Drag a temperature from hot to cold in `the playground <../playground/index.html?preset=cold>`__.
+# - In the playground, drag a temperature `from hot to cold <../playground/index.html?preset=cold&tau=5>`__,
+#   or see a hot GR `point the wrong way
+#   <../playground/index.html?preset=hot&theta=-1.386,1.386,-0.288>`__ at 80 % of 2 kg.
 #
 # Further reading
 # ---------------

@@ -16,13 +16,13 @@
 
   /** The problems of the tutorials. Keep the names: the tutorials link to them. */
   const PRESETS = {
-    "straight-through": { title: "04 The bias of ST-GS", ...START },
-    relaxation: { title: "03 Draws of S", ...START, tau: 1, D: ANY },
-    "linear-cost": { title: "04 A linear cost: ST-GS is biased still", ...START, values: [1, 2, 4], kappa: 0, D: ANY },
-    "near-ties": { title: "04 Near ties", ...START, values: [1, 2, 4], kappa: 0, tau: 0.1 },
-    "rao-blackwell": { title: "06 Averaging the noise given D", ...START, tau: 0.3 },
-    cold: { title: "08 Cold: GR tends to ZGR", ...START, tau: 0.02 },
-    hot: { title: "08 Hot: all weights tend to 1", ...START, tau: 5, D: ANY },
+    "straight-through": { title: "Tutorial 04: The bias of ST-GS", ...START },
+    relaxation: { title: "Tutorial 03: Draws of S", ...START, tau: 1, D: ANY },
+    "linear-cost": { title: "Tutorial 04: ST-GS is biased for a linear cost too", ...START, values: [1, 2, 4], kappa: 0, D: ANY },
+    "near-ties": { title: "Tutorial 04: Near ties", about: "tau", ...START, values: [1, 2, 4], kappa: 0, tau: 0.1 },
+    "rao-blackwell": { title: "Tutorial 06: Averaging the noise given D", about: "K", ...START, tau: 0.3 },
+    cold: { title: "Tutorial 08: Cold, GR tends to ZGR", about: "tau", ...START, tau: 0.02 },
+    hot: { title: "Tutorial 08: Hot, all weights tend to 1", about: "tau", ...START, tau: 5, D: ANY },
   };
 
   const KS = [1, 2, 5, 10, 20, 50, 100];
@@ -32,7 +32,8 @@
 
   const $ = (id) => document.getElementById(id);
   const length = (x) => Math.hypot(...x);
-  const format = (x) => (Math.abs(x) < 1e-9 ? "0" : Number(x.toPrecision(3)).toString());
+  const short = (x) => (Math.abs(x) < 1e-3 ? x.toExponential(2) : Number(x.toPrecision(3)).toString());
+  const format = (x) => (Math.abs(x) < 1e-9 ? "0" : short(x));
   const percent = (x) => (x > 0 && x < 0.01 ? "less than 1 %" : `${Math.round(100 * x)} %`);
 
   // --- State ------------------------------------------------------------------------------------------------
@@ -139,6 +140,7 @@
       exact: diagnoses.gr.gradient,
       mean: diagnoses.gr.mean,
       gr: moments.map((moment) => moment.mean),
+      zgr: corners.map((D) => rbst.zgr(theta, D, slope(D))),
       diagnoses,
       draws,
       D,
@@ -289,11 +291,12 @@
       [`GR-MC${state.K}`, seen.gr_mc, rbst.colour(name)],
       ["GR", seen.gr[seen.D.indexOf(1)], rbst.COLOURS.gr],
     ];
-    const diamonds = seen.gr.map((h, k) => {
-      const picked = seen.D[k] === 1;
-      const [x, y] = tip(h, scale);
-      return tag("g", { transform: `translate(${x} ${y}) rotate(45)` }, square([0, 0], picked ? 11 : 8, rbst.COLOURS.gr));
-    });
+    const diamond = ([x, y], content) => tag("g", { transform: `translate(${x} ${y}) rotate(45)` }, content);
+    const diamonds = seen.gr.map((h, k) =>
+      diamond(tip(h, scale), square([0, 0], seen.D[k] === 1 ? 11 : 8, rbst.COLOURS.gr)),
+    );
+    const hollow = { x: -8, y: -8, width: 16, height: 16, fill: "none", stroke: rbst.COLOURS.zgr, "stroke-width": 2.5 };
+    const limits = seen.zgr.map((h) => diamond(tip(h, scale), tag("rect", hollow)));
     $("estimates").innerHTML =
       disc(scale) +
       dots(seen.draws.slice(0, SHOWN).map(({ h }) => tip(h, scale)), rbst.COLOURS["st-gs"], 3, 0.5) +
@@ -302,6 +305,7 @@
       arrow(seen.gr_mc, scale, rbst.colour(name), 4) +
       arrow(seen.gr[seen.D.indexOf(1)], scale, rbst.COLOURS.gr, 4) +
       diamonds.join("") +
+      limits.join("") +
       arrow(seen.exact, scale, rbst.COLOURS.exact, 3) +
       text(312, 284, `D = ${NAMES[seen.D.indexOf(1)]}`, "end") +
       legend(said.map(([title, h, colour]) => [`${title}: ${format(length(h))}`, colour]));
@@ -425,17 +429,17 @@
   }
 
   const SENTENCES = {
-    preset: (state, seen) => gap(seen),
+    preset: (state, seen) => (state.about ? SENTENCES[state.about](state, seen) : gap(seen)),
     theta: (state, seen) => `You moved π, and with it every arrow. ${gap(seen)}`,
     tau: (state, seen) => {
       const { share, carried } = near_ties(seen.draws);
-      if (share > 0.95) return `Hot: hardly a draw of S comes near a corner, and all estimates shrink. ${gap(seen)}`;
+      if (share > 0.95) return `Hot: hardly a draw of S comes near a corner, and ST-GS and GR shrink. ${gap(seen)}`;
       if (share < 0.3)
         return (
           `Cold: most draws of S sit on a corner and give almost 0. Near ties, ${percent(share)} of the draws, carry ` +
           `${percent(carried)} of the mean of |h|. ${gap(seen)}`
         );
-      return `${gap(seen)} As τ falls the gap closes, since f is quadratic, and ST-GS scatters without bound.`;
+      return `${gap(seen)} As τ falls the gap closes, since f is at most quadratic, and ST-GS scatters without bound.`;
     },
     K: (state, seen) => {
       const { variance, variance_given_D } = seen.diagnoses["st-gs"];
