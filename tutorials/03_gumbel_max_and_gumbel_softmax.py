@@ -294,7 +294,9 @@ assert plain[1, 2] > 5 * plain[0, 2]  # the variance at the coldest temperature
 
 # Figure
 fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-left.axhline(np.linalg.norm(exact), color=COLOURS["exact"], ls="--", label="|exact gradient|")
+truth = left.axhline(
+    np.linalg.norm(exact), color=COLOURS["exact"], ls="--", label="|exact gradient|"
+)
 for (label, result), style in zip(results.items(), ("o-", "x--", "+:"), strict=True):
     result = np.array(result)[1:]
     left.errorbar(taus, result[:, 0], 2 * result[:, 1], fmt=style, color=COLOURS["gs"], label=label)
@@ -307,7 +309,7 @@ left.set(
     ylim=(0, 0.95),
 )
 right.set(xlabel=r"temperature $\tau$", ylabel="variance (trace) of GS")
-left.legend(loc="upper left", ncols=2)
+left.legend(handles=[truth], loc="upper left")
 right.legend()
 
 # %%

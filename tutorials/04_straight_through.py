@@ -326,7 +326,7 @@ for name, d in flat.items():
 left.axhline(exact @ exact, color=COLOURS["exact"], ls="--", label="|exact gradient|²")
 left.set(xlabel=r"temperature $\tau$", title="|bias|²")
 right.set(xlabel=r"temperature $\tau$", title="variance")
-left.legend()
+left.legend(loc="lower right")
 right.legend()
 fig.suptitle("n = 3, L = 1, exact")
 

@@ -210,7 +210,7 @@ for j, ax in enumerate(axes):
     )
     ax.set_xlabel(rf"$x_{j + 1}$" + (", the winner" if j == i else ""))
 axes[0].set_ylabel(f"density, N = {N:,}")
-axes[0].legend()
+axes[1].legend(loc="upper left")
 
 # %%
 # Another check costs nothing. If D is drawn first and the noise given D second, the pair must have

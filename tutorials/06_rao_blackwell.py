@@ -333,7 +333,7 @@ for name, errors in curves.items():
     left.loglog(taus, errors, "o-", ms=3, color=COLOURS[name], label=name.upper())
 left.axhline(mse[2, "REINFORCE"] / B, color=COLOURS["reinforce"], ls="-.", label="REINFORCE")
 left.axhline((exact**2).sum(), color=COLOURS["exact"], ls="--", label="|exact gradient|²")
-left.set(xlabel=r"temperature $\tau$", ylabel="mean squared error", ylim=(0.3, 900))
+left.set(xlabel=r"temperature $\tau$", ylabel="mean squared error", ylim=(0.3, 20_000))
 left.set_title(f"two picks, batch of B = {B}, exact")
 left.legend(loc="upper center", ncols=2)
 for L, style in ((1, "-"), (2, "--"), (4, ":")):
