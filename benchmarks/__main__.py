@@ -40,7 +40,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--repeats", type=int, default=8, help="turns of each side; the best counts"
     )
-    parser.add_argument("--out", type=Path, help="write PART.json, PART.txt and PART.png here")
+    parser.add_argument("--out", type=Path, help="write PART.json, PART.txt and PART.svg here")
     arguments = parser.parse_args(argv)
     for name in arguments.parts:
         if name not in known:

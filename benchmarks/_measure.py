@@ -159,8 +159,8 @@ def run_part(name: str, part: ModuleType, setting: Setting, out: Path | None) ->
     write_json(out / f"{name}.json", record)
     write_text(out / f"{name}.txt", table + "\n")
     if hasattr(part, "draw"):
-        with whole_file(out / f"{name}.png") as temporary:
-            part.draw(rows).savefig(temporary, dpi=150)
+        with whole_file(out / f"{name}.svg") as temporary:
+            part.draw(rows).savefig(temporary, metadata={"Date": None})
 
 
 def describe(name: str, setting: Setting) -> dict[str, Any]:

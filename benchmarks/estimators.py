@@ -122,7 +122,7 @@ def table(rows: list[dict]) -> str:
 
 def draw(rows: list[dict]) -> Any:
     """The times of GR-MCK over floor and port, against K."""
-    figure, (axes,) = new_figure(1, 2, width=9, height=3.6)
+    figure, (axes,) = new_figure(1, 2, width=7.8, height=3.6)
     cases = dict.fromkeys((row["variables"], row["n"], row["tau"]) for row in rows)
     for side, ax in zip(("floor", "port"), axes, strict=True):
         for variables, n, tau in cases:
@@ -137,5 +137,5 @@ def draw(rows: list[dict]) -> Any:
         ax.axhline(1, color="black", linewidth=0.8)
         ax.set(xscale="log", xlabel="K", ylabel=f"time of gr-mcK ÷ {side}", ylim=(0, None))
     axes[0].axhline(2.5, color="black", linewidth=0.8, linestyle="dotted")
-    axes[0].legend(title="variables × n", fontsize=8, title_fontsize=8)
+    axes[0].legend(title="variables × n", fontsize="small", title_fontsize="small")
     return figure

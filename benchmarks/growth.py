@@ -34,7 +34,7 @@ LIGHT_AXES = {
 LABELS = {
     "K": "K (1000 variables, n = 8)",
     "n": "n (200 variables, K = 10)",
-    "variables": "variables, batch × L (n = 8, K = 10)",
+    "variables": "variables, batch × L\n(n = 8, K = 10)",
 }
 COLOURS = {"gr-mcK": colour("gr-mc100"), "gr": colour("gr"), "port, GR-MCK": "black"}
 
@@ -112,7 +112,7 @@ def table(rows: list[dict]) -> str:
 
 def draw(rows: list[dict]) -> Any:
     """Time against size above, with a line of slope 1; below, the time of one entry."""
-    figure, axes = new_figure(2, 3, width=11, height=6)
+    figure, axes = new_figure(2, 3, width=7.8, height=5.6)
     for column, axis in enumerate(AXES):
         times, costs = axes[:, column]
         for (own, method), line in lines(rows).items():
@@ -128,5 +128,5 @@ def draw(rows: list[dict]) -> Any:
     axes[0, 0].set_ylabel("ms")
     axes[1, 0].set_ylabel("ns of one entry")
     axes[0, 1].loglog([], [], color="grey", linewidth=0.7, linestyle="dashed", label="slope 1")
-    axes[0, 1].legend(fontsize=8)
+    axes[0, 1].legend(fontsize="small")
     return figure

@@ -88,5 +88,5 @@ def draw(rows: list[dict]) -> Any:
             label=f"{name}, {variables:,} × {n}",
         )
     ax.set(xlabel="K", ylabel="MB beyond inputs and result")
-    ax.legend(title="variables × n", fontsize=8, title_fontsize=8)
+    ax.legend(title="variables × n", fontsize="small", title_fontsize="small")
     return figure

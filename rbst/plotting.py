@@ -265,7 +265,7 @@ def plot_bias_variance(
     axes.set(xlabel="|bias| / |gradient|", ylabel="standard deviation / |gradient|")
     if axes.get_legend_handles_labels()[0]:
         where = {"loc": "upper center", "bbox_to_anchor": (0.4, -0.1), "ncols": 3}
-        axes.legend(fontsize=8, frameon=False, **where)
+        axes.legend(fontsize="small", frameon=False, **where)
     return axes
 
 
@@ -320,7 +320,7 @@ def _lies_on(name: str, places: Mapping[str, _Place]) -> str | None:
 
 def _set_limits(axes: Any, edges: Any, top: Any) -> None:
     """Logarithmic axes, with a band for zero at the left and one at the bottom."""
-    (left, bottom), label = edges, {"fontsize": 7, "color": "0.35"}
+    (left, bottom), label = edges, {"fontsize": "small", "color": "0.35"}
     axes.set(
         xscale="log", yscale="log", xlim=(left / 1.8, 2 * top[0]), ylim=(bottom / 1.8, 1.5 * top[1])
     )
@@ -342,7 +342,7 @@ def _draw_batches(axes: Any, batch_sizes: Sequence[int]) -> None:
         axes.plot(bias, edge, color="black", linewidth=0.8, zorder=1)
         axes.plot(diagonal, np.sqrt(B) * diagonal, ":", color="0.6", linewidth=0.8, zorder=1)
         x = low * (high / low) ** (0.26 + 0.13 * (k % 4))
-        note = {"fontsize": 7, "ha": "center", "va": "center", "zorder": 1.5}
+        note = {"fontsize": "small", "ha": "center", "va": "center", "zorder": 1.5}
         axes.text(x, edge[0], f"B = {B}", bbox={"color": "white", "pad": 1}, **note)
 
 
@@ -366,7 +366,7 @@ def _draw_at_left(axes: Any, points: Mapping[str, tuple[Any, dict]], left: float
             textcoords="axes fraction",
             ha="right",
             va="center",
-            fontsize=8,
+            fontsize="small",
             color=colour(name),
             annotation_clip=False,
             arrowprops={

@@ -250,7 +250,9 @@ def test_each_preset_is_one_that_a_tutorial_links_to():
         for preset in LINK.findall(path.read_text(encoding="utf-8"))
     }
     script = (PLAYGROUND / "playground.js").read_text(encoding="utf-8")
-    titles = dict(re.findall(r'^ {4}"?([\w-]+)"?: \{ title: "Tutorial (\d\d): ', script, re.MULTILINE))
+    titles = dict(
+        re.findall(r'^ {4}"?([\w-]+)"?: \{ title: "Tutorial (\d\d): ', script, re.MULTILINE)
+    )
     assert {preset for _, preset in links} == set(PRESETS) == set(titles)
     assert {(number, preset) for preset, number in titles.items()} <= links
 

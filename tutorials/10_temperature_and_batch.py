@@ -192,7 +192,8 @@ elsewhere = np.tile([0.3, -0.7, 1.1], (2, 1))
 zgr_elsewhere = rbst.diagnose(rbst.get_estimator("zgr"), cost, elsewhere, df_dD=df)
 variances = [zgr_elsewhere.variance, *(gr_at(elsewhere, t).variance for t in (0.02, 0.1))]
 print(f"at the odds of tutorial 06: s {(variances[0] - variances[1]) / 0.02:.1f}")
-assert np.allclose(variances, [16.853, 16.877, 16.95], rtol=0, atol=0.003)
+assert np.allclose(variances[:2], [16.853, 16.877], rtol=0, atol=6e-4)
+assert np.isclose(variances[2], 16.95, rtol=0, atol=0.006)
 
 print(f"the grid ends at τ = {taus[0]:.3f}")
 print("B          ST-GS: formula, grid      GR: formula, grid")

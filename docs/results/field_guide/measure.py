@@ -17,6 +17,7 @@ from typing import Any
 
 import autograd.numpy as np
 from autograd import grad
+from matplotlib import rc_context
 
 import rbst
 from rbst._files import read_json, whole_file, write_json
@@ -431,9 +432,12 @@ def draw(record: Mapping[str, Any]) -> None:
         figure, axes = new_figure(1, 1, width=5, height=6.4)
         plot_bias_variance(axes[0, 0], points_of(rows))
         what = vae if title.startswith("VAE") else functions
-        figure.suptitle(f"{title}\n{what}", fontsize=8)
-        with whole_file(HERE / f"{title.lower().replace(', ', '_')}.png") as temporary:
-            figure.savefig(temporary, dpi=170)
+        figure.suptitle(f"{title}\n{what}", fontsize="small")
+        with (
+            rc_context({"svg.hashsalt": "rbst"}),
+            whole_file(HERE / f"{title.lower().replace(', ', '_')}.svg") as temporary,
+        ):
+            figure.savefig(temporary, metadata={"Date": None})
 
 
 def main() -> None:
