@@ -4,7 +4,7 @@ For n = 2 the moments of ST-GS given D are those of one number. With :math:`\del
 was selected less that of the other,
 
 .. math:: h = \frac{S_1 S_2}{\tau} \, (g_1 - g_2) \begin{pmatrix} 1 \\ -1 \end{pmatrix}, \qquad
-          c_m(\delta) = \mathbb E\left[ \left( \frac{S_1 S_2}{\tau} \right)^m \middle|\, D \right]
+          \kappa_m(\delta) = \mathbb E\left[ \left( \frac{S_1 S_2}{\tau} \right)^m \middle|\, D \right]
           = \frac{1}{\tau^m \sigma(\delta)} \int_0^\infty \sigma'(z / \tau)^m \, \sigma'(z - \delta) \, dz .
 
 These are smooth functions of one argument, so a :class:`BooleanTable` has them as piecewise polynomials, once for
@@ -24,7 +24,7 @@ from rbst._array import Array, namespace, table_beside
 from rbst._blocks import block_size, slices
 from rbst.quadrature import NEGLIGIBLE, ROUNDING, precision
 
-CELL = 0.25  # width of a cell near delta = 0, where c bends over a distance of 1
+CELL = 0.25  # width of a cell near delta = 0, where kappa bends over a distance of 1
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class BooleanTable:
     coefficients: Array  # (moments, degree + 1, cells), of powers of a coordinate in [-1/2, 1/2], highest first
 
     def moments(self, delta: Array) -> list[Array]:
-        """c_1 and, from a table of order 2, c_2 at every delta."""
+        """kappa_1 and, from a table of order 2, kappa_2 at every delta."""
         xp = namespace(delta)
         place = xp.minimum(delta, self.bend)
         place -= self.lowest
@@ -92,7 +92,7 @@ def build_boolean_table(
     degree = math.ceil(math.log(20 / rtol) / math.log(4 * math.pi / CELL)) - 1
     lowest = -CELL * math.ceil(digits / CELL)
     highest = max(1, tau) * (math.log(1 / (NEGLIGIBLE**order * rtol)) + 8)
-    # From here on z < 0 no longer counts beside c_m itself, which falls like e^(-m delta / tau).
+    # From here on z < 0 no longer counts beside kappa_m itself, which falls like e^(-m delta / tau).
     bend = min(highest, digits / (1 - order / tau)) if tau > order else highest
     bend = CELL * math.ceil(bend / CELL)
     wide = CELL * max(1, tau)
