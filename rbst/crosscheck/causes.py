@@ -282,12 +282,6 @@ class Sample:
         return cls(sums.sample_mean, sums.sample_covariance / sums.count, ROUNDING * float(size))
 
 
-def same_means(pairs: list[tuple[Sample, Sample]]) -> float:
-    """p-value of the hypothesis that the two samples of every pair have the same mean."""
-    statistic = sum(_distance(*pair) for pair in pairs)
-    return chi_square_p_value(statistic, sum(len(first.mean) for first, _ in pairs))
-
-
 def _distance(first: Sample, second: Sample) -> float:
     """Chi-square of the difference of two means."""
     difference = first.mean - second.mean
@@ -317,12 +311,10 @@ def explain_mean(law: Law, observations: list[Observation], rng: np.random.Gener
 
 def _mean_is_right(observations: list[Observation]) -> bool:
     """Whether the exact mean lies within the noise that the sample itself shows."""
-    pairs = []
-    for o in observations:
-        for sums in o.sums:
-            exact = Sample(sums.target.mean, np.zeros_like(sums.target.covariance), 0.0)
-            pairs.append((Sample.of(sums), exact))
-    return same_means(pairs) >= FITS
+    all_sums = [sums for o in observations for sums in o.sums]
+    exact = [Sample(s.target.mean, np.zeros_like(s.target.covariance), 0.0) for s in all_sums]
+    statistic = sum(map(_distance, map(Sample.of, all_sums), exact))
+    return chi_square_p_value(statistic, sum(len(e.mean) for e in exact)) >= FITS
 
 
 def _agrees(

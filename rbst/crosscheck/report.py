@@ -126,39 +126,11 @@ class Report:
     def to_text(self, *, verbose: bool = False, colour: bool = False) -> str:
         """What was asked, each failure with its figures, and the verdict with each cause once.
 
-        ``verbose`` adds the exact values, the p-values, what would have been caught, and the cause to every
-        row, in lines that may be long.
+        ``verbose`` adds the exact values, the p-values, what would have been caught, and the cause to every row.
         """
-        table = self._long_table(colour) if verbose else self._short_table(colour)
         heading = [f"{self.implementation} as {self.estimator}", *self.notes]
+        table = [line for row in self.rows for line in _lines(row, verbose, colour)]
         return "\n".join([*heading, "", *table, "", *self._causes(), self._summary()])
-
-    def _short_table(self, colour: bool) -> list[str]:
-        lines = []
-        for row in self.rows:
-            figures = "" if row.verdict == "pass" and not row.found.endswith("law's") else row.found
-            if row.verdict == "fail" and row.p_value is not None:
-                figures = (
-                    f"{row.found.split(' (')[0]}, not {row.expected}"  # where: in the long table
-                )
-            line = f"{_word(row)}  {row.property:<{PROPERTY}.{PROPERTY}}  {figures}"
-            line = _shortened(line.rstrip(), WIDTH)
-            lines.append(_painted(line, row) if colour else line)
-        return lines
-
-    def _long_table(self, colour: bool) -> list[str]:
-        heading = ("", "property", "found", "exact", "p", "would catch")
-        table = [heading, *map(_cells, self.rows)]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = []
-        for cells, row in zip(table, (None, *self.rows), strict=True):
-            padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
-            line = "  ".join(padded).rstrip()
-            lines.append(_painted(line, row) if row is not None and colour else line)
-            if row is not None and row.cause:
-                lines.append(" " * (widths[0] + 4) + "cause: " + row.cause)
-        lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
-        return lines
 
     def _causes(self) -> list[str]:
         """Each cause once, with the number of its rows, those of most rows first."""
@@ -192,23 +164,28 @@ def _word(row: Row) -> str:
     return row.verdict.upper() if row.verdict == "fail" else row.verdict
 
 
-def _painted(line: str, row: Row) -> str:
-    return f"{COLOURS[row.verdict]}{line[:4]}\033[0m{line[4:]}"
-
-
-def _shortened(line: str, width: int) -> str:
-    return line if len(line) <= width else line[: width - 1] + "…"
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    return (
-        _word(row),
-        row.property,
-        row.found,
-        row.expected,
-        "" if row.p_value is None else f"{row.p_value:.2g}",
-        f"{100 * row.detects:.2g} %" if row.detects and math.isfinite(row.detects) else "",
-    )
+def _lines(row: Row, verbose: bool, colour: bool) -> list[str]:
+    """A row in one line, and if asked for below it all that is known, in lines of the same width."""
+    figures = "" if row.verdict == "pass" and not row.found.endswith("law's") else row.found
+    if row.verdict == "fail" and row.p_value is not None:
+        figures = f"{row.found.split(' (')[0]}, not {row.expected}"
+    line = f"{_word(row)}  {row.property:<{PROPERTY}.{PROPERTY}}  {figures}".rstrip()
+    line = line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
+    if colour:
+        line = f"{COLOURS[row.verdict]}{line[:4]}\033[0m{line[4:]}"
+    if not verbose:
+        return [line]
+    known = [
+        f"found {row.found}" if row.found else "",
+        f"exact {row.expected}" if row.expected else "",
+    ]
+    known.append("" if row.p_value is None else f"p = {row.p_value:.2g}")
+    if row.detects and math.isfinite(row.detects):
+        known.append(f"would catch {100 * row.detects:.2g} %")
+    texts = ["; ".join(filter(None, known)), f"cause: {row.cause}" if row.cause else ""]
+    indent = " " * 6
+    options = {"initial_indent": indent, "subsequent_indent": indent}
+    return [line, *(part for text in texts for part in textwrap.wrap(text, WIDTH, **options))]
 
 
 def _finite(value: Any) -> Any:
