@@ -27,6 +27,7 @@ from rbst import (
 )
 from rbst.cli import main
 from rbst.crosscheck import cases, check, list_battery, rows
+from rbst.crosscheck import command as command_of_check
 from rbst.crosscheck.battery import FALSE_ALARM_RATE, examine
 from rbst.crosscheck.cases import targets
 from rbst.crosscheck.causes import NO_MISTAKE, Asked, explain_mean, explain_values, mistakes_of
@@ -155,7 +156,7 @@ def test_the_wrong_ones_fail_and_the_cause_is_named(entry):
 
 @pytest.mark.parametrize("place", suspects.IN_ONE_PLACE)
 def test_every_row_has_a_mistake_that_no_other_finds(place):
-    report = check(suspects.only_if(suspects.IN_ONE_PLACE[place]), "gr-mc4", samples=5000)
+    report = check(suspects.only_if(suspects.IN_ONE_PLACE[place]), "gr-mc4", samples=4000)
     assert {row.property.replace("covariance", "mean") for row in report.failures} == {place}
     assert report.failures[0].cause.startswith((NO_MISTAKE, "wrong from a shift of"))
 
@@ -377,10 +378,10 @@ def whitened_tests(rng, scale=1.0, shift=0.0, draws=5000):
 
 
 def test_p_values_are_uniform_for_the_right_law(rng):
-    """400 triples: a uniform p-value has mean 1/2 and standard error .0144; five of them are allowed."""
-    p_values = np.array([whitened_tests(rng) for _ in range(400)])
-    np.testing.assert_allclose(p_values.mean(axis=0), 0.5, atol=5 * 12**-0.5 / 20)
-    assert (p_values < 0.1).mean(axis=0) == pytest.approx(0.1, abs=5 * 0.015)
+    """200 triples: a uniform p-value has mean 1/2 and standard error 0.0204; five of them are allowed."""
+    p_values = np.array([whitened_tests(rng) for _ in range(200)])
+    np.testing.assert_allclose(p_values.mean(axis=0), 0.5, atol=5 * (12 * 200) ** -0.5)
+    assert (p_values < 0.1).mean(axis=0) == pytest.approx(0.1, abs=5 * 0.021)
 
 
 @pytest.mark.parametrize(("count", "mean", "covariance"), [(239, 0, 0), (499, 0, 2), (500, 2, 2)])
@@ -415,17 +416,16 @@ def test_one_outcome_that_is_wrong_suffices(rng):
         assert test(sums) < 1e-9
 
 
-@pytest.mark.parametrize(("share", "least", "most"), [(0, 2, 10), (1 / 3, 0, 1.6), (1, 5, 20)])
-def test_a_third_of_the_sample_holds_the_level_of_a_skewed_mean(share, least, most, rng):
+def test_a_third_of_the_sample_holds_the_level_of_a_skewed_mean(rng):
     """20000 means of 500 draws of skewness 7, in units of their standard error.
 
     20 of them are expected beyond 3.29 errors, and more than 32 come by chance with one seed in 200.
     """
     draws = rng.standard_gamma(0.08, size=(20_000, 500))
-    exact, sample = 0.08, draws.var(axis=-1)
-    variance = blend(exact, sample) if share == 1 / 3 else (1 - share) * exact + share * sample
-    z = (draws.mean(axis=-1) - 0.08) / np.sqrt(variance / 500)
-    assert least <= (abs(z) > 3.29).mean() / 1e-3 <= most
+    exact, sample, deviation = 0.08, draws.var(axis=-1), draws.mean(axis=-1) - 0.08
+    for variance, least, most in ((exact, 2, 10), (blend(exact, sample), 0, 1.6), (sample, 5, 20)):
+        z = deviation / np.sqrt(variance / 500)
+        assert least <= (abs(z) > 3.29).mean() / 1e-3 <= most
 
 
 @pytest.mark.parametrize(
@@ -433,15 +433,15 @@ def test_a_third_of_the_sample_holds_the_level_of_a_skewed_mean(share, least, mo
     [("n = 3, tau = 0.1", True), ("n = 2, tau = 1", True), ("n = 3, tau = 0.01", False)],
 )
 def test_levels_hold_for_heavy_tails_and_few_gradients(label, covariance_tested, rng):
-    """400 p-values at what samples=1000 comes to for n = 3: binomial counts, five standard errors.
+    """200 p-values at what samples=1000 comes to for n = 3: binomial counts, five standard errors.
 
-    With the covariance of the sample alone in the denominator, 5 % are below .01 at tau = .1, and 1 %
-    below 1e-4, of which three among 400 come by chance once in 10**5.
+    With the covariance of the sample alone in the denominator, 5 % are below 0.01 at tau = 0.1, and 1 %
+    below 1e-4, of which two among 200 come by chance once in 5000.
     """
     case = dict((*cases.LAWS, cases.COLD))[label]
     wanted = targets(get_law("st-gs"), case, case.outcomes, 1, covariance_tested=covariance_tested)
     p_values = []
-    for _ in range(400):
+    for _ in range(200):
         sums = [Sums(target) for target in wanted]
         for s in sums:
             k = s.target.outcome
@@ -452,8 +452,8 @@ def test_levels_hold_for_heavy_tails_and_few_gradients(label, covariance_tested,
             s.add(st_gumbel_softmax(*rows, tau=case.tau, rng=rng))
         p_values.append(covariance_test(sums) if covariance_tested else mean_test(sums))
     p_values = np.array(p_values)
-    assert (p_values < 0.01).mean() <= 0.01 + 5 * np.sqrt(0.01 / 400)
-    assert (p_values < 1e-4).sum() <= 2
+    assert (p_values < 0.01).mean() <= 0.01 + 5 * np.sqrt(0.01 / 200)
+    assert (p_values < 1e-4).sum() <= 1
 
 
 def test_rows_that_share_noise_are_found_and_others_are_not(rng):
@@ -536,7 +536,7 @@ def test_reports_repeat_themselves():
 
 @pytest.mark.parametrize(
     ("implementation", "estimator"),
-    [(without_shared_noise, "gr-mc3"), (suspects.draws_right, "st-gs"), (suspects.right, "gr-mc2")],
+    [(suspects.draws_right, "st-gs"), (suspects.right, "gr-mc2")],
     ids=name_of,
 )
 def test_the_level_of_each_test_adds_up_to_the_false_alarm_rate(implementation, estimator):
@@ -769,6 +769,7 @@ def test_what_is_not_asked_has_not_passed(budget):
     [
         ({"estimator": "gr-mc"}, "unknown estimator"),
         ({"dtype": "int8"}, "float64, float32, float16"),
+        ({"dtype": "bfloat16"}, "check the same code in float32"),
         ({"tau": 0.0}, "positive and finite"),
         ({"categories": 1}, "from 2 to 200"),
         ({"dimensions": 3}, "dimensions must be 2"),
@@ -1043,20 +1044,20 @@ def test_a_loss_of_ones_own_from_the_command_line(command, tmp_path, function, e
     assert ("the mean is 2 times the exact gradient" in output) == bool(expected)
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--logits", "0 1; 0"], "rows of numbers of one length"),
-        (["--function", "rbst:softmax"], "--function needs --logits"),
-        (["--function", "rbst:softmax", "--logits", "0 1"], "f must map"),
-        ([], "must be given with its f and logits"),
-    ],
-)
-def test_what_a_loss_needs(command, tmp_path, words, message):
+def test_what_a_loss_needs(command, tmp_path):
     (tmp_path / "lossy.py").write_text(LOSS)
-    status, _, messages = command("lossy:loss", "--estimator", "unbiased", *words)
-    assert status == 2
-    assert message in messages
+    words = ["lossy:loss", "--estimator", "unbiased"]
+    for more, message in (
+        (["--logits", "0 1; 0"], "rows of numbers of one length"),
+        (["--function", "lossy:f"], "--function needs --logits"),
+    ):
+        status, _, messages = command(*words, *more)
+        assert status == 2
+        assert message in messages
+    with pytest.raises(ValueError, match="f must map"):
+        command_of_check._costs(lambda D: D, np.zeros((1, 2)))
+    with pytest.raises(ValueError, match="must be given with its f and logits"):
+        check(lambda logits, rng: 0.0, "unbiased")
 
 
 def test_check_lists_the_battery(command):
@@ -1078,9 +1079,7 @@ def test_a_module_of_the_current_folder_is_found(tmp_path, monkeypatch):
     ("words", "message"),
     [
         ([], "MODULE:FUNCTION"),
-        (["mine"], "MODULE:NAME"),
         (["mine:absent"], "has no 'absent'"),
-        (["absent:right"], "No module named 'absent'"),
         (["mine:right", "--estimator", "nonsense"], "unknown estimator"),
     ],
 )
@@ -1089,6 +1088,14 @@ def test_check_says_in_one_line_what_is_wrong(command, words, message):
     assert status == 2
     assert message in messages
     assert messages.replace("imported\n", "").count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("mine", "MODULE:NAME"), ("absent:right", "No module named 'absent'")]
+)
+def test_a_name_that_leads_nowhere(name, message):
+    with pytest.raises(ValueError, match=message):
+        load(name)
 
 
 def test_colour_on_a_terminal_only(tmp_path):

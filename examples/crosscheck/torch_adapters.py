@@ -17,7 +17,8 @@ from rbst.crosscheck.torch import (
 
 
 def relaxed(logits, tau):
-    return RelaxedOneHotCategorical(torch.tensor(tau, dtype=logits.dtype), logits=logits)
+    tau = torch.tensor(tau, dtype=logits.dtype)
+    return RelaxedOneHotCategorical(tau, logits=logits, validate_args=False)
 
 
 class StraightThrough(torch.autograd.Function):

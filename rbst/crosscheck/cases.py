@@ -75,14 +75,14 @@ LAWS = (
     ("n = 3, tau = 0.5", MAIN),
     ("n = 3, tau = 0.1", _case(THREE, 0.1)),
     ("n = 2, tau = 1", _case(BOOLEAN, 1.0)),
-    ("n = 10, tau = 2", _case(TEN, 2.0, (0, 4, 7))),
+    ("n = 10, tau = 2", _case(TEN, 2.0, (0, 7))),
 )
 """Mean and covariance are tested."""
 
 COLD = ("n = 3, tau = 0.01", _case(THREE, 0.01))
 LARGE = (
     "n = 100, tau = 0.5",
-    replace(_case(HUNDRED, 0.5, (3, 50)), directions=_orthonormal(100, DIRECTIONS)),
+    replace(_case(HUNDRED, 0.5, (50,)), directions=_orthonormal(100, DIRECTIONS)),
 )
 
 UNLIKELY = ("D 30 nats below the others", _case([0.25, -30.0, 1.0], 0.5, (1,)))

@@ -184,8 +184,11 @@ def _lines(row: Row, verbose: bool, colour: bool) -> list[str]:
         known.append(f"would catch {100 * row.detects:.2g} %")
     texts = ["; ".join(filter(None, known)), f"cause: {row.cause}" if row.cause else ""]
     indent = " " * 6
-    options = {"initial_indent": indent, "subsequent_indent": indent}
-    return [line, *(part for text in texts for part in textwrap.wrap(text, WIDTH, **options))]
+    wrapped = (
+        textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
+        for text in texts
+    )
+    return [line, *(part for parts in wrapped for part in parts)]
 
 
 def _finite(value: Any) -> Any:

@@ -44,7 +44,7 @@ from rbst.estimators.concrete import concrete_density, temperature_gradient
 INFINITE = 1e60  # whatever is larger counts as infinite
 DTYPES = ("float64", "float32")
 PRECISIONS = (*DTYPES, "float16")
-BFLOAT16 = "bfloat16 is none of NumPy's: ask the same code in float32"
+BFLOAT16 = "for bfloat16, which NumPy does not have, check the same code in float32"
 WRONG_D = "D is not drawn from softmax(logits): logits divided by tau, or Gumbels of the wrong law?"
 
 
@@ -68,7 +68,7 @@ class Options:
             ("categories", range(2, 201), "from 2 to 200", "leave it out for any number"),
             (
                 "dimensions",
-                (1, 2),
+                (2,),
                 "2 for code that takes (b, n) alone",
                 "for 'unbiased' 2 stands for (L, n); leave it out for any leading axes",
             ),
@@ -912,7 +912,7 @@ def unbiased(context: Context, name: str, problem: Problem, size: int, calls: in
     logits = np.array(problem.logits)
     exact = exact_gradient(problem, logits).reshape(-1)
     if (samples := context.options.samples) is not None:
-        calls = max(2**6, min(calls, samples // max(size, 1)))
+        calls = max(2**5, min(calls, samples // max(size, 1)))
     asked = np.broadcast_to(logits, (size, *logits.shape)).copy() if size else logits
     seed = context.next_seed()
     question = Question(asked, asked, asked, 1.0, seed, problem=problem.name, repeats=calls)

@@ -55,7 +55,8 @@ def from_distribution(
     """An implementation from ``make(logits, tau)``, a distribution with ``rsample``.
 
     For example ``lambda logits, tau: RelaxedOneHotCategorical(tau, logits=logits)``, to be checked as ``gs``; with
-    ``log_density`` its ``log_prob`` is checked too.
+    ``log_density`` its ``log_prob`` is checked too (with ``validate_args=False``: cold samples in float32 are rounded to
+    the edge of the simplex, which PyTorch refuses).
     """
 
     def sample(logits: Any, tau: float) -> Any:
