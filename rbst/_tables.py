@@ -95,7 +95,10 @@ def _fitted(rows: Rows, width: int, split_headings: bool) -> list[int] | None:
 
 
 def _wrapped_row(row: Sequence[str], widths: Sequence[int], gap: str) -> list[str]:
-    cells = [textwrap.wrap(_bound(cell), w) or [""] for cell, w in zip(row, widths, strict=True)]
+    cells = [
+        textwrap.wrap(_bound(cell), width, break_on_hyphens=False) or [""]
+        for cell, width in zip(row, widths, strict=True)
+    ]
     return [
         gap.join(
             part.rjust(width) if i else part.ljust(width)

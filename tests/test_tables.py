@@ -37,3 +37,15 @@ def test_a_footnote_keeps_its_indent(monkeypatch):
         "        gr-mc100,",
         "        reinforce",
     ]
+
+
+def test_an_error_stays_on_the_line_of_its_sign_and_no_name_is_broken_at_a_hyphen():
+    rows = [["estimator", "minus st-gs"], ["gr-mc10", "-12.25 ± 0.15"]]
+    lines = text_table(rows, width=17).splitlines()
+    assert [line.split() for line in lines] == [
+        ["estimator", "minus"],
+        ["st-gs"],
+        ["-" * 17],
+        ["gr-mc10", "-12.25"],
+        ["±", "0.15"],
+    ]
