@@ -629,8 +629,9 @@ def test_bounds_of_a_vae(device):
 
 # ----------------------------------------------------------------------------- experiments
 
-VAE_OPTIONS = "vae --estimator st-gs --estimator gr-mc10 --estimator reinforce --hidden 5 --bits 4"
-VAE_OPTIONS += " --arity 2 --iterations 20 --bound-samples 3 --checkpoint-every 7"
+TRACK_OPTIONS = "vae --track --estimator gr-mc10 --hidden 5 --bits 4"
+TRACK_OPTIONS += " --arity 2 --iterations 20 --bound-samples 3 --checkpoint-every 7"
+VAE_OPTIONS = TRACK_OPTIONS.replace("--track", "--estimator st-gs --estimator reinforce")
 LISTOPS_OPTIONS = (
     "listops --estimator gr-mc10 --estimator left --estimator gold --hidden 4 --iterations 6"
 )
@@ -667,9 +668,10 @@ def stored(folder):
     return found
 
 
+@pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize(
     ("options", "module"),
-    [(VAE_OPTIONS, vae), (VAE_OPTIONS + " --track", vae), (LISTOPS_OPTIONS, listops)],
+    [(VAE_OPTIONS, vae), (TRACK_OPTIONS, vae), (LISTOPS_OPTIONS, listops)],
     ids=["vae", "vae --track", "listops"],
 )
 def test_a_training_on_a_device_resumes_bit_for_bit(
@@ -694,7 +696,7 @@ def test_a_training_on_a_device_resumes_bit_for_bit(
     assert command(options, tmp_path / "killed") == 130
     assert command(options, tmp_path / "killed", "--resume") == 0
     assert stored(tmp_path / "killed") == stored(tmp_path / "whole")
-    assert len(stored(tmp_path / "whole")) >= 9
+    assert len(stored(tmp_path / "whole")) >= 8
 
 
 def small_run(experiment, folder, **options):
