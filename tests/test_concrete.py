@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.integrate import dblquad, quad
+from scipy.integrate import quad
 
 from rbst import sample_gumbel_softmax
 from rbst.estimators.concrete import (
@@ -25,12 +25,14 @@ def test_the_density_of_two_categories_integrates_to_one(tau):
 
 
 def test_the_density_of_three_categories_integrates_to_one():
-    logits = np.array([0.3, -0.7, 1.1])
-
-    def density(b, a):
-        return np.exp(concrete_density(logits, np.array([a, b, 1 - a - b]), tau=1.3))
-
-    assert dblquad(density, 0, 1, 0, lambda a: 1 - a)[0] == pytest.approx(1, abs=1e-5)
+    """Stick by stick, in logits, where the trapezoidal rule converges geometrically."""
+    logits, step = np.array([0.3, -0.7, 1.1]), 0.2
+    x, y = np.meshgrid(*2 * [np.arange(-30, 30, step)])
+    a, b = 1 / (1 + np.exp(-x)), 1 / (1 + np.exp(-y))
+    S = np.stack([a, (1 - a) * b, (1 - a) / (1 + np.exp(y))], axis=-1)
+    area = a * (1 - a) ** 2 * b * (1 - b) * step**2
+    density = np.exp(concrete_density(np.broadcast_to(logits, S.shape), S, tau=1.3))
+    assert (density * area).sum() == pytest.approx(1, abs=1e-8)
 
 
 def test_samples_have_the_density():

@@ -632,9 +632,7 @@ def test_bounds_of_a_vae(device):
 TRACK_OPTIONS = "vae --track --estimator gr-mc10 --hidden 5 --bits 4"
 TRACK_OPTIONS += " --arity 2 --iterations 20 --bound-samples 3 --checkpoint-every 7"
 VAE_OPTIONS = TRACK_OPTIONS.replace("--track", "--estimator st-gs --estimator reinforce")
-LISTOPS_OPTIONS = (
-    "listops --estimator gr-mc10 --estimator left --estimator gold --hidden 4 --iterations 6"
-)
+LISTOPS_OPTIONS = "listops --estimator gr-mc10 --estimator gold --hidden 4 --iterations 6"
 LISTOPS_OPTIONS += " --measure-every 3 --num-expressions 400 --optimizer adam --checkpoint-every 2"
 
 
