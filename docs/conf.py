@@ -103,15 +103,6 @@ myst_enable_extensions = ["amsmath", "dollarmath", "substitution"]
 myst_heading_anchors = 3
 
 
-def table_of_estimators() -> str:
-    """The rows of the package's own table, as Markdown."""
-    lines = ["| name | estimate | bias | evaluates | source |", "|---|---|---|---|---|"]
-    for entry in ESTIMATORS:
-        cells = (entry.equation, entry.bias, entry.evaluations, entry.source)
-        lines.append(f"| `{entry.name}` | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 # A workflow of GitHub knows the address of the source; elsewhere there is none to give.
 server, repository = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
 source = f"{server}/{repository}" if server and repository else ""
@@ -119,7 +110,6 @@ source = f"{server}/{repository}" if server and repository else ""
 myst_substitutions = {
     "source": f"The source: <{source}>." if source else "",
     "names_of_estimators": ", ".join(f"`{entry.name}`" for entry in ESTIMATORS),
-    "table_of_estimators": table_of_estimators(),
     "version": version,
 }
 

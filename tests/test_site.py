@@ -20,6 +20,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from rbst.estimators import ESTIMATORS
+
 DOCS = Path(__file__).parent.parent / "docs"
 WIDE, NARROW = 1400, 400
 
@@ -53,11 +55,29 @@ def test_everything_that_a_public_module_exports_is_on_the_api_page(door):
     assert not missing, "list it in docs/api/index.rst"
 
 
-def test_the_examples_of_the_front_page_run():
-    blocks = re.findall("^```pycon\n(.*?)^```", (DOCS / "index.md").read_text(), re.S | re.M)
-    examples = doctest.DocTestParser().get_doctest("".join(blocks), {}, "index.md", None, None)
+@pytest.mark.parametrize("page", ["index.md", "use_in_a_model.md"])
+def test_the_examples_of_the_page_run(page):
+    blocks = re.findall("^```pycon\n(.*?)^```", (DOCS / page).read_text("utf-8"), re.S | re.M)
+    examples = doctest.DocTestParser().get_doctest("".join(blocks), {}, page, None, None)
     assert examples.examples
     assert doctest.DocTestRunner().run(examples).failed == 0
+
+
+def test_the_code_of_the_guide_is_that_of_the_examples():
+    page = (DOCS / "use_in_a_model.md").read_text(encoding="utf-8")
+    blocks = re.findall("^```python\n(.*?)^```", page, re.S | re.M)
+    for name, block in zip(("autograd", "torch", "jax"), blocks, strict=True):
+        example = DOCS.parent / "examples" / f"{name}_model.py"
+        assert block in example.read_text(encoding="utf-8"), f"copy it from {example.name}"
+
+
+def test_the_glossary_has_a_row_for_each_name():
+    page = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    rows = [line for line in page.split("## Names of estimators")[1].splitlines() if "| `" in line]
+    for row, entry in zip(rows, ESTIMATORS, strict=True):
+        cells = (f"`{entry.name}`", entry.equation, entry.bias, entry.evaluations, entry.source)
+        cells = (cell.replace("|", "\\|") for cell in cells)
+        assert row == f"| {' | '.join(cells)} |"
 
 
 @pytest.fixture(scope="module")
