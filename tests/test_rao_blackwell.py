@@ -259,7 +259,7 @@ def test_the_tolerance_on_a_fine_grid_of_temperatures(n):
 @pytest.mark.parametrize("likely", [True, False])
 @pytest.mark.parametrize("scale", at_night([1, 8, 30], otherwise=[1, 30]))
 @pytest.mark.parametrize("tau", [*TAUS, 0.9, 1.1])
-@pytest.mark.parametrize("n", at_night([2, 5, 16, 100, 1000], otherwise=[2, 16, 1000]))
+@pytest.mark.parametrize("n", at_night([2, 5, 16, 100, 1000], otherwise=[2, 16, 100]))
 def test_the_tolerance_is_honest_everywhere(n, tau, scale, likely):
     check_tolerance(n, tau, scale, likely, (1e-3, 1e-4, 1e-6, 1e-9))
 
