@@ -16,12 +16,13 @@ from types import FrameType
 from typing import Any
 from weakref import WeakSet
 
-from autograd import checkpoint, elementwise_grad
+from autograd import checkpoint
 from autograd.extend import defvjp, primitive
 from autograd.tracer import isbox
 
 from rbst._array import Array, getval, namespace, spawn_generator
 from rbst._checks import check_array, check_logits, check_rng
+from rbst._derivative import check_derivative_seen, derivative, random_outcomes
 from rbst.categorical import log_probability
 from rbst.enumeration import check_costs
 from rbst.estimators.registry import Estimator, parameters
@@ -46,7 +47,8 @@ def stochastic_node(logits: Array, estimator: Estimator, rng: Any) -> Array:
     Forward: the point at which the estimator evaluates f: D for straight-through estimators and
     ``reinforce``, the relaxed S for ``gs``, the contracted point for ``foust``. Backward: the estimator's
     gradient with respect to ``logits``, shape ``(..., n)``. For ``reinforce`` nothing flows back through the
-    sample; :func:`objective` adds its gradient.
+    sample; :func:`objective` adds its gradient. The loss has to be differentiable in the node: ``argmax``, comparing
+    and indexing by it have no derivative, and a node cannot see what becomes of it (:func:`estimate_gradient` can).
 
     The forward pass draws one integer from ``rng`` that seeds whatever the backward pass draws, so that
     results do not depend on the order in which a graph is traversed. A function under ``autograd.checkpoint``
@@ -237,7 +239,8 @@ def estimate_gradient(
         A ``numpy.random.Generator`` (or CuPy's).
     df_dD
         The derivative of f, from ``(..., L, n)`` to the same shape. By default autograd differentiates f,
-        which must then use ``autograd.numpy``. Score-function estimators need none.
+        which must then use ``autograd.numpy``, and not look costs up by ``D.argmax()``: where the derivative is 0
+        while f differs, that is a ``ValueError``. Score-function estimators need none.
 
     Returns
     -------
@@ -260,16 +263,41 @@ def estimate_gradient(
             f"logits must have L >= 1 variables in their shape (..., L, n), got {logits.shape}; give one "
             "variable as logits[None, :]"
         )
+    given, watched = (None, df_dD) if df_dD else _watched(f)
+    gradient = _estimate(estimator, f, logits, rng, watched)
+    if given == [False]:
+        inside = estimator.evaluates != "corner"
+        check_derivative_seen(f, random_outcomes(logits), logits, inside=inside, each=False)
+    return check_estimate(estimator, gradient, logits)
+
+
+def _watched(f: Callable[[Array], Array]) -> tuple[list[bool], Callable[[Array], Array]]:
+    """The derivative of f, and what becomes ``[True]`` where it is not 0, ``[False]`` where it is 0 in every call."""
+    given: list[bool] = []
+
+    def df_dD(points: Array) -> Array:
+        gradient = derivative(f)(points)
+        given[:] = [any(given) or bool((gradient != 0).any())]
+        return gradient
+
+    return given, df_dD
+
+
+def _estimate(
+    estimator: Estimator,
+    f: Callable[[Array], Array],
+    logits: Array,
+    rng: Any,
+    df_dD: Callable[[Array], Array],
+) -> Array:
     if estimator.evaluates == "several":
-        derivative = {"df_dD": df_dD or elementwise_grad(f)}
         takes_it = "df_dD" in parameters(estimator.estimate)
-        gradient = estimator.estimate(f, logits, rng, **(derivative if takes_it else {}))
-        return check_estimate(estimator, gradient, logits)
+        return estimator.estimate(f, logits, rng, **({"df_dD": df_dD} if takes_it else {}))
     point, sample = estimator.sample(logits, rng)
     if point is sample:  # f may write into its argument
         point = point.copy()
     if estimator.evaluates == "cost-only":
         signal = check_costs(f(point), point.shape[:-2])[..., None]
     else:
-        signal = (df_dD or elementwise_grad(f))(point)
-    return check_estimate(estimator, estimator.pull_back(logits, sample, signal, rng), logits)
+        signal = df_dD(point)
+    return estimator.pull_back(logits, sample, signal, rng)

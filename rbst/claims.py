@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
-from autograd import elementwise_grad
 
 from rbst._array import Array, namespace, new_generator
 from rbst._checks import NotFinite, check_finite
+from rbst._derivative import check_derivative_seen, derivative
 from rbst.autodiff import check_estimate
 from rbst.categorical import sample_categorical, softmax
 from rbst.enumeration import check_costs, enumerate_outcomes
@@ -148,7 +148,14 @@ def _refuse(estimator: Estimator, got: str) -> NoReturn:
     )
 
 
-def check_differentiable(f: Callable[[Array], Array], logits: Array, *, inside: bool) -> None:
+def check_differentiable(f: Callable[[Array], Array], logits: Array, evaluates: str) -> None:
+    """Whether autograd sees f where an estimator evaluates it, and whether there is anything to see."""
+    _check_slopes(f, logits, inside=evaluates == "inside")
+    outcomes = (D for D, _ in enumerate_outcomes(logits))
+    check_derivative_seen(f, outcomes, logits, inside=evaluates != "corner", each=True)
+
+
+def _check_slopes(f: Callable[[Array], Array], logits: Array, *, inside: bool) -> None:
     """Hold autograd's derivative of f against a central difference, at eight corners or at the mean."""
     xp = namespace(logits)
     if inside:
@@ -167,7 +174,7 @@ def check_differentiable(f: Callable[[Array], Array], logits: Array, *, inside: 
     except NotFinite:  # f ends at the simplex
         return
     slopes = (above - below) / 2e-5
-    gradient = xp.where(direction == 0, 0, elementwise_grad(f)(points))
+    gradient = xp.where(direction == 0, 0, derivative(f)(points))
     seen = (gradient * direction).sum(axis=(-2, -1))
     tolerance = 1e-3 * (abs(slopes) + abs(seen)) + 1e-8 * (1 + abs(above))
     worst = int((abs(slopes - seen) - tolerance).argmax())

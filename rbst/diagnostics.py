@@ -25,10 +25,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from autograd import elementwise_grad
-
 from rbst._array import Array, namespace
 from rbst._checks import check_finite, check_gradient, check_logits, check_num_samples
+from rbst._derivative import derivative
 from rbst._tables import aligned_markdown_table
 from rbst.autodiff import check_estimate, estimate_gradient
 from rbst.claims import check_claim, check_differentiable
@@ -217,7 +216,8 @@ def diagnose(
     -----
     Raises ``ValueError`` above 10**7 outcomes, where the estimator has to
     be sampled and no ``rng`` is given, for an estimator that is not what it says, and for an f that autograd
-    cannot see.
+    cannot see, or that differs where its derivative is 0 at every outcome, as a table that is looked up by
+    ``D.argmax()`` does.
 
     Paulus et al. (2021), Propositions 1 to 3.
 
@@ -249,7 +249,7 @@ def diagnose(
     logits = check_logits(logits).astype("float64", copy=False)
     count_outcomes(logits)
     if df_dD is None and differentiates(estimator):
-        check_differentiable(f, logits, inside=estimator.evaluates == "inside")
+        check_differentiable(f, logits, estimator.evaluates)
     check_claim(estimator, logits)
     return diagnose_unchecked(
         estimator, f, logits, df_dD, rng, num_samples, per_coordinate=per_coordinate, rtol=rtol
@@ -342,7 +342,7 @@ def _signal(
     point = D.copy()  # f may write into its argument
     if estimator.evaluates == "cost-only":
         return check_costs(f(point), D.shape[:-2])[..., None]
-    gradient = (df_dD or elementwise_grad(f))(point)
+    gradient = (df_dD or derivative(f))(point)
     return check_gradient(gradient, namespace(logits).broadcast_to(logits, D.shape))
 
 

@@ -163,7 +163,7 @@ def best_temperature(
     _check_searchable(build(low))
     check_claim(build(low), logits)
     if df_dD is None:
-        check_differentiable(f, logits, inside=False)
+        check_differentiable(f, logits, "corner")
 
     def diagnose_at(log_tau: float, rtol: float = SEARCH_RTOL) -> Diagnosis:
         return diagnose_unchecked(build(math.exp(log_tau)), f, logits, df_dD, rtol=rtol)

@@ -23,6 +23,7 @@ RANKS = {
     "_load": 1,
     "_tables": 1,
     "categorical": 2,
+    "_derivative": 3,
     "problems": 3,
     "gumbel": 3,
     "_blocks": 3,
