@@ -446,11 +446,7 @@ def _diagnose_by_sampling(
     draws: int,
     per_coordinate: bool,
 ) -> Diagnosis:
-    r"""Sample moments, and the standard error of each.
-
-    The squared bias of the sample mean exceeds that of the mean by variance / N, which is subtracted. Its own
-    standard error is :math:`\sqrt{4 \, b^\top \Sigma b / N + 2 \, \mathrm{tr} \, \Sigma^2 / N^2}`.
-    """
+    """Sample moments, and the standard error of each."""
     draws = check_num_samples(draws)
     if rng is None or draws < 2:
         raise ValueError(
@@ -458,47 +454,52 @@ def _diagnose_by_sampling(
             f"got rng={rng} and num_samples={draws}; pass rng=numpy.random.default_rng(seed)"
         )
     xp = namespace(logits)
+    blocks = [xp.broadcast_to(logits, (block, *logits.shape)) for block in _blocks(draws)]
     estimates = xp.concatenate(
-        [
-            estimate_gradient(
-                estimator, f, xp.broadcast_to(logits, (block, *logits.shape)), rng, df_dD=df_dD
-            ).reshape(block, -1)
-            for block in _blocks(draws)
-        ]
-    )
+        [estimate_gradient(estimator, f, many, rng, df_dD=df_dD) for many in blocks]
+    ).reshape(draws, -1)
     check_finite(f"estimates of {estimator.name!r}", estimates, "look at f and at its pull_back")
     gradient = exact_gradient(f, logits)
-    mean = estimates.mean(axis=0)
+    mean, errors = estimates.mean(axis=0), estimates - gradient.ravel()
     bias, centred = mean - gradient.ravel(), estimates - mean
     deviations = centred**2 * (draws / (draws - 1))
-    coordinates, variance = deviations.mean(axis=0), float(deviations.sum(axis=1).mean())
-    squared_errors = ((estimates - gradient.ravel()) ** 2).sum(axis=1)
-    # For independent x and y, E (x'y)^2 = tr Sigma^2: neighbours are paired.
-    half = draws // 2
-    trace_of_square = ((centred[:half] * centred[half : 2 * half]).sum(axis=1) ** 2).mean()
-    along_bias, lengths_squared = centred @ bias, deviations.sum(axis=1)
-    cosine = _cosine(mean, gradient.ravel())
-    lengths = [math.sqrt(float((x**2).sum())) or 1.0 for x in (mean, gradient)]
-    turning = centred @ (gradient.ravel() / lengths[1] - cosine * mean / lengths[0]) / lengths[0]
+    coordinates, variance = deviations.mean(axis=0), _mean(deviations.sum(axis=1))
     return Diagnosis(
         estimator.name,
         "sampled",
         gradient,
         bias.reshape(logits.shape),
-        Figure(
-            float((bias**2).sum()) - variance / draws,
-            math.sqrt(4 * float(along_bias.var()) / draws + 2 * trace_of_square / draws**2),
-        ),
-        Figure(variance, _standard_error(lengths_squared)),
-        Figure(float(squared_errors.mean()), _standard_error(squared_errors)),
-        Figure(cosine, _standard_error(turning)),
+        _sampled_bias_squared(bias, centred, variance),
+        variance,
+        _mean((errors**2).sum(axis=1)),
+        _sampled_cosine(mean, gradient.ravel(), centred),
         tau=estimator.tau,
         baseline=estimator.baseline,
         variance_per_coordinate=coordinates.reshape(logits.shape) if per_coordinate else None,
         draws=draws,
         bias_error=xp.sqrt(coordinates / draws).reshape(logits.shape),
-        errors_covariance=2 * float((along_bias * (lengths_squared - variance)).mean()) / draws,
+        errors_covariance=2 * float((centred @ bias * deviations.sum(axis=1)).mean()) / draws,
     )
+
+
+def _sampled_bias_squared(bias: Array, centred: Array, variance: float) -> Figure:
+    r"""The square of the sample mean exceeds that of the mean by variance / N, which is subtracted.
+
+    Its own standard error is :math:`\sqrt{4 \, b^\top \Sigma b / N + 2 \, \mathrm{tr} \, \Sigma^2 / N^2}`.
+    """
+    draws, half = len(centred), len(centred) // 2
+    # For independent x and y, E (x'y)^2 = tr Sigma^2: neighbours are paired.
+    trace_of_square = ((centred[:half] * centred[half : 2 * half]).sum(axis=1) ** 2).mean()
+    error = math.sqrt(4 * float((centred @ bias).var()) / draws + 2 * trace_of_square / draws**2)
+    return Figure(float((bias**2).sum()) - variance / draws, error)
+
+
+def _sampled_cosine(mean: Array, gradient: Array, centred: Array) -> Figure:
+    """With the error of a small turn of the mean."""
+    cosine = _cosine(mean, gradient)
+    lengths = [math.sqrt(float((x**2).sum())) or 1.0 for x in (mean, gradient)]
+    turning = centred @ (gradient / lengths[1] - cosine * mean / lengths[0]) / lengths[0]
+    return Figure(cosine, _mean(turning).error)
 
 
 def _blocks(draws: int) -> Iterator[int]:
@@ -506,8 +507,8 @@ def _blocks(draws: int) -> Iterator[int]:
         yield min(DRAWS_PER_BLOCK, draws - first)
 
 
-def _standard_error(values: Array) -> float:
-    return float(values.std(ddof=1) / math.sqrt(len(values)))
+def _mean(values: Array) -> Figure:
+    return Figure(float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))))
 
 
 # A table to print.
