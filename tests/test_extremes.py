@@ -34,14 +34,6 @@ TAUS = st.floats(-3, 3).map(lambda exponent: 10.0**exponent)
 SINGLE = np.float32
 
 
-@pytest.mark.parametrize("tau", [1e-3, 0.5, 1.0, 10.0])
-@pytest.mark.parametrize("E", [(9e19, 0.0, 1e-9), (0.0, 9e19, 9e19)])
-def test_the_largest_exponentials_that_are_accepted_give_numbers_in_single_precision(E, tau):
-    logits, D, g = (np.array(x, SINGLE) for x in ([0, -90, 1], [1, 0, 0], [1, 2, 4]))
-    gradient = gumbel_rao(logits, D, g, tau=tau, exponentials=np.array([E], SINGLE))
-    assert np.isfinite(gradient).all()
-
-
 @pytest.mark.parametrize("c", [0, 64, 1e4, 1e6])
 @pytest.mark.parametrize("tau", [0.5, 1.0])
 def test_what_all_entries_of_df_dD_have_in_common_changes_nothing(c, tau):
