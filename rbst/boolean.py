@@ -26,6 +26,8 @@ from rbst.quadrature import NEGLIGIBLE, ROUNDING, precision
 
 CELL = 0.25  # width of a cell near delta = 0, where kappa bends over a distance of 1
 
+SINGLE_RTOL = 5e-6  # a quarter of what a float32 result is promised: a polynomial of degree 3
+
 
 @dataclass(frozen=True)
 class BooleanTable:
@@ -67,6 +69,8 @@ def boolean_moments(
     """E[h_1 | D] and, at order 2, E[h_1^2 | D] of variables ``(..., 2)``, flattened, in the precision of the table."""
     xp = namespace(logits)
     dtype = precision(logits, rtol, order)
+    if logits.dtype.char == "f" and order == 1:
+        rtol = max(rtol, SINGLE_RTOL)
     table = table_beside(logits, build_boolean_table, tau, rtol, order, dtype)
     logits, D, g = (array.reshape(-1, 2) for array in (logits, D, df_dD))
     moments = [xp.empty(len(logits), dtype=dtype) for _ in range(order)]
@@ -78,7 +82,7 @@ def boolean_moments(
     return moments
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)  # some kilobytes each
 def build_boolean_table(
     tau: float, rtol: float, order: int, dtype: str = "float64"
 ) -> BooleanTable:
