@@ -166,8 +166,8 @@ ax.set(xlabel="baseline b", ylabel="variance (trace)", title=f"REINFORCE, n = 3,
 ax.legend()
 
 # %%
-# The expected cost is not the best baseline, but here its variance is only 13 % above the best,
-# and it is easy to track: keep a running mean of past costs.
+# The expected cost is not the best baseline, but here the variance with it is only 13 % above the
+# least, and it is easy to track: keep a running mean of past costs.
 
 for name, b in (("none", 0), ("expected cost", expected_cost), ("best", best)):
     print(f"baseline: {name:13} variance {exact_variance(b):.3f}")

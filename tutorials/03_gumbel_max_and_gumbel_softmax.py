@@ -192,9 +192,10 @@ for e in corners:  # sample by sample the derivative of f(S) with the noise held
 # a step function, they may not: each derivative is zero, that of the mean is not.) To see this
 # against an answer without sampling, take two options, :math:`\delta = \theta_1 - \theta_2` and
 # :math:`z = G_1 - G_2`. The first wins if its *lead* :math:`x_1 - x_2 = \delta + z` is positive,
-# with the probability :math:`\pi_1 = 1 / (1 + e^{-\delta})`. So z is a *logistic* variable, and
-# :math:`\mathbb E[f(S)]` is a one-dimensional integral over it. The derivative of the integral with
-# respect to :math:`\delta`, taken by finite differences, is the exact relaxed gradient.
+# with the probability :math:`\pi_1 = 1 / (1 + e^{-\delta})`. As this holds for every
+# :math:`\delta`, z is a *logistic* variable, and :math:`\mathbb E[f(S)]` is a one-dimensional
+# integral over it. The derivative of the integral with respect to :math:`\delta`, taken by finite
+# differences, is the exact relaxed gradient.
 #
 # **Before you look:** let the two be the parcels of 1 kg and 4 kg, which miss the target of 2.5 kg
 # by the same amount. The discrete problem is indifferent: its gradient is zero. Is the mean of GS?
@@ -203,8 +204,9 @@ for e in corners:  # sample by sample the derivative of f(S) with the noise held
 # **Answer.** No. A *mixture* of the two parcels can weigh 2.5 kg, so the relaxed problem is not
 # indifferent. As the temperature falls, mixtures become rare and the relaxed gradient tends to the
 # discrete one. To see why, integrate over the lead, :math:`\delta + z`, instead of z: then
-# :math:`\delta` occurs in the smooth density only, which takes the derivative, and f(S) beside it
-# tends to f(D). Nothing here used the form of f: cooling removes the bias of GS for every smooth f.
+# :math:`\delta` occurs in the smooth density only, on which the derivative then falls, and f(S)
+# beside it tends to f(D). Nothing here used the form of f, and with more options the same can be
+# done with x instead of the lead: cooling removes the bias of GS for every smooth f.
 # (Not so for the estimator of tutorial 04, which takes the slope of f at D.)
 
 
@@ -260,9 +262,9 @@ assert colder[0] > 3 * colder[1] > 9 * colder[2] > 0
 # Cooling removes the bias, but the variance of GS grows meanwhile. Worse, GS evaluates f between
 # the corners, where the problem says nothing. Tutorial 01 added to the cost a bump,
 # :math:`12 D_1 D_3`, that is 0 at all corners and leaves the discrete problem as it was. GS sees
-# it, as it would one of -12. A bump can move the bias either way: the first happens to make it
-# smaller in the cold, the second makes it nearly three times as long at :math:`\tau = 0.5`, 0.58,
-# and longer than the gradient itself, 0.23. A bias that depends on what the problem does
+# it, and sees one of -12 too. A bump can move the bias either way. The first happens to make it
+# smaller in the cold. The second makes it nearly three times as long at :math:`\tau = 0.5`: 0.58,
+# more than the length of the gradient itself, 0.23. A bias that depends on what the problem does
 # not contain cannot be known from the problem.
 
 exact = rbst.exact_gradient(lambda D: f(D)[..., 0], logits[None, :])[0]

@@ -230,8 +230,8 @@ assert st_product.bias_squared < 1e-20 * (st_product.gradient**2).sum()
 
 # %%
 # **Answer.** To 0.0002: half of the draws are below 0.0003. The largest 1 % of them carry an eighth
-# of the mean, at :math:`\tau = 0.01` four fifths. There so few draws count that the sampled mean
-# has a standard error of 0.02: 0.60 is still 0.64.
+# of the mean, at :math:`\tau = 0.01` four fifths. There so few draws count that the sampled mean,
+# 0.60, has a standard error of 0.02: it does not contradict 0.64.
 
 sizes, medians, shares = {}, {}, {}
 for tau in (0.5, 0.1, 0.01):
@@ -382,13 +382,13 @@ assert np.array([0.5, 0, 0.5]) @ f(corners) == 2.25
 # **Answer.** ST at the line. Without noise it stops at the first point of it that it meets, at
 # 2.01. The noise of its samples pushes it along the line, ever more slowly, towards the floor of
 # 0.75: it never comes near 0.25. Why this way? The gradient g is twice the miss times the vector v
-# of the weights, so every step is a multiple of :math:`J(\pi) v`, to and fro. A step is straight,
-# the path along :math:`J(\pi) v` bends, so each step ends beside the path, on its outer side,
-# whether it went to or fro, by an amount of second order in its length. The way back to the line is
-# along :math:`J(\pi) v` again and undoes a part of that. Everywhere on the line the rest points to
-# the lower cost. ST-GS settles at 0.61 with :math:`\tau = 1` and at 0.39 with 0.5, between the
-# options as well, and at 0.251 with 0.1. More steps bring ST to 0.75 at best, and ST-GS no further:
-# the rest is the bias.
+# of the weights, so every step is a multiple of :math:`J(\pi) v`, to and fro. A step is straight in
+# the space of logits, but the curve that follows :math:`J(\pi) v` bends. So a step ends beside the
+# curve, on its outer side, whether it went to or fro, by an amount of second order in its length.
+# The way back to the line is along :math:`J(\pi) v` again and undoes a part of that. What remains
+# points to the lower cost all along the line (checked below at 50 points). ST-GS settles at 0.61
+# with :math:`\tau = 1` and at 0.39 with 0.5, between the options as well, and at 0.251 with 0.1.
+# More steps bring ST to 0.75 at best, and ST-GS no further: what is left is the bias.
 
 
 def descend(name, tau=1.0, steps=3000, batch=256):
@@ -499,8 +499,8 @@ for odds in (0.5, 0.3):
 
 # %%
 # **Answer.** The fraction halves, the mean stays, the mean square doubles: the arithmetic of near
-# ties. Entries of 0.9 and 0.1 are a distance of :math:`\tau \log 9` apart, so the fraction is about
-# :math:`(1 - \sum_k \pi_k^2) \, \tau \log 9`.
+# ties. Entries of 0.9 and 0.1 belong to Gumbels a distance of :math:`\tau \log 9` apart, so the
+# fraction is about :math:`(1 - \sum_k \pi_k^2) \, \tau \log 9`.
 
 near = [np.mean(rbst.softmax(x, tau).max(axis=1) < 0.9) for tau in (0.02, 0.01)]
 cold = [

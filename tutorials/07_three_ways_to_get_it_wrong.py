@@ -83,10 +83,11 @@ def third(logits, D, g, tau, E, epsilon=1e-10):
 #
 # An oracle first. For a given D and g, the mean of a correct function is GR,
 # :math:`\mathbb E [ J(S) \mid D ] g / \tau`, which ``rbst.exact_gumbel_rao`` computes by
-# quadrature, i.e. numerical integration (tutorial 08 derives it; ``rbst.conditional_mean`` is the
-# same function's other name). We draw N samples of an implementation and measure how far their mean
-# is from the oracle, in standard errors. A correct one is beyond 4 in any of three coordinates less
-# than once in 5000 runs, by the normal law (at a moderate temperature: tutorial 08 has the limit).
+# quadrature, i.e. numerical integration (tutorial 08 derives it; ``rbst.conditional_mean`` is
+# another name of this function). We draw N samples of an implementation and measure how far their
+# mean is from the oracle, in standard errors. A correct one is beyond 4 in any of three coordinates
+# less than once in 5000 runs, by the normal law (at a moderate temperature: tutorial 08 has the
+# limit).
 
 WRONG = "tab:purple"  # the colour of mistakes on this page
 N = 50_000
@@ -150,8 +151,8 @@ assert furthest(wrong, oracle) > 50
 #     = (1 - r_a) h_a - \pi_a \sum_j (1 - r_j) h_j ,
 #
 # in which the winner's term is zero, as :math:`r_i = 1`.
-# At low temperature h comes from the near ties of tutorial 04, where :math:`r_j` is close to 1.
-# There the factor is 0.
+# At low temperature h comes from the near ties of tutorial 04, where :math:`r_j` is close to 1 and
+# the factor :math:`1 - r_j` close to 0.
 
 x = rbst.conditional_gumbels(logits, D, E)
 r = np.exp(x - x[:, [i]])
@@ -267,9 +268,9 @@ with np.errstate(all="ignore"):
         assert np.all(np.isnan(x - x.max()))
 
 # %%
-# At +90 the rates are infinite, all times 0, all x infinite, and infinity minus infinity is NaN.
-# At -110 the rates are 0 and the times infinite (the winner's is NaN at once, for its 0 / 0), so x
-# is minus infinity, and its difference to the largest is NaN again. Before that, from about -89 on,
+# At +90 the rates are infinite, all times 0, all x infinite, and infinity minus infinity is NaN. At
+# -110 the rates are 0 and the times infinite (the winner's is NaN at once, for its 0 / 0), so x is
+# minus infinity, and its difference from the largest is NaN again. Before that, from about -89 on,
 # the rates are still positive, but the times E / rate overflow for the larger E.
 #
 # The epsilon in the logarithm looks like a remedy. Where the logits are large it replaces times

@@ -258,8 +258,8 @@ assert np.allclose(d.bias[0], by_hand)
 # ReinMax
 # -------
 #
-# ReinMax was made the other way round: its authors wanted a gradient of second order, as Heun's method
-# is for differential equations, and found, with :math:`q = (\pi + D) / 2` halfway to the sample,
+# ReinMax was made the other way round: its authors wanted a gradient of second order, exact for quadratic costs, as
+# Heun's method is exact where the slope is linear, and found, with :math:`q = (\pi + D) / 2` halfway to the sample,
 #
 # .. math:: \text{ReinMax} = 2 J(q) g - \tfrac12 J(\pi) g .
 #
@@ -294,8 +294,9 @@ for n in (2, 3, 10, 1000):
 # It is not obvious that ReinMax has this form: that took the algebra above. Suppose that such a rule is
 # unbiased for quadratic costs. Take first the linear cost with :math:`g = e_b`, and read entry a of the
 # mean: only the edge of a and b is left there, seen from both of its ends, and it must be
-# :math:`\pi_a c_{ab} + \pi_b c_{ba} = \pi_a \pi_b`. Then the cost :math:`x_a x_b`, whose slope is constant
-# along every edge but that one. There the trapezoid gives the rise, and the rule differs from it by
+# :math:`\pi_a c_{ab} + \pi_b c_{ba} = \pi_a \pi_b`. Then take the cost :math:`D_a D_b`. Its slope is
+# constant along every edge but that of a and b, so the other edges are right by the first condition. On this
+# edge the trapezoid gives the rise, and the rule differs from it by
 # :math:`\pi_a c_{ab} - \frac12 \pi_a \pi_b` times the difference of the two end slopes, which must be zero.
 # So :math:`c_{ab} = \pi_b / 2`. In this form there is one such estimator, and cooling GR and asking for
 # second order both find it.

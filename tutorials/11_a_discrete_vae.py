@@ -40,20 +40,24 @@ from rbst.plotting import COLOURS
 #
 # An image x has 64 pixels, each 0 or 1. Its code D is three picks among four, each pick a one-hot
 # vector: 64 codes. With :math:`\theta(x)` the logits that the encoder gives, a code has the probability
-# :math:`q(D \mid x) = \prod_l \mathrm{softmax}(\theta_l(x))_{D_l}`. The decoder gives a logit for each
-# pixel, and so :math:`p(x \mid D)`. Codes are equally probable a priori, :math:`p(D) = 1 / 64`. What is
-# minimised is an upper bound of :math:`-\log p(x)`, the negative ELBO (evidence lower bound), in nats,
+# :math:`q(D \mid x) = \prod_l D_l^\top q_l` with :math:`q_l = \mathrm{softmax}(\theta_l(x))`. The decoder
+# gives a logit :math:`a_m` for each pixel. Given D the pixels are independent, so that
+# :math:`-\log p(x \mid D) = \sum_m (\log(1 + e^{a_m}) - x_m a_m)`. Codes are equally probable a priori,
+# :math:`p(D) = 1 / 64`, and an image has the probability :math:`p(x) = \sum_D p(D) \, p(x \mid D)`. What is
+# minimised is an upper bound of :math:`-\log p(x)`, the negative ELBO (evidence lower bound), in nats (natural
+# logarithms),
 #
 # .. math::
 #
 #     \mathbb E_{D \sim q} \bigl[ \underbrace{-\log p(x \mid D)}_{f(D)} \bigr]
 #     + \mathrm{KL}(q(\cdot \mid x) \,\|\, p(\cdot)) \ge -\log p(x) .
 #
-# The *divergence* :math:`\mathrm{KL}(q \,\|\, p) = \sum_D q(D) \log (q(D) / p(D))` is never negative. The
-# left side exceeds the right by another one, :math:`\mathrm{KL}(q(\cdot \mid x) \,\|\, p(\cdot \mid x))`
-# (exercise 1), hence the bound. The divergence in it is a formula in :math:`\theta`, as the picks are
-# independent and the prior is flat: :math:`\sum q \log q + L \log n`. The expectation of f is what the
-# estimators are for. Each half of the model is a perceptron with one hidden layer.
+# The *divergence* :math:`\mathrm{KL}(q \,\|\, p) = \sum_D q(D) \log (q(D) / p(D))` is never negative. The left side
+# exceeds the right by another one, :math:`\mathrm{KL}(q(\cdot \mid x) \,\|\, p(\cdot \mid x))` (exercise 1), hence
+# the bound. The divergence in it is a formula in :math:`\theta`, as the picks are independent and the prior is
+# flat: :math:`\sum_l \sum_k q_{lk} \log q_{lk} + L \log n`, with L = 3 picks among n = 4 options. It is
+# differentiated as it stands; the expectation of f is what the estimators are for. Each half of the model is a
+# perceptron with one hidden layer.
 
 digits = load_digits().astype(float)
 L, n, hidden = 3, 4, 32
@@ -230,13 +234,14 @@ def train(name):
 
 
 # %%
-# **Before you look:** four estimators and the exact gradient. Which of the four leads after 100 steps, and
-# which at the end?
+# **Before you look:** REINFORCE, ST-GS, GR-MC10 and ZGR, beside the exact gradient. Which of the four leads
+# after 100 steps, and which at the end?
 
 # %%
 # **Answer.** ZGR both times, at the end by a hair (one run each). After 100 steps ST-GS and GR-MC10 are
 # close behind, and REINFORCE is far. At the end REINFORCE has passed these two: it is unbiased, and they at
-# this temperature are not. The exact gradient, which has no noise from D, is more than a nat ahead of them
+# this temperature are not. ZGR is biased as well, but less (next section), and starts with a small variance. The
+# exact gradient, which has no noise from D, is more than a nat ahead of them
 # all.
 
 NAMES = ("reinforce", "st-gs", "gr-mc10", "zgr")
@@ -333,14 +338,14 @@ for name in NAMES:
     assert mean_slope(paths[name][-1]) > 2 * mean_slope(start)
 
 # %%
-# At the start REINFORCE has more than fifty times the variance of ST-GS, whose bias is small: the fresh
-# decoder is nearly linear, so that a slope says what a jump to another code would do. Then the decoder
-# learns, and it learns its values at the 64 corners only. Nothing tells it what to do between them; its
-# slopes grow, and the bias shows that they say less about the other corners. The variance of all three
-# rises more than tenfold (over the squared gradient, which grows as well, that of ST-GS fivefold), and the
-# squared bias of ST-GS and GR-MC10 from less than 5 % of the squared gradient to more than 20 %. (Each is
-# seen at its own parameters; at the same ones GR-MC10 has the bias of ST-GS.) ZGR, unbiased for quadratic
-# costs, has less. REINFORCE sees values and no slopes, and its variance stays where it was.
+# At the start REINFORCE has more than fifty times the variance of ST-GS, whose bias is small: the fresh decoder is
+# nearly linear, so that a slope says what a jump to another code would do. Then the decoder learns, and it learns
+# its values at the 64 corners only. Nothing tells it what to do between them; its slopes grow, and the bias shows
+# that they say less about the other corners. The variance of the three that use slopes rises more than tenfold
+# (over the squared gradient, which grows as well, that of ST-GS fivefold), and the squared bias of ST-GS and
+# GR-MC10 from less than 5 % of the squared gradient to more than 20 %. (Each is seen at its own parameters; at the
+# same ones GR-MC10 has the bias of ST-GS.) ZGR, unbiased for quadratic costs, has less. REINFORCE sees values and
+# no slopes, and its variance stays where it was.
 
 # Figure
 fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")

@@ -158,8 +158,8 @@ def train(name):
 
 
 # %%
-# **Before you look:** chance is about one in ten. How close do sampled trees come to gold ones, in the accuracy
-# of the values? And what share of the spans of their trees will be right?
+# **Before you look:** chance is about one in ten. How close do trees drawn with REINFORCE, ST-GS and GR-MC10 come
+# to gold ones, in the accuracy of the values? And what share of the spans of their trees will be right?
 
 # %%
 # **Answer.** They come within a few points of the gold trees, about as close as reading from left to right; with
@@ -247,9 +247,11 @@ assert not query(grad(with_given_trees)(flat)).any()
 # the component be 1?
 
 # %%
-# **Answer.** That of REINFORCE is. Those of ST-GS and GR-MC10 agree, and both are too long by about two
-# thirds: given all decisions, the noise of each is independent of the others' and the pull-back is linear in
-# each Jacobian, so GR-MCK has the mean of ST-GS here as everywhere. Its variance is lower than that of ST-GS.
+# **Answer.** That of REINFORCE is. Those of ST-GS and GR-MC10 are both too long by about two thirds.
+# Nothing promises 1: ST-GS is biased even for a linear cost (tutorial 04), and through LSTM cells and later merges
+# the cost is not linear. They agree with each other because, given all decisions, the noise of each is independent
+# of the others' and the pull-back is linear in each Jacobian, so that GR-MCK has the mean of ST-GS here as
+# everywhere. Its variance is lower than that of ST-GS.
 # For this one short expression, with its exact baseline, REINFORCE has less than either.
 
 components, variance = {}, {}
@@ -337,13 +339,13 @@ assert max(len(orders) for orders in by_tree.values()) > 1
 # **Exercise 2.** Hand the gold trees to the network that was trained with ST-GS. Does it do better?
 
 # %%
-# **Answer.** Hardly: the difference is smaller than the standard error of 2 points. The network has learned to
+# **Answer.** Hardly: the difference is below 2 points. The network has learned to
 # compute along trees that it draws anew each time, and it computes as well along ones that it seldom drew.
 
 values, _ = model.predict(trained["st-gs"], test_set, follow(test_set.merges))
 with_gold = np.mean(values == test_set.labels)
 print(f"own trees {scores['st-gs'][-1, 0]:.1%}, gold trees {with_gold:.1%}")
-assert abs(with_gold - scores["st-gs"][-1, 0]) < 0.03
+assert abs(with_gold - scores["st-gs"][-1, 0]) < 0.02
 
 # %%
 # In practice

@@ -94,8 +94,8 @@ assert not named("first", "1/tau")
 # One at a time
 # -------------
 #
-# The fault in the formula is not among them. A cause is named only if the wrong answer that it implies agrees
-# with everything that was seen, and shared noise has spoilt what was seen. So repair what is named, and
+# The fault in the formula is not among them. A cause of a wrong mean is named only if the mean that it
+# implies agrees with the mean seen for every D, and shared noise has spoilt those. So repair what is named, and
 # ask again.
 
 
@@ -113,9 +113,11 @@ assert not named("second", "share noise")
 assert named("second", "1/tau")
 
 # %%
-# Now it is named: the Jacobian of :math:`\mathrm{softmax}(x / \tau)` is :math:`J(S) / \tau`. With the division
-# only the two faults of floating-point numbers are left. The fourth version draws the noise in the type of the
-# logits, keeps it above 0, and stays in logarithms, so that no logit is too far from the others.
+# Now it is named: the Jacobian of :math:`\mathrm{softmax}(x / \tau)` is :math:`J(S) / \tau`. Without the division
+# every gradient is short by the factor :math:`\tau` if that is below 1, too long if it is above, and right at
+# :math:`\tau = 1`: no fault of the noise does that. With it only the two faults of floating-point numbers are left.
+# The fourth version draws the noise in the type of the logits, keeps it above 0, and stays in logarithms, so that
+# no logit is too far from the others.
 
 
 def third(logits, D, df_dD, *, tau, num_samples, rng):
