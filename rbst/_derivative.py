@@ -83,9 +83,9 @@ def _differs_by_category(gradient: Array, logits: Array) -> Array:
     """Of each variable, whether its possible categories have different derivatives; a common part moves nothing."""
     xp = namespace(logits)
     possible = xp.isfinite(logits)
-    most = xp.where(possible, gradient, -xp.inf).max(axis=-1)
+    most = xp.where(possible, gradient, -np.inf).max(axis=-1)
     return ~(
-        most <= xp.where(possible, gradient, xp.inf).min(axis=-1)
+        most <= xp.where(possible, gradient, np.inf).min(axis=-1)
     )  # a NaN is for others to find
 
 

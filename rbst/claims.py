@@ -25,7 +25,10 @@ from rbst.enumeration import check_costs, enumerate_outcomes
 from rbst.estimators.registry import Estimator, get_estimator, has_own_law
 
 NOISE = 2**19
-"""Random numbers of a comparison: from tau = 0.1 to 2 they see a temperature that is a tenth too high."""
+"""Random numbers of a comparison.
+
+For K = 1 and 10 they see a temperature a tenth too high from tau = 0.2 up; at K = 100, or colder, not always.
+"""
 
 LEAST_DRAWS = 100
 
