@@ -28,7 +28,7 @@ from typing import Any, Literal
 from rbst._array import Array, namespace
 from rbst._checks import check_finite, check_gradient, check_logits, check_num_samples
 from rbst._derivative import derivative
-from rbst._tables import aligned_markdown_table
+from rbst._tables import aligned_markdown_table, text_table
 from rbst.autodiff import check_estimate, estimate_gradient
 from rbst.claims import check_claim, check_differentiable
 from rbst.enumeration import check_costs, count_outcomes, enumerate_outcomes, exact_gradient
@@ -36,6 +36,8 @@ from rbst.estimators.registry import Estimator, differentiates, get_estimator
 from rbst.rao_blackwell import conditional_covariance, conditional_moments, jacobian_moments
 
 DRAWS_PER_BLOCK = 2**12
+
+SAY_FIXED = ", or, if its pull_back draws nothing, declare given_D='fixed' and it is exact"
 
 
 class Figure(float):
@@ -74,7 +76,7 @@ class Figure(float):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    r"""Bias, variance and mean squared error of one estimator on one problem.
+    r"""Bias, variance and mean squared error of one estimator on one problem; as text, a table of them.
 
     Attributes
     ----------
@@ -121,6 +123,17 @@ class Diagnosis:
     draws: int | None = None
     bias_error: Array | None = None
     errors_covariance: float = 0.0
+
+    def __str__(self) -> str:
+        tau = "" if self.tau is None else f", tau = {self.tau:g}"
+        how = "exact" if self.method == "exact" else f"{self.draws:,} draws"
+        named = {"bias^2": self.bias_squared, "variance": self.variance, "MSE": self.mse}
+        rows = [
+            [name, _shown(figure, self), brief(figure.over(self.gradient_squared))]
+            for name, figure in named.items()
+        ]
+        heading = [f"{self.estimator}{tau}, {how}", "value", "over |gradient|^2"]
+        return text_table([heading, *rows, ["cosine with the gradient", brief(self.cosine), ""]])
 
     @property
     def bias_squared_error(self) -> float | None:
@@ -238,6 +251,13 @@ def diagnose(
 
     >>> f"{d.relative_bias:.2f} {d.relative_deviation:.2f} {d.cosine:.2f} {d.relative_mse(10):.2f}"
     '0.00 2.82 1.00 0.80'
+    >>> print(diagnose("gr", QUADRATIC.f, logits, tau=0.5))
+    gr, tau = 0.5, exact          value  over |gradient|^2
+    ------------------------------------------------------
+    bias^2                    7.910e-04              0.126
+    variance                  3.455e-02                5.5
+    MSE                       3.535e-02               5.63
+    cosine with the gradient      0.936
     """
     if isinstance(estimator, str):
         estimator = get_estimator(estimator, tau=1.0 if tau is None else tau)
@@ -452,6 +472,8 @@ def _diagnose_by_sampling(
         raise ValueError(
             f"estimator {estimator.name!r} is diagnosed by sampling, which needs rng and num_samples >= 2, "
             f"got rng={rng} and num_samples={draws}; pass rng=numpy.random.default_rng(seed)"
+            + SAY_FIXED
+            * (estimator.evaluates in ("corner", "cost-only"))
         )
     xp = namespace(logits)
     blocks = [xp.broadcast_to(logits, (block, *logits.shape)) for block in _blocks(draws)]
@@ -541,6 +563,13 @@ def _table_row(d: Diagnosis) -> tuple[str, ...]:
         how += f", baseline {d.baseline}"
     figures = (_shown(figure, d) for figure in (d.bias_squared, d.variance, d.mse))
     return (d.estimator, "" if d.tau is None else f"{d.tau:g}", *figures, how)
+
+
+def brief(figure: Figure) -> str:
+    """The figure in three digits, with the error of a sampled figure; what is only rounding is 0."""
+    if figure.error is not None:
+        return f"{figure:.3g} ± {figure.error:.1g}"
+    return "0" if abs(figure) < 1e-10 else f"{figure:.3g}"
 
 
 def _shown(figure: Figure, d: Diagnosis) -> str:

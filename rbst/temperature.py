@@ -96,10 +96,16 @@ class BestTemperature:
             low, high = self.tau_range
             reasons.append(
                 f"the MSE of {name!r} is least at tau = {self.tau:g}, an end of the range ({low:g}, "
-                f"{high:g}) that was searched"
-                + ("; the limit of gr as tau falls to 0 is zgr" if self.tau == low else "")
+                f"{high:g}) that was searched" + self._beyond()
             )
         return "; ".join(reasons)
+
+    def _beyond(self) -> str:
+        """What to do at an end of the range."""
+        cold = math.isclose(self.tau, self.tau_range[0])  # exp(log(0.01)) is not 0.01
+        if cold and self.diagnosis.estimator == "gr":
+            return "; take 'zgr', its limit as tau falls to 0"
+        return f"; pass a tau_range that goes {'lower' if cold else 'higher'}, or choose from the table"
 
     def _batch_that_helps(self) -> str:
         """From which batch on some temperature of the grid beats zero: variance / B < |gradient|^2 - bias^2."""
@@ -133,7 +139,7 @@ def best_temperature(
     narrower than the grid, and is seen nevertheless. The point of least predicted MSE is visited until it is
     known to a hundredth. What can be missed is a bias that turns twice between two neighbours of the grid.
 
-    Returns a :class:`rbst.BestTemperature`; warns, with the bias and the variance that there are to choose from, where
+    Returns a :class:`rbst.BestTemperature`, as text the bias and the deviation that there are to choose from; warns where
     the minimum sits on the boundary of the range, for then the true one lies beyond it, if there is one,
     and where returning zero has a smaller MSE. Raises ``ValueError`` for an estimator without a temperature,
     or one whose MSE is known by sampling only.
@@ -188,7 +194,7 @@ def best_temperature(
         _pareto([visited[x] for x in grid]),
     )
     if best.why:
-        warnings.warn(str(best), stacklevel=2)
+        warnings.warn(f"{best.why}; print what is returned to choose", stacklevel=2)
     return best
 
 

@@ -1,6 +1,7 @@
 """``rbst compare`` as a ruler that decides: batches, budgets, the place of zero, and the user's own."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ import autograd.numpy as np
 from rbst import Estimator, get_estimator, sample_categorical, zgr
 from rbst.problems import QUADRATIC as problem
 
+T = np.array([[1.0, 2.0, 4.0], [0.0, -1.0, 3.0], [2.0, 2.0, 0.5]])
+
 def f(D):
     return np.sum(D[..., 0], axis=-1) ** 2 + np.sin(np.sum(D[..., 1], axis=-1))
 
@@ -24,6 +27,12 @@ def stepwise(D):
     return (D[..., 0] > 0.5).sum(axis=-1) * 1.0
 
 stepwise.df_dD = lambda D: 1.0 + 0 * D
+
+def for_three(D):
+    return D[..., 2, 0]
+
+def looked_up(D):
+    return T[D[..., 0, :].argmax(-1), D[..., 1, :].argmax(-1)]
 
 def nan(D):
     return f(D) * np.nan
@@ -66,20 +75,20 @@ def compare(tmp_path, monkeypatch, capsys):
     return run
 
 
-def ranks(printed):
-    """The names in the second table, from the best on."""
-    lines = printed.split("| estimator ")[2].splitlines()[2:]
+def ranks(folder):
+    """The names in the second table of ``table.md``, from the best on."""
+    lines = (folder / "out" / "table.md").read_text().split("| estimator ")[2].splitlines()[2:]
     return [line.split("|")[1].strip() for line in lines if line.startswith("|")]
 
 
-def test_a_ranking_by_the_mse_of_a_batch_knows_what_zero_scores(compare):
-    status, results, captured = compare("--batch", "50")
+def test_a_ranking_by_the_mse_of_a_batch_knows_what_zero_scores(compare, tmp_path):
+    status, results, _ = compare("--batch", "50")
     assert status == 0
     scores = {d["estimator"]: d["relative_mse"] for d in results["diagnoses"]}
     for d in results["diagnoses"]:
         expected = (d["bias_squared"] + d["variance"] / 50) / d["gradient_squared"]
         assert d["relative_mse"] == pytest.approx(expected)
-    order = ranks(captured.out)
+    order = ranks(tmp_path)
     place = order.index("**returning zero**")
     assert order[:place] == sorted((n for n in scores if scores[n] < 1), key=scores.get)
     assert order[place + 1 :] == sorted((n for n in scores if scores[n] >= 1), key=scores.get)
@@ -138,6 +147,7 @@ def test_a_derivative_beside_a_function_replaces_autograd(compare):
     [
         ("--function mine:nope", "the module 'mine' has no 'nope'"),
         ("--function mine:three", "must be a function of arrays (..., L, n)"),
+        ("--function mine:for_three", "f must take arrays of shape (..., 2, 3), got IndexError: "),
         ("--function mine:nan", "the value of f must be finite, got NaN"),
         ("--function no_such_module:f", "run the command in the folder of the module"),
         ("--function f:", "must be given as MODULE:NAME, got 'f:'"),
@@ -165,3 +175,46 @@ def test_temperatures_and_names_given_twice_are_one_run(compare):
     names = [(d["estimator"], d["tau"]) for d in results["diagnoses"]]
     assert len(names) == len(set(names))
     assert get_estimator("gr-mc7").name in dict(names)
+
+
+def test_the_screen_ends_with_the_best_and_the_place_of_zero_in_80_columns(compare, tmp_path):
+    """Were two tables of up to 110 columns, whose last lines were the worst estimators."""
+    _, results, captured = compare("--batch", "20")
+    head, _, table = captured.out.partition("Best first, by the MSE of the mean of 20 estimates")
+    assert "below 1 is better than returning zero" in " ".join(table.split())
+    assert max(map(len, captured.out.splitlines()[1:])) <= 80
+    shown = table.split("---\n")[1].splitlines()
+    assert len(shown) <= 17
+    order = [name.strip("*") for name in ranks(tmp_path)]
+    assert [line.split("  ")[0] for line in shown[:6]] == order[:6]
+    assert "returning zero" in [line.split("  ")[0] for line in shown]
+    named = len([line for line in shown if line.strip() != "..."])
+    assert f"other {len(order) - named} rows" in " ".join(table.split())
+    assert head.count("left out: ") == len(set(results["left_out"].values()))
+
+
+def test_an_own_function_is_named_once(compare):
+    _, _, captured = compare("--function", "mine:f", "--estimator", "zgr")
+    assert captured.out.count("mine:f") == 1
+
+
+def test_a_table_that_is_looked_up_leaves_out_what_needs_a_derivative(compare):
+    """Stood in the ranking with the MSE of returning zero, 'exact'."""
+    words = [word for name in ("gr", "zgr", "reinforce") for word in ("--estimator", name)]
+    status, results, captured = compare("--function", "mine:looked_up", *words)
+    assert status == 0
+    assert [d["estimator"] for d in results["diagnoses"]] == ["reinforce"]
+    assert set(results["left_out"]) == {"gr", "zgr"}
+    assert "left out: gr, zgr (f must have a derivative in D" in " ".join(captured.out.split())
+
+
+def test_a_negative_bias_squared_has_a_note(compare, tmp_path):
+    for seed in range(9):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        _, results, _ = compare("--estimator", "rloo", "--seed", str(seed))
+        text = (tmp_path / "out" / "table.md").read_text()
+        negative = results["diagnoses"][0]["bias_squared"] < 0
+        assert ("A bias^2 below 0" in text) == negative
+        if negative:
+            return
+    raise AssertionError("no seed gave one")

@@ -552,8 +552,10 @@ def test_where_zero_wins_there_is_a_choice_and_no_temperature():
     ) as caught:
         best = best_temperature("st-gs", QUADRATIC.f, logits, tau_range=(0.05, 1.0))
     assert best.zero_wins
-    message = str(caught[0].message)
-    assert message == str(best)
+    message = str(best)
+    warned = str(caught[0].message)
+    assert warned.startswith(best.why)
+    assert "\n" not in warned  # the table is shown once, where the answer is printed
     enough = int(re.search(r"a batch of (\d+) to beat it", message)[1])
     assert min(d.relative_mse(enough) for d in best.pareto) < 1
     assert min(d.relative_mse(enough / 2) for d in best.pareto) > 1
@@ -571,3 +573,40 @@ def test_where_zero_wins_there_is_a_choice_and_no_temperature():
 def test_a_batch_holds_something(batch_size):
     with pytest.raises(ValueError, match=r"batch_size must be a finite number >= 1, got .*; 1 is"):
         best_temperature("gr", LINEAR.f, random_logits((1, 3)), batch_size=batch_size)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("gr", "take 'zgr', its limit"), ("st-gs", "a tau_range that goes lower")]
+)
+def test_at_the_cold_end_there_is_something_to_do(name, advice):
+    """0.01 is not exp(log(0.01)), so that the limit of gr was never named there."""
+    with pytest.warns(UserWarning, match="an end of the range"):
+        best = best_temperature(
+            name, QUADRATIC.f, random_logits((1, 3)), tau_range=(0.01, 0.02), batch_size=10**9
+        )
+    assert best.tau == pytest.approx(0.01)
+    assert advice in str(best)
+
+
+def test_a_diagnosis_prints_as_a_table():
+    logits = random_logits((2, 3))
+    text = str(diagnose("gr", QUADRATIC.f, logits, tau=0.5))
+    assert text.startswith("gr, tau = 0.5, exact")
+    sampled = diagnose(
+        "gs", QUADRATIC.f, logits, tau=0.5, rng=np.random.default_rng(0), num_samples=100
+    )
+    assert str(sampled).startswith("gs, tau = 0.5, 100 draws")
+    assert "±" in str(sampled)
+    for lines in (text, str(sampled)):
+        assert max(map(len, lines.splitlines())) <= 80
+
+
+def test_who_must_sample_is_told_that_exact_is_free():
+    half = Estimator("half", "corner", lambda logits, D, g, rng: straight_through(logits, D, g) / 2)
+    with pytest.raises(
+        ValueError,
+        match="or, if its pull_back draws nothing, declare given_D='fixed' and it is exact",
+    ):
+        diagnose(half, LINEAR.f, random_logits((1, 3)))
+    with pytest.raises(ValueError, match=r"pass rng=numpy\.random\.default_rng\(seed\)$"):
+        diagnose("gs", LINEAR.f, random_logits((1, 3)))

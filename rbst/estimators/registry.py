@@ -76,11 +76,17 @@ class Estimator:
 
     Examples
     --------
-    An estimator of one's own, half of straight-through:
+    An estimator of one's own, half of straight-through, which draws nothing once D is given; so it says, and
+    :func:`rbst.diagnose` needs no sampling:
 
-    >>> half = Estimator("half", "corner", lambda logits, D, g, rng: straight_through(logits, D, g) / 2)
-    >>> half.evaluates
-    'corner'
+    >>> pull_back = lambda logits, D, g, rng: straight_through(logits, D, g) / 2
+    >>> half = Estimator("half", "corner", pull_back, given_D="fixed")
+    >>> import numpy as np
+    >>> from rbst import diagnose
+    >>> from rbst.problems import LINEAR
+    >>> diagnosis = diagnose(half, LINEAR.f, np.log([[0.2, 0.3, 0.5]]))
+    >>> diagnosis.method, round(float(diagnosis.relative_bias), 6)
+    ('exact', 0.5)
     """
 
     name: str

@@ -2,9 +2,9 @@ r"""``rbst compare``: bias, variance and MSE of every estimator that goes by a n
 
 The expectation of a named test function (:mod:`rbst.problems`) over a few categorical variables with
 random logits; each estimator is diagnosed exactly where it can be, and by sampling with standard errors
-where it cannot (:mod:`rbst.diagnostics`). Prints and writes a table, ranks the estimators by the MSE of the mean
-of a batch, in which returning zero has its place, and draws the figures against the temperature and against
-the number of samples K. f and estimators may be the user's own.
+where it cannot (:mod:`rbst.diagnostics`). Ranks the estimators by the MSE of the mean of a batch, in which returning
+zero has its place, writes that table and one of bias and variance, and draws the figures against the temperature
+and against the number of samples K. f and estimators may be the user's own.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from rbst._checks import check_num_samples, check_tau
 from rbst._files import write_text
 from rbst._load import load_object
 from rbst._progress import progress_over
-from rbst._tables import aligned_markdown_table
-from rbst.diagnostics import Diagnosis, Figure, diagnose, diagnosis_table
-from rbst.enumeration import count_outcomes, exact_gradient
+from rbst._tables import aligned_markdown_table, text_table, wrapped
+from rbst.diagnostics import Diagnosis, Figure, brief, diagnose, diagnosis_table
+from rbst.enumeration import count_outcomes, enumerate_outcomes, exact_gradient
 from rbst.estimators.registry import ESTIMATORS, Estimator, get_estimator
 from rbst.experiments.own import find_estimator
 from rbst.experiments.run import (
@@ -105,7 +105,7 @@ class Config(Settings):
     def caption(self) -> str:
         """What a figure must say of the experiment."""
         return (
-            f"{self.function or self.problem + ' test function'}, L = {self.variables} variables, n = {self.n} categories, "
+            f"{'f = ' + self.function if self.function else self.problem + ' test function'}, L = {self.variables} variables, n = {self.n} categories, "
             f"normal logits of scale {self.scale:g}, seed {self.seed}"
         )
 
@@ -121,15 +121,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Diagnose every estimator, then print the table and write results and figures."""
+    """Diagnose every estimator, write results and figures, and print the ranking."""
     config = asked_config(arguments, Config)
     problem, builders = choose_problem(config), choose_estimators(config)
+    _check_shape(problem.f, config)
     gradient = exact_gradient(problem.f, config.logits)  # fails for an f without values
     out = start_experiment("compare", config, arguments.out)
     start = time.perf_counter()
     diagnoses, batches, left_out = diagnose_all(config, problem, builders)
-    table = f"{diagnosis_table(diagnoses)}\n\n{ranking(diagnoses, batches)}"
-    write_text(out / "table.md", table + "\n")
+    write_text(out / "table.md", _report(diagnoses, batches))
     results = {
         "logits": config.logits,
         "gradient": gradient,
@@ -150,10 +150,25 @@ def run(arguments: argparse.Namespace) -> int:
     save_figure(out / "against-samples.png", draw_against_samples, config, problem)
     if arguments.plot:
         save_figure(out / "map.png", draw_map, config, lines | points)
-    print(f"Results and figures are in {out}\n\n{problem.equation}: {config.caption}\n\n{table}")
-    for name, reason in left_out.items():
-        print(f"left out: {name} ({reason})")
+    heading = config.caption if config.function else f"{problem.equation}: {config.caption}"
+    print(f"Results and figures are in {out}\n\n{wrapped(heading)}\n")
+    for reason in dict.fromkeys(left_out.values()):
+        names = ", ".join(name for name, other in left_out.items() if other == reason)
+        print(wrapped(f"left out: {names} ({reason})") + "\n")
+    print(summary(config, diagnoses, batches))
     return 0
+
+
+def _check_shape(f: Callable[[Array], Array], config: Config) -> None:
+    """Whether f takes the variables of this comparison at all."""
+    D = next(enumerate_outcomes(config.logits))[0]
+    try:
+        f(D)
+    except Exception as error:  # it is the user's
+        raise ValueError(
+            f"f must take arrays of shape (..., {config.variables}, {config.n}), got {type(error).__name__}: {error}; "
+            f"is it made for --variables {config.variables} and --n {config.n}?"
+        ) from error
 
 
 def diagnose_all(
@@ -279,6 +294,17 @@ def _batch_of(estimator: Estimator, problem: Problem, config: Config) -> int:
     return int(config.budget // cost)
 
 
+HEADING = ("estimator", "tau", "bias/grad", "sd/grad", "cosine", "B", "MSE/grad^2")
+ZERO = "**returning zero**"
+SHOWN, BEST, BETTER, WORSE = 15, 6, 4, 4
+"""Rows of the ranking in a terminal, and which, where there are more: the best, and those about the place of zero."""
+
+NEGATIVE = (
+    "A bias^2 below 0 is one that sampling does not tell from 0: what the variance of the mean adds to its square "
+    "has been subtracted."
+)
+
+
 def ranking(diagnoses: Sequence[Diagnosis], batches: Sequence[int]) -> str:
     """The estimators by the MSE of the mean of a batch over the squared gradient, and the place of zero.
 
@@ -292,16 +318,65 @@ def ranking(diagnoses: Sequence[Diagnosis], batches: Sequence[int]) -> str:
     | zgr                |     | 0         | 2.82    | 1      | 10 | 0.795      |
     | **returning zero** |     | 1         | 0       |        |    | 1          |
     """
-    heading = ("estimator", "tau", "bias/grad", "sd/grad", "cosine", "B", "MSE/grad^2")
+    return aligned_markdown_table([HEADING, *_ranked_rows(diagnoses, batches)])
+
+
+def _ranked_rows(diagnoses: Sequence[Diagnosis], batches: Sequence[int]) -> list[tuple[str, ...]]:
     scored = [(d.relative_mse(B), _ranked(d, B)) for d, B in zip(diagnoses, batches, strict=True)]
-    zero = ("**returning zero**", "", "1", "0", "", "", "1")
+    zero = (ZERO, "", "1", "0", "", "", "1")
     rows = sorted([*scored, (Figure(1.0), zero)], key=lambda scored: scored[0])
-    return aligned_markdown_table([heading, *(row for _, row in rows)])
+    return [row for _, row in rows]
+
+
+def _report(diagnoses: Sequence[Diagnosis], batches: Sequence[int]) -> str:
+    """What ``table.md`` holds."""
+    note = [NEGATIVE] if any(d.bias_squared < 0 for d in diagnoses) else []
+    parts = [diagnosis_table(diagnoses), *note, ranking(diagnoses, batches)]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(config: Config, diagnoses: Sequence[Diagnosis], batches: Sequence[int]) -> str:
+    """The ranking for a terminal: the best, and those about the place of zero; and how to read it.
+
+    Examples
+    --------
+    >>> config, logits = Config(batch=10), np.log([[0.2, 0.3, 0.5]])
+    >>> f = get_problem("quadratic", logits).f
+    >>> print(summary(config, [diagnose(name, f, logits, tau=0.5) for name in ("gr", "zgr")], [10, 10]))
+    Best first, by the MSE of the mean of 10 estimates (--batch) over the squared
+    gradient: below 1 is better than returning zero.
+    <BLANKLINE>
+    estimator       tau  bias/grad  sd/grad   B  MSE/grad^2
+    -------------------------------------------------------
+    gr              0.5      0.355     2.35  10       0.676
+    zgr                          0     2.82  10       0.795
+    returning zero               1        0               1
+    """
+    rows = [
+        (name.strip("*"), *row, B, mse)
+        for name, *row, _, B, mse in _ranked_rows(diagnoses, batches)
+    ]
+    place, left = [row[0] for row in rows].index(ZERO.strip("*")), 0
+    if len(rows) > SHOWN:
+        near = range(place - BETTER, place + WORSE + 1)
+        chosen = [i for i in range(len(rows)) if i < BEST or i in near]
+        left = len(rows) - len(chosen)
+        gaps = {i for i in chosen if i and i - 1 not in chosen}
+        blank = ("...", *[""] * (len(rows[0]) - 1))
+        rows = [row for i in chosen for row in ([blank] * (i in gaps) + [rows[i]])]
+    of = f"{config.batch} estimates (--batch)" if config.batch > 1 else "a batch of one (--batch)"
+    if config.budget is not None:
+        of = f"the B estimates that {config.budget:g} evaluations buy"
+    best = f"Best first, by the MSE of the mean of {of} over the squared gradient: below 1 is better than returning zero."
+    if left:
+        best += f" The other {left} rows, cosines, and bias^2 and variance of each are in table.md."
+    heading = tuple(name for name in HEADING if name != "cosine")
+    return f"{wrapped(best)}\n\n{text_table([heading, *rows])}"
 
 
 def _ranked(d: Diagnosis, batch: int) -> tuple[str, ...]:
     figures = [d.relative_bias, d.relative_deviation, d.cosine, d.relative_mse(batch)]
-    bias, deviation, cosine, mse = map(_brief, figures)
+    bias, deviation, cosine, mse = map(brief, figures)
     return (
         d.estimator,
         "" if d.tau is None else f"{d.tau:g}",
@@ -311,13 +386,6 @@ def _ranked(d: Diagnosis, batch: int) -> tuple[str, ...]:
         str(batch),
         mse,
     )
-
-
-def _brief(figure: Figure) -> str:
-    """Three digits, with the error of a sampled figure; what is only rounding is 0."""
-    if figure.error is not None:
-        return f"{figure:.3g} ± {figure.error:.1g}"
-    return "0" if abs(figure) < 1e-10 else f"{figure:.3g}"
 
 
 # Figures.
