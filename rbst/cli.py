@@ -86,7 +86,7 @@ COMMANDS = {
     "estimators": (
         "rbst.experiments.estimators",
         "list the estimators that go by a name",
-        ("rbst estimators",),
+        ("rbst estimators", "rbst estimators gr-mc10"),
     ),
 }
 """Module, help and examples of each subcommand."""

@@ -460,6 +460,12 @@ def test_decay(decay):
     ("name", "nearest"),
     [
         ("st-gz", "did you mean 'st-gs'?"),
+        ("gumbel_rao", "did you mean 'gr'?"),
+        ("gumbel-softmax", "did you mean 'gs'?"),
+        ("straight-through", "did you mean 'st'?"),
+        ("STGS", "did you mean 'st-gs'?"),
+        ("REINFORCE", "did you mean 'reinforce'?"),
+        ("gr10", "did you mean 'gr-mc10'?"),
         ("reinforced", "did you mean 'reinforce'?"),
         ("foost", "did you mean 'foust'?"),
         ("gr-mc", "did you mean 'gr-mcK' with a number K >= 1, such as 'gr-mc10'?"),

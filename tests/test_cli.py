@@ -100,8 +100,24 @@ def test_the_list_of_estimators(capsys):
     assert main(["estimators"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert all(entry.name in lines for entry in ESTIMATORS)
-    for title in ("equation", "bias", "evaluations", "source"):
+    for title in ("equation", "bias", "evaluations", "use", "source"):
         assert sum(line.startswith(f"    {title} ") for line in lines) == len(ESTIMATORS)
+    assert max(map(len, lines)) <= 80
+    assert sum("needs the derivative of f; fits stochastic_node" in line for line in lines) > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "row"), [("gr-mcK", "gr-mcK"), ("gr-mc7", "gr-mcK"), ("st", "st")]
+)
+def test_one_estimator_of_the_list(capsys, name, row):
+    assert main(["estimators", name]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [entry.name for entry in ESTIMATORS if entry.name in lines] == [row]
+
+
+def test_no_estimator_of_the_list(capsys):
+    assert main(["estimators", "gumbel-softmax"]) == 2
+    assert "did you mean 'gs'?" in capsys.readouterr().err
 
 
 @pytest.mark.renders

@@ -498,7 +498,7 @@ def get_estimator(
     Traceback (most recent call last):
     ValueError: unknown estimator 'gr-mc', did you mean 'gr-mcK' with a number K >= 1, such as 'gr-mc10'? Known: st, st-gs, gr-mcK, gr, zgr, reinmax, gs, foust, reinforce
     """
-    entry, samples_in_name = _find(name)
+    entry, samples_in_name = find_entry(name)
     optional = {
         "num_samples": samples_in_name or num_samples,
         "weight": weight,
@@ -562,7 +562,7 @@ def _estimate(
     return function(f, logits, **taken, **derivative, **({"rng": rng} if draws else {}))
 
 
-def _find(name: str) -> tuple[Entry, int | None]:
+def find_entry(name: str) -> tuple[Entry, int | None]:
     """The row of this name, and the number that stands for its K."""
     for entry in ESTIMATORS if isinstance(name, str) else ():
         if not entry.name.endswith("K"):
@@ -596,12 +596,38 @@ def differentiates(estimator: Estimator) -> bool:
     return "df_dD" in parameters(call)
 
 
+EVERYDAY = {
+    "gumbelrao": "gr",
+    "raoblackwell": "gr",
+    "gumbelsoftmax": "gs",
+    "concrete": "gs",
+    "straightthrough": "st",
+    "ste": "st",
+    "gumbelsoftmaxhard": "st-gs",
+    "stgumbelsoftmax": "st-gs",
+    "straightthroughgumbelsoftmax": "st-gs",
+    "scorefunction": "reinforce",
+}
+"""What some estimators are called elsewhere, in small letters and nothing else."""
+
+
 def _unknown(name: object) -> str:
     known = [entry.name for entry in ESTIMATORS]
     shown = str(name)[:80]
-    nearest = difflib.get_close_matches(shown, known, n=1)
-    hint = f", did you mean '{nearest[0]}'" if nearest else ""
-    if nearest and nearest[0].endswith("K"):
-        hint += f" with a number K >= 1, such as '{nearest[0][:-1]}10'"
+    nearest = _nearest(shown, known)
+    hint = f", did you mean '{nearest}'" if nearest else ""
+    if nearest.endswith("K"):
+        hint += f" with a number K >= 1, such as '{nearest[:-1]}10'"
     shown = repr(shown if isinstance(name, str) else name)
     return f"unknown estimator {shown}{hint}{'?' if hint else '.'} Known: {', '.join(known)}"
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """The name that is meant, or the nearest one if it is near."""
+    if with_number := re.fullmatch(
+        r"(gr|gumbel[-_ ]?rao)[-_ ]?(mc)?[_ ]?([1-9][0-9]{0,9})", name.lower()
+    ):
+        return f"gr-mc{with_number[3]}"
+    plain = re.sub("[^a-z0-9]", "", name.lower())
+    usual = EVERYDAY | {entry.replace("-", "").lower(): entry for entry in known}
+    return usual.get(plain) or next(iter(difflib.get_close_matches(name, known, n=1)), "")

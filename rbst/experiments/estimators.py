@@ -3,22 +3,67 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import textwrap
 
-from rbst.estimators.registry import ESTIMATORS
+from rbst.estimators.registry import ESTIMATORS, Entry, differentiates, find_entry, get_estimator
+
+TITLES = ("equation", "bias", "evaluations", "use", "source")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The subcommand has no arguments of its own."""
+    """The subcommand takes a name, or none."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="show this one, such as gr-mc10")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table."""
+    """Print the table, or one estimator of it."""
+    named = {entry.name: entry for entry in ESTIMATORS}
+    entries = ESTIMATORS
+    if arguments.name is not None:
+        entries = (named.get(arguments.name) or find_entry(arguments.name)[0],)
     print(
-        "pi = softmax(theta), J(q) = diag(q) - q q', g = df/dD at the sample D = e_k, ' transposes;\n"
-        "each is the estimate of dE[f(D)]/dtheta for one variable. tau is the temperature.\n"
+        "pi = softmax(theta), J(q) = diag(q) - q q', g = df/dD at the sample D = e_k,\n"
+        "' transposes; each is the estimate of dE[f(D)]/dtheta for one variable. tau is\n"
+        "the temperature.\n"
     )
-    for entry in ESTIMATORS:
+    for entry in entries:
         print(entry.name)
-        for title in ("equation", "bias", "evaluations", "source"):
-            print(f"    {title:<12} {getattr(entry, title)}")
+        for title in TITLES:
+            text = use(entry) if title == "use" else getattr(entry, title)
+            print(_hanging(f"    {title:<12} ", text))
     return 0
+
+
+def use(entry: Entry) -> str:
+    """Whether an estimator needs the derivative of f, and whether it fits into a model.
+
+    Examples
+    --------
+    >>> for entry in ESTIMATORS:
+    ...     if entry.name in ("gr", "reinforce", "rloo"):
+    ...         print(entry.name, "|", use(entry))
+    gr | needs the derivative of f; fits stochastic_node
+    reinforce | needs no derivative; fits stochastic_node, with objective
+    rloo | needs no derivative; estimate_gradient only
+    """
+    needs = differentiates(get_estimator(entry.with_samples(10)))
+    where = {
+        "several": "estimate_gradient only",
+        "cost-only": "fits stochastic_node, with objective",
+    }
+    return (
+        f"needs {'the derivative of f' if needs else 'no derivative'}; "
+        f"{where.get(entry.evaluates, 'fits stochastic_node')}"
+    )
+
+
+def _hanging(start: str, text: str) -> str:
+    width = shutil.get_terminal_size((80, 24)).columns
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+    )
