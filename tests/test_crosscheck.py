@@ -9,6 +9,7 @@ import pty
 import re
 import subprocess
 import sys
+import types
 from dataclasses import asdict
 
 import numpy as np
@@ -46,7 +47,7 @@ from rbst.crosscheck.moments import (
 )
 from rbst.crosscheck.report import Report, Row
 from rbst.crosscheck.subject import OTHERS, Subject, Unusable
-from rbst.estimators import ESTIMATORS
+from rbst.estimators import ESTIMATORS, get_estimator
 from rbst.testing import assert_estimator
 
 FEW = 2000  # gradients a row: gross mistakes show at once
@@ -1170,3 +1171,30 @@ def test_adapters_run_and_pass(script, needs, pytestconfig):
     result = subprocess.run([sys.executable, str(path)], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "FAILED" not in result.stdout
+
+
+def test_code_of_torch_without_an_adapter_is_told_of_the_adapters(monkeypatch):
+    """The message ended where it would have helped, above 25 lines of rows that were not asked."""
+    torch = types.ModuleType("torch")
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    function = type("Function", (), {"__module__": "torch.autograd.function"})
+    own = type("Mine", (function,), {"__module__": "mine"})
+
+    def direct(logits, tau):
+        return logits / tau
+
+    monkeypatch.setitem(direct.__globals__, "torch", torch)
+    for implementation in (direct, own):
+        report = check(implementation, "st-gs")
+        text = " ".join(report.to_text().split())
+        assert "from_function(yours), or from_autograd_function" in text
+        assert len([line for line in report.to_text().splitlines() if line.startswith("skip")]) < 5
+    monkeypatch.delitem(direct.__globals__, "torch")
+    text = " ".join(check(direct, "st-gs").to_text().split())
+    assert "got multiple values for argument 'tau'" in text
+    assert "from_function" not in text
+
+
+def test_an_estimator_object_is_to_be_compared():
+    with pytest.raises(TypeError, match="diagnose it: rbst compare --estimator MODULE:NAME"):
+        check(get_estimator("gr"), "gr")

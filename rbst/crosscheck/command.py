@@ -152,6 +152,8 @@ class RemoteSubject:
         if "error" in found:
             self.close()
             raise ValueError(found["error"])
+        if "<locals>" in found["name"]:  # made by an adapter: its address says more
+            found["name"] = names[0]
         self.profile = Profile(**found | {"accepts": tuple(found["accepts"])})
         self.costs = arrays.get("costs")  # of the user's f at every outcome
 

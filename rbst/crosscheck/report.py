@@ -6,7 +6,9 @@ import json
 import math
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 SOUGHT = "?"  # a cause to be sought when all rows are known
@@ -129,7 +131,8 @@ class Report:
         ``verbose`` adds the exact values, the p-values, what would have been caught, and the cause to every row.
         """
         heading = [f"{self.implementation} as {self.estimator}", *self.notes]
-        table = [line for row in self.rows for line in _lines(row, verbose, colour)]
+        rows = self.rows if verbose else _joined(self.rows)
+        table = [line for row in rows for line in _lines(row, verbose, colour)]
         return "\n".join([*heading, "", *table, "", *self._causes(), self._summary()])
 
     def _causes(self) -> list[str]:
@@ -158,6 +161,17 @@ class Report:
 
 
 WIDTH, PROPERTY = 80, 37
+
+
+def _joined(rows: Sequence[Row]) -> list[Row]:
+    """The rows, with more than three neighbours that were not asked for one reason as one."""
+    joined: list[Row] = []
+    for reason, group in groupby(rows, key=lambda row: row.verdict == "skip" and row.found):
+        alike = list(group)
+        if reason is not False and len(alike) > 3:
+            alike = [Row(f"{len(alike)} rows", "skip", str(reason))]
+        joined += alike
+    return joined
 
 
 def _word(row: Row) -> str:

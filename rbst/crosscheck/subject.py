@@ -22,6 +22,7 @@ from autograd import elementwise_grad
 from rbst._array import Array
 from rbst.crosscheck.cases import PROBLEMS
 from rbst.crosscheck.laws import Law
+from rbst.estimators.registry import Estimator
 
 KEYWORDS = ("tau", "num_samples", "rng", "exponentials")
 OTHERS = ("log_density", "tau_gradient")
@@ -107,9 +108,11 @@ class Subject:
         f: Callable[..., Any] | None = None,
     ) -> None:
         if not callable(implementation):
+            cure = "pass a function (logits, D, df_dD, *, tau, num_samples, rng) -> gradient"
+            if isinstance(implementation, Estimator):
+                cure = "diagnose it: rbst compare --estimator MODULE:NAME"
             raise TypeError(
-                f"implementation must be callable, got {type(implementation).__name__}; pass a function "
-                "(logits, D, df_dD, *, tau, num_samples, rng) -> gradient"
+                f"implementation must be callable, got {type(implementation).__name__}; {cure}"
             )
         self.implementation, self.law, self.f = implementation, law, f
         self.parameters = _parameters(implementation)
@@ -137,8 +140,10 @@ class Subject:
         try:
             with contextlib.redirect_stdout(sys.stderr), np.errstate(all="ignore"):
                 return self._whole(question) if self.law.whole else self._answer(question)
-        except (Unusable, KeyboardInterrupt):
+        except KeyboardInterrupt:
             raise
+        except Unusable as error:
+            raise Unusable(error.found, error.expected, error.cause + self._wrapping()) from None
         except BaseException as error:
             raise Unusable(describe(error), "a gradient", self._place_of(error)) from None
 
@@ -218,6 +223,21 @@ class Subject:
             answer = elementwise_grad(call)(logits)
         return numbers("gradient", answer, "f", logits.shape)
 
+    def _wrapping(self) -> str:
+        """What to do with code of PyTorch, which is given arrays of NumPy here."""
+        torch, own = sys.modules.get("torch"), getattr(self.implementation, "__globals__", {})
+        if torch is None or own.get("__name__") == "rbst.crosscheck.torch":
+            return ""
+        kinds = [*type(self.implementation).__mro__, *getattr(self.implementation, "__mro__", ())]
+        if any(value is torch for value in own.values()) or any(
+            kind.__module__.split(".")[0] == "torch" for kind in kinds
+        ):
+            return (
+                "; code of PyTorch is wrapped first: mine = from_function(yours), or from_autograd_function or "
+                "from_module, of rbst.crosscheck.torch"
+            )
+        return ""
+
     def _place_of(self, error: BaseException) -> str:
         """The line of the implementation's file that raised, or else the last line of all."""
         frames = traceback.extract_tb(error.__traceback__)
@@ -227,7 +247,8 @@ class Subject:
             return "raised without a traceback"
         if not own and frames[-1].filename == __file__:
             return (
-                "it cannot be called by these names; see rbst.crosscheck.check for the signatures"
+                f"it cannot be called by these names ({error}); see rbst.crosscheck.check for the signatures"
+                + self._wrapping()
             )
         frame = (own or frames)[-1]
         return f"raised in {frame.name}, line {frame.lineno} of {frame.filename}"
