@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,7 +22,9 @@ def progress_bar(
     if show and _is_terminal():
         from tqdm import tqdm
 
-        return tqdm(total=total, initial=done, desc=text, unit=unit, unit_scale=unit_scale)
+        return tqdm(
+            total=total, initial=done, desc=text, unit=unit, unit_scale=unit_scale, ncols=_columns()
+        )
     return _Log(total or sys.maxsize, text, done, unit, show)
 
 
@@ -39,11 +43,20 @@ def _is_terminal() -> bool:
         return False
 
 
+def _columns() -> int:
+    """One less than the terminal has: a full line would wrap."""
+    try:
+        return (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
+    except (OSError, ValueError):
+        return 79
+
+
 class _Log:
-    """Lines such as ``st-gs seed 0: 400 of 4000 it, valid_bound 23.1``."""
+    """Lines such as ``st-gs seed 0: 400 of 4000 it, 12 s, valid_bound 23.1``."""
 
     def __init__(self, total: int, text: str, done: int, unit: str, show: bool) -> None:
         self.total, self.text, self.done, self.unit, self.show = total, text, done, unit, show
+        self.start = time.perf_counter()
         self.said, self.postfix = 10 * done // max(1, total), ""
 
     def __enter__(self) -> _Log:
@@ -62,5 +75,6 @@ class _Log:
         tenths = 10 * self.done // max(1, self.total)
         if self.show and tenths > self.said:
             self.said = tenths
-            line = f"{self.text}: {self.done} of {self.total} {self.unit}{self.postfix}"
+            line = f"{self.text}: {self.done} of {self.total} {self.unit}, "
+            line += f"{time.perf_counter() - self.start:.0f} s{self.postfix}"
             print(line, file=sys.stderr, flush=True)

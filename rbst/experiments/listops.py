@@ -401,7 +401,7 @@ def format_table(config: Config, runs: Sequence[Run], results: Results) -> str:
         cells.append("/".join(str(result["iterations"]) for result in own))
         rows.append([name, *cells])
     note = (
-        "Accuracies and F1 in percent, of the parameters with the best validation accuracy, with the\n"
+        "Accuracies and F1 in percent, of the parameters with the best validation accuracy, with the "
         "greedy tree. F1: unlabelled spans of the test trees against the gold ones, without the root."
     )
     for result in results:

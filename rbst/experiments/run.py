@@ -339,7 +339,12 @@ def asked_config(arguments: argparse.Namespace, config: type) -> Any:
 def add_run_options(parser: argparse.ArgumentParser, experiment: Experiment) -> None:
     """The options of a command that trains that are no settings."""
     option = parser.add_argument
-    option("--data-dir", type=Path, metavar="FOLDER", help="where the data are looked for first")
+    option(
+        "--data-dir",
+        type=Path,
+        metavar="FOLDER",
+        help="where the data are looked for first, then in $RBST_DATA_DIR and the cache",
+    )
     option(
         "--checkpoint-every", type=int, default=500, metavar="N",
         help="steps between two checkpoints",

@@ -359,7 +359,7 @@ def work(pool: Executor, function: Callable[[Job], None], jobs: Sequence[Job], t
     try:
         with _deaf_to_interrupts():
             futures = [pool.submit(function, job) for job in jobs]
-        for future in progress_over(as_completed(futures), text, len(futures), "job"):
+        for future in progress_over(as_completed(futures), text, len(futures), "jobs"):
             future.result()
     except BrokenProcessPool as error:
         raise OSError(
