@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -22,9 +21,7 @@ def progress_bar(
     if show and _is_terminal():
         from tqdm import tqdm
 
-        return tqdm(
-            total=total, initial=done, desc=text, unit=unit, unit_scale=unit_scale, ncols=_columns()
-        )
+        return tqdm(total=total, initial=done, desc=text, unit=unit, unit_scale=unit_scale)
     return _Log(total or sys.maxsize, text, done, unit, show)
 
 
@@ -41,14 +38,6 @@ def _is_terminal() -> bool:
         return sys.stderr.isatty()
     except (AttributeError, ValueError):  # there is none, or it is closed
         return False
-
-
-def _columns() -> int:
-    """One less than the terminal has: a full line would wrap."""
-    try:
-        return (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
-    except (OSError, ValueError):
-        return 79
 
 
 class _Log:

@@ -14,7 +14,6 @@ import pytest
 
 import rbst
 from rbst._files import read_npz
-from rbst._progress import progress_bar
 from rbst.cli import COMMANDS, main
 from rbst.estimators.registry import ESTIMATORS
 
@@ -465,22 +464,3 @@ def test_resume_with_a_damaged_checkpoint_is_one_line_and_names_it(tmp_path, cap
     line = one_line(capsys)
     assert str(checkpoint) in line
     assert "delete it" in line
-
-
-@posix
-def test_a_progress_bar_leaves_the_last_column_of_a_terminal_free(monkeypatch):
-    """A line of 80 columns and what a terminal adds to it wrapped at each update."""
-    import pty
-    import termios
-
-    leader, follower = pty.openpty()
-    termios.tcsetwinsize(follower, (24, 80))
-    with open(follower, "w") as terminal:
-        monkeypatch.setattr(sys, "stderr", terminal)
-        with progress_bar(8000, "reinmax-rao-mc10 seed 0") as bar:
-            bar.set_postfix_str("valid_bound 23.123456")
-            bar.update(8000)
-        monkeypatch.undo()
-        shown = re.split("[\r\n]+", os.read(leader, 10**5).decode())
-    os.close(leader)
-    assert max(map(len, shown)) == 79
