@@ -147,7 +147,9 @@ def run(arguments: argparse.Namespace) -> int:
             points.setdefault(d.estimator, []).append(d)
     batch = dict(zip([d.estimator for d in diagnoses], batches, strict=True))
     save_figure(out / "against-tau.png", draw_against_tau, config, lines, points, batch)
-    save_figure(out / "against-samples.png", draw_against_samples, config, problem)
+    diagnosed = [build(config.taus[0]) for name, build in builders.items() if name not in left_out]
+    if any(estimator.given_D == "gumbel-rao" for estimator in diagnosed):  # the figure shows these
+        save_figure(out / "against-samples.png", draw_against_samples, config, problem)
     if arguments.plot:
         save_figure(out / "map.png", draw_map, config, lines | points)
     heading = config.caption if config.function else f"{problem.equation}: {config.caption}"
