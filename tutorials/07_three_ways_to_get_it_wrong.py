@@ -141,7 +141,9 @@ assert furthest(wrong, oracle) > 50
 #     \frac{\partial \log r_j}{\partial \log \pi_j} = 1 - \frac{\pi_j E_i}{\pi_j E_i + E_j}
 #     = 1 - r_j .
 #
-# The right estimate h is the gradient of :math:`g^\top S` with respect to x. By the chain rule and
+# The right estimate h is the gradient of :math:`g^\top S` with respect to x. As
+# :math:`\log r_j = x_j - x_i` differs from :math:`x_j` by the same amount for all j, which no
+# softmax sees, h is also the gradient with respect to :math:`\log r`. By the chain rule and
 # :math:`\partial \log \pi_j / \partial \theta_a = [a = j] - \pi_a`, the derivative with respect to
 # :math:`\theta_a` is (8.2)
 #
@@ -406,7 +408,9 @@ assert np.abs(together - apart).max() > 0.1
 #   :math:`\mathrm{softmax}((\theta - \theta_0 + x) / \tau)`, where :math:`\theta_0` is a copy of
 #   :math:`\theta`, and neither it nor x is differentiated. The value is that of
 #   :math:`\mathrm{softmax}(x / \tau)`. (Without :math:`\theta_0` this would be the second mistake,
-#   and with x differentiated the first.)
+#   and with x differentiated the first.) For the value D with this Jacobian return
+#   :math:`D + (S - S_0)`, where S is this softmax, for GR-MCK its mean over the K draws, and
+#   :math:`S_0` a copy that is not differentiated.
 #
 # Further reading
 # ---------------

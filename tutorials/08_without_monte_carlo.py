@@ -274,8 +274,9 @@ assert size_on_line(1.0, 30) > 1.5 * size_on_line(1.0, 20)
 # details make it exact to rounding:
 #
 # - t and s are positive; their logarithms are equally spaced, and the derivatives of t and s with
-#   respect to these join the area. Again :math:`d = \pi / 2`, as :math:`e^{-t}` and :math:`e^{-sC}`
-#   decay while the real part of t or s is positive;
+#   respect to these join the area. Again :math:`d = \pi / 2`: y stays real, and at a node y the
+#   term w does not contain t, so C stays real and positive, while :math:`e^{-t}`,
+#   :math:`e^{-t e^y}` and :math:`e^{-sC}` decay as long as the real part of t or s is positive;
 # - large s, where the rule of thumb fails, do no harm: on the line :math:`\lvert w \rvert \le 1`,
 #   so that :math:`e^{-sw}` is at most :math:`e^s`, and the integral contains :math:`e^{-s}`. A
 #   distance of 0.25 leaves room, also for stopping short of :math:`\pi / 2` when
@@ -421,12 +422,14 @@ assert np.isclose(square, rbst.conditional_moments(logits, D, g, tau=tau, rtol=1
 #     \frac{\pi_a}{2} (g_a - g_i) \quad (a \ne i) , \qquad
 #     \sum_j \frac{\pi_j}{2} (g_i - g_j) = \frac{g_i - \pi^\top g}{2} .
 #
-# This is the estimator ZGR. On average over D, the edge from :math:`e_a` to :math:`e_b` receives
-# the slope at its end :math:`e_a` with the factor :math:`\pi_a \pi_b / 2`, and that at :math:`e_b`
-# with the same: the trapezoid of tutorial 04 (11.4). So ZGR is unbiased for quadratic costs. With
-# several independent variables, the others only decide which cost this one sees: it is enough that
-# f is quadratic *in each* of them. And the mean of ST-GS is that of GR, which tends to that of ZGR:
-# this is why cooling removes the bias of ST-GS for quadratic costs, and not for others in general.
+# This is the estimator ZGR, in one line :math:`\sum_j \frac{\pi_j}{2} (g_i - g_j)(e_i - e_j)`: a
+# sum over the edges at the winner, with the slopes at :math:`e_i`. On average over D, the edge from
+# :math:`e_a` to :math:`e_b` receives the slope at its end :math:`e_a` with the factor
+# :math:`\pi_a \pi_b / 2`, and that at :math:`e_b` with the same: the trapezoid of tutorial 04
+# (11.4). So ZGR is unbiased for quadratic costs. With several independent variables, the others
+# only decide which cost this one sees: it is enough that f is quadratic *in each* of them. And the
+# mean of ST-GS is that of GR, which tends to that of ZGR: this is why cooling removes the bias of
+# ST-GS for quadratic costs, and not for others in general.
 #
 # As :math:`\tau \to \infty` all terms w tend to 1, S to the uniform vector, and :math:`\tau` times
 # GR to :math:`J(q) g` (11.6), where every entry of q is :math:`1 / n`.

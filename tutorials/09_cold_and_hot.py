@@ -291,20 +291,21 @@ for n in (2, 3, 10, 1000):
 #
 # .. math:: r = \sum_j c_{ij} (g_i - g_j) (e_i - e_j) , \qquad D = e_i .
 #
-# It is not obvious that ReinMax has this form: that took the algebra above. Suppose that such a rule is
-# unbiased for quadratic costs. Take first the linear cost with :math:`g = e_b`, and read entry a of the
-# mean: only the edge of a and b is left there, seen from both of its ends, and it must be
-# :math:`\pi_a c_{ab} + \pi_b c_{ba} = \pi_a \pi_b`. Then take the cost :math:`D_a D_b`. Its slope is
-# constant along every edge but that of a and b, so the other edges are right by the first condition. On this
-# edge the trapezoid gives the rise, and the rule differs from it by
-# :math:`\pi_a c_{ab} - \frac12 \pi_a \pi_b` times the difference of the two end slopes, which must be zero.
-# So :math:`c_{ab} = \pi_b / 2`. In this form there is one such estimator, and cooling GR and asking for
-# second order both find it.
+# It is not obvious that ReinMax has this form: that took the algebra above. Suppose that such a rule is unbiased
+# for quadratic costs. Take first the linear cost with :math:`g = e_b`, and read entry a of the mean: only the edge
+# of a and b is left there, seen from both of its ends, and it must be (both sides have a minus sign)
+# :math:`\pi_a c_{ab} + \pi_b c_{ba} = \pi_a \pi_b`. Then take the cost :math:`D_a D_b`. Its slope is constant along
+# every edge but that of a and b, so the other edges are right by the first condition. On this edge the trapezoid
+# gives the rise. With :math:`\pi_b c_{ba} = \pi_a \pi_b - \pi_a c_{ab}` the rule differs from it by
+# :math:`\pi_a c_{ab} - \frac12 \pi_a \pi_b` times the difference of the two end slopes, which must be zero. So
+# :math:`c_{ab} = \pi_b / 2`. In this form there is one such estimator, and cooling GR and asking for second order
+# both find it.
 #
 # Let a slope push other edges too, and with three or more categories there are more such rules. For three,
 # (i, j, k) in cyclic order and a fixed v that sums to zero,
 # :math:`\text{ZGR} + (g_j - g_k) \, v / \pi_i` is one. For a quadratic with the matrix A the mean of the
-# additions is v times the sum of :math:`A_{ij} - A_{ik}` over the three i, which is zero as A is symmetric.
+# additions is v times the sum of :math:`A_{ij} - A_{ik}` over the three i, which is zero as A is symmetric; of the
+# linear part each entry occurs once with each sign.
 #
 # We ask the package instead of the algebra: the factors :math:`c_{ab}` of ReinMax, read off by giving it
 # slopes along the edges that end at b; of these only one leaves :math:`D = e_a`. Then we try the cyclic

@@ -127,9 +127,11 @@ left.set_ylabel("R, error over |gradient|²")
 # How fast it falls
 # -----------------
 #
-# Cold, the bias is in proportion to :math:`\tau` here: the cost is quadratic, so that the limit, ZGR, has
-# none. Write :math:`\beta \tau` for its length. (For another cost the bias tends to that of ZGR instead,
-# and both formulas for :math:`\tau^\ast` below hold only where :math:`\beta \tau` is much larger than that.)
+# Cold, the bias is in proportion to :math:`\tau` here: the cost is quadratic, so that the limit, ZGR, has none, and
+# GR differs from it by terms of order :math:`\tau` (in tutorial 09 :math:`p_j(\tau \zeta)` differs from
+# :math:`\pi_j` by about a multiple of :math:`\tau`, and ties of three add as much). Write :math:`\beta \tau` for
+# its length. (For another cost the bias tends to that of ZGR instead, and both formulas for :math:`\tau^\ast` below
+# hold only where :math:`\beta \tau` is much larger than that.)
 #
 # The variance of ST-GS is near :math:`v / \tau` (11.5). Given :math:`D = e_i`, a near tie of i and j
 # has, as in tutorial 09,
@@ -140,8 +142,10 @@ left.set_ylabel("R, error over |gradient|²")
 #     \approx \frac{\pi_j}{\tau} \int_0^\infty \frac{e^{-2 \zeta}}{(1 + e^{-\zeta})^4} d\zeta
 #     = \frac{\pi_j}{12 \tau} ,
 #
-# and h moves two entries by it: :math:`v = \mathbb E [ \sum_j \pi_j (g_i - g_j)^2 ] / 6`, summed over the
-# picks. That is 38.3 at even odds. The derivative of
+# (in :math:`p = 1 / (1 + e^{-\zeta})` the integral is that of :math:`p (1 - p)` from 1/2 to 1). In the tie h has
+# two entries, plus and minus this product times :math:`g_i - g_j`, so that
+# :math:`v = \mathbb E [ \sum_j \pi_j (g_i - g_j)^2 ] / 6`, summed over the picks. That is 38.3 at even odds. The
+# derivative of
 #
 # .. math:: \beta^2 \tau^2 + \frac{v}{\tau B}
 #
@@ -220,7 +224,8 @@ assert np.isclose(best["gr"][1][-1] / best["gr"][1][2], 100 / 1000, rtol=0.1)
 # one estimate. (Hotter still, R tends to 1, as GR tends to zero.) To beat zero takes a batch of 5,057 in
 # this range, and of 4,105 for ZGR. ``best_temperature`` warns, says what batch it would take, and leaves
 # the choice between bias and variance to you. (It takes more than 900: the temperature that is best for one
-# estimate is hot, and has a bias that no batch removes.)
+# estimate is hot, and has a bias that no batch removes. A temperature beats zero where B exceeds its variance over
+# :math:`\lVert \nabla F \rVert^2 - \lVert \text{bias} \rVert^2`.)
 
 near = np.tile([4.0, 0.0, -4.0], (2, 1))
 with warnings.catch_warnings(record=True) as caught:

@@ -339,13 +339,14 @@ for name in NAMES:
 
 # %%
 # At the start REINFORCE has more than fifty times the variance of ST-GS, whose bias is small: the fresh decoder is
-# nearly linear, so that a slope says what a jump to another code would do. Then the decoder learns, and it learns
-# its values at the 64 corners only. Nothing tells it what to do between them; its slopes grow, and the bias shows
-# that they say less about the other corners. The variance of the three that use slopes rises more than tenfold
-# (over the squared gradient, which grows as well, that of ST-GS fivefold), and the squared bias of ST-GS and
-# GR-MC10 from less than 5 % of the squared gradient to more than 20 %. (Each is seen at its own parameters; at the
-# same ones GR-MC10 has the bias of ST-GS.) ZGR, unbiased for quadratic costs, has less. REINFORCE sees values and
-# no slopes, and its variance stays where it was.
+# nearly linear, so that a slope says what a jump to another code would do. (For a linear cost ST-GS keeps a bias,
+# tutorial 04; that and the rest together are below 5 % of the squared gradient here.) Then the decoder learns, and
+# it learns its values at the 64 corners only. Nothing tells it what to do between them; its slopes grow, and the
+# bias shows that they say less about the other corners. The variance of the three that use slopes rises more than
+# tenfold (over the squared gradient, which grows as well, that of ST-GS fivefold), and the squared bias of ST-GS
+# and GR-MC10 from less than 5 % of the squared gradient to more than 20 %. (Each is seen at its own parameters; at
+# the same ones GR-MC10 has the bias of ST-GS.) ZGR, unbiased for quadratic costs, has less. REINFORCE sees values
+# and no slopes, and its variance stays where it was.
 
 # Figure
 fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")

@@ -69,7 +69,9 @@ assert len(trees) == math.comb(8, 4) // 5 == 14
 #
 # nodes left of the merge stay, those right of it move up by one, and at the merge stands the candidate. For
 # one-hot D that is the program as intended. But it is also linear in D, so that it has a derivative, and
-# that is what a straight-through estimator is handed.
+# that is what a straight-through estimator is handed. A merge also changes the scores of all later merges: going
+# backward, the gradient at D comes through the values of later nodes and through later logits, where the
+# estimator of that later draw passes it on.
 
 nodes, candidates = np.arange(5.0), 10 + np.arange(4.0)
 D = np.eye(4)[1]
@@ -207,9 +209,11 @@ left.legend()
 # The exact gradient
 # ------------------
 #
-# For five tokens the expected cost is a sum over the 24 sequences, each with the product of its
-# probabilities. ``follow`` takes given decisions and leaves their logits in the graph, so autograd has the
-# exact gradient. We look at the part for the query, which matters to the decisions and to nothing else.
+# For five tokens the expected cost is a sum over the 24 sequences, each with the product of its probabilities.
+# ``follow`` takes given decisions and leaves their logits in the graph, so autograd has the exact gradient. We look
+# at the part for the query, which matters to the decisions and to nothing else. REINFORCE needs no path through
+# them: the log-probability of a sequence is the sum over its merges, so the score of every merge is multiplied by
+# the same final cost less the baseline.
 
 expression, _ = parse("[MAX 2 9 4 ]")
 
@@ -247,12 +251,12 @@ assert not query(grad(with_given_trees)(flat)).any()
 # the component be 1?
 
 # %%
-# **Answer.** That of REINFORCE is. Those of ST-GS and GR-MC10 are both too long by about two thirds.
-# Nothing promises 1: ST-GS is biased even for a linear cost (tutorial 04), and through LSTM cells and later merges
-# the cost is not linear. They agree with each other because, given all decisions, the noise of each is independent
-# of the others' and the pull-back is linear in each Jacobian, so that GR-MCK has the mean of ST-GS here as
-# everywhere. Its variance is lower than that of ST-GS.
-# For this one short expression, with its exact baseline, REINFORCE has less than either.
+# **Answer.** That of REINFORCE is. Those of ST-GS and GR-MC10 are both too long by about two thirds. Nothing
+# promises 1: ST-GS is biased even for a linear cost (tutorial 04), and through LSTM cells and later merges the cost
+# is not linear. They agree with each other because the backward pass is a sum of products with each decision's
+# Jacobian at most once. Given all decisions these are independent, and the mean of a product is the product of the
+# means, which averaging over K draws leaves alone: GR-MCK has the mean of ST-GS here as everywhere. Its variance is
+# lower than that of ST-GS. For this one short expression, with its exact baseline, REINFORCE has less than either.
 
 components, variance = {}, {}
 baseline = exact_loss(flat)

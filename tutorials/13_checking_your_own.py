@@ -40,7 +40,8 @@ from rbst.testing import assert_estimator
 #
 # The function is given logits, one-hot D and the gradient of f at D, all of shape ``(..., n)``, and returns the
 # gradient for the logits. Leading axes are independent variables. Here is a first attempt at GR-MCK: K races
-# given their winner, in the form of tutorial 05, and the Jacobian of the softmax at each. To save time,
+# given their winner, with the times (6.4) of tutorial 05 multiplied by Z (which shifts all x
+# alike and leaves the softmax as it is), and the Jacobian of the softmax at each. To save time,
 # one race serves all variables of a batch.
 
 
@@ -116,8 +117,8 @@ assert named("second", "1/tau")
 # Now it is named: the Jacobian of :math:`\mathrm{softmax}(x / \tau)` is :math:`J(S) / \tau`. Without the division
 # every gradient is short by the factor :math:`\tau` if that is below 1, too long if it is above, and right at
 # :math:`\tau = 1`: no fault of the noise does that. With it only the two faults of floating-point numbers are left.
-# The fourth version draws the noise in the type of the logits, keeps it above 0, and stays in logarithms, so that
-# no logit is too far from the others.
+# The fourth version draws the noise in the type of the logits, keeps it above 0, and stays in logarithms, a
+# precaution beyond the four faults: for a winner whose probability underflows to 0, ``second`` computes 0 / 0.
 
 
 def third(logits, D, df_dD, *, tau, num_samples, rng):
@@ -249,7 +250,8 @@ else:
 # nothing more (tutorial 07). So it is x, a leaf, that collects the gradient.
 #
 # The library's own ``gumbel_softmax`` draws D itself. ``rbst.crosscheck.torch`` turns such a function into one
-# that can be checked. Where PyTorch is not installed this cell says so, and the first exercise makes the same
+# that can be checked: it returns the D that it drew beside the gradient, and the check compares gradients with the
+# law given that D. Where PyTorch is not installed this cell says so, and the first exercise makes the same
 # mistake in autograd.
 
 try:
