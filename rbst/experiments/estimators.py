@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the table, or one estimator of it."""
     named = {entry.name: entry for entry in ESTIMATORS}
-    entries = ESTIMATORS
+    entries: tuple[Entry, ...] = ESTIMATORS
     if arguments.name is not None:
         entries = (named.get(arguments.name) or find_entry(arguments.name)[0],)
     print(
