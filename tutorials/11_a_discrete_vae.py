@@ -38,14 +38,13 @@ from rbst.plotting import COLOURS
 # The model
 # ---------
 #
-# An image x has 64 pixels, each 0 or 1. Its code D is three picks among four, each pick a one-hot
-# vector: 64 codes. With :math:`\theta(x)` the logits that the encoder gives, a code has the probability
-# :math:`q(D \mid x) = \prod_l D_l^\top q_l` with :math:`q_l = \mathrm{softmax}(\theta_l(x))`. The decoder
-# gives a logit :math:`a_m` for each pixel. Given D the pixels are independent, so that
-# :math:`-\log p(x \mid D) = \sum_m (\log(1 + e^{a_m}) - x_m a_m)`. Codes are equally probable a priori,
-# :math:`p(D) = 1 / 64`, and an image has the probability :math:`p(x) = \sum_D p(D) \, p(x \mid D)`. What is
-# minimised is an upper bound of :math:`-\log p(x)`, the negative ELBO (evidence lower bound), in nats (natural
-# logarithms),
+# An image x has 64 pixels, each 0 or 1. Its code D is three picks among four, each pick a one-hot vector: 64 codes.
+# With :math:`\theta(x)` the logits that the encoder gives, a code has the probability
+# :math:`q(D \mid x) = \prod_l D_l^\top q_l` with :math:`q_l = \mathrm{softmax}(\theta_l(x))`. The decoder gives a
+# logit :math:`a_m` for each pixel. Given D the pixels are independent, so that :math:`-\log p(x \mid D)` is the sum
+# of :math:`\log(1 + e^{a_m}) - x_m a_m` over them. Codes are equally probable a priori, :math:`p(D) = 1 / 64`, and
+# an image has the probability :math:`p(x) = \sum_D p(D) \, p(x \mid D)`. What is minimised is an upper bound of
+# :math:`-\log p(x)`, the negative ELBO (evidence lower bound), in nats (natural logarithms),
 #
 # .. math::
 #
