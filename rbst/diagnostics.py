@@ -211,8 +211,10 @@ def diagnose(
         in float64.
     df_dD
         The derivative of f; by default autograd differentiates f, and one difference quotient has to agree.
-    rng, num_samples
-        Generator and number of estimates where the diagnosis is sampled; an exact one ignores them.
+    rng
+        Generator of the draws, where the diagnosis is sampled; an exact one ignores it.
+    num_samples
+        Number of estimates then.
     per_coordinate
         Whether to return the variance of each coordinate as well.
     rtol

@@ -218,6 +218,12 @@ return [...document.querySelectorAll(".step")]
 """
 
 
+def test_figures_are_turned_over_on_dark_screens_only():
+    """ "not print and (dark)" means "not (print and dark)": it turned figures over on light screens."""
+    styles = (DOCS / "_static" / "rbst.css").read_text()
+    assert "not print and" not in styles
+
+
 @pytest.mark.browser
 def test_every_page_loads_and_is_typeset_and_fits_both_widths(site, address, browser):
     problems, formulas = [], 0

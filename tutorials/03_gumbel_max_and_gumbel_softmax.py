@@ -259,13 +259,14 @@ assert colder[0] > 3 * colder[1] > 9 * colder[2] > 0
 # Where it fails
 # --------------
 #
-# Cooling removes the bias, but the variance of GS grows meanwhile. Worse, GS evaluates f between
-# the corners, where the problem says nothing. Tutorial 01 added to the cost a bump,
-# :math:`12 D_1 D_3`, that is 0 at all corners and leaves the discrete problem as it was. GS sees
-# it, and sees one of -12 too. A bump can move the bias either way. The first happens to make it
-# smaller in the cold. The second makes it nearly three times as long at :math:`\tau = 0.5`: 0.58,
-# more than the length of the gradient itself, 0.23. A bias that depends on what the problem does
-# not contain cannot be known from the problem.
+# Cooling removes the bias, but meanwhile the variance of GS grows like :math:`1 / \tau`, for the
+# reason that tutorial 04 gives for ST-GS. Worse, GS evaluates f between the corners, where the
+# problem says nothing. Tutorial 01 added to the cost a bump, :math:`12 D_1 D_3`, that is 0 at all
+# corners and leaves the discrete problem as it was. GS sees it, and sees one of -12 too. A bump can
+# move the bias either way. The first happens to make it smaller in the cold. The second makes it
+# nearly three times as long at :math:`\tau = 0.5`: 0.58, more than the length of the gradient
+# itself, 0.23. A bias that depends on what the problem does not contain cannot be known from the
+# problem.
 
 exact = rbst.exact_gradient(lambda D: f(D)[..., 0], logits[None, :])[0]
 bump = np.array([[0, 0, 12.0], [0, 0, 0], [12.0, 0, 0]])  # gradient of 12 D_1 D_3 is bump @ D

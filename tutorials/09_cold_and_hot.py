@@ -271,8 +271,11 @@ assert np.allclose(d.bias[0], by_hand)
 #     (\pi_a + D_a) \left( g_a - \tfrac12 \pi^\top g - \tfrac12 g_i \right) - \tfrac12 \pi_a (g_a - \pi^\top g)
 #     = \tfrac12 \pi_a (g_a - g_i) + \tfrac12 D_a (g_i - \pi^\top g) ,
 #
-# where :math:`D_a g_a = D_a g_i`. And ZGR is the same: an entry other than i is
-# :math:`\frac12 \pi_a (g_a - g_i)`, and entry i is minus the sum of those (11.8).
+# where :math:`D_a g_a = D_a g_i`. And ZGR is the same: an entry other than i is :math:`\frac12 \pi_a (g_a - g_i)`,
+# and entry i is minus the sum of those (11.8). Edge by edge one sees why. J(q) is the sum of
+# :math:`q_a q_b (e_a - e_b)(e_a - e_b)^\top` over the edges, so 2 J(q) has the factor
+# :math:`\frac12 (1 + \pi_i) \pi_j` on an edge that leaves D and :math:`\frac12 \pi_a \pi_b` on any other; less
+# :math:`\frac12 J(\pi)` this is :math:`\pi_j / 2` on the first and nothing on the others.
 
 for n in (2, 3, 10, 1000):
     many_logits, many_g = rng.normal(size=(2, 100, n)) * 3

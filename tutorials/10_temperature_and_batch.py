@@ -159,6 +159,9 @@ left.set_ylabel("R, error over |gradient|²")
 # **tenth** of the temperature, once that is cold. Soon one may as well take ZGR, whose error falls like
 # :math:`1 / B`: at B = 100 GR at its best is 3.7 % better, at 1,000 half a per cent.
 #
+# GR-MCK lies between. It has :math:`V_1 / K`, near :math:`v / (K \tau)`: once that is cold, the rule of ST-GS with
+# B K for B, so that K = 10 has about half its temperature, which falls like :math:`B^{-1/3}` as well.
+#
 # At other odds s may be negative: then both bias and variance grow with :math:`\tau` at first, and among
 # cold temperatures ZGR is best. At the odds of tutorial 06 the variance is 16.853 for ZGR, 16.877 for GR at
 # :math:`\tau` = 0.02, and 16.95 at 0.1.

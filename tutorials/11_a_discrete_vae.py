@@ -424,7 +424,8 @@ assert gap.min() > 0
 # %%
 # **Answer.** Its variance at the end falls to less than a third, below that of GR-MC10 (where its own training
 # has ended). This takes the expected cost of each image. A second draw of D for the image gives a noisy
-# stand-in for it: that is ``"rloo"``.
+# stand-in for it: that is ``"rloo"``. The cost of each of two draws, less that of the other, multiplies its own
+# score, and the estimate is the mean of both; as the draws are independent, the mean stays (tutorial 02).
 
 own = diagnosed("reinforce", paths["reinforce"][-1], by_image(paths["reinforce"][-1])[2])
 print(
