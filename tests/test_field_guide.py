@@ -123,7 +123,7 @@ def sentences():
     one, two = parcels["1"], parcels["2"]
     yield f"has variance {one['reinforce']['variance']:.2f}, `gr` {one['gr']['variance']:.1f}"
     yield f"a bias of {one['gr']['bias']:.2f} times the gradient"
-    yield f"it is {two['reinforce']['variance']:.0f} against {two['gr']['variance']:.0f} the other way"
+    yield f"`reinforce` has {two['reinforce']['variance']:.0f} and `gr` {two['gr']['variance']:.0f}"
     for name, key in (
         ("reinforce", "deviation"),
         ("gr", "deviation"),
