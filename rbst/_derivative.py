@@ -61,8 +61,7 @@ def check_derivative_seen(
     xp = namespace(logits)
     seen = xp.zeros(logits.shape[-2], dtype=bool)
     for D in outcomes:
-        moving = _differs_by_category(derivative(f)(_contracted(D, inside)), logits)
-        seen |= moving.reshape(-1, len(seen)).any(axis=0)
+        seen |= variables_seen(derivative(f)(_contracted(D, inside)), logits)
         if bool(seen.all() if each else seen.any()):
             return
     for variable in np.flatnonzero(~np.asarray(seen.tolist())).tolist():
@@ -79,14 +78,14 @@ def _contracted(D: Array, inside: bool) -> Array:
     return (D + 1 / D.shape[-1]) / 2 if inside else D.copy()
 
 
-def _differs_by_category(gradient: Array, logits: Array) -> Array:
-    """Of each variable, whether its possible categories have different derivatives; a common part moves nothing."""
+def variables_seen(gradient: Array, logits: Array) -> Array:
+    """Of each variable, whether somewhere its possible categories have different derivatives; a common part moves nothing."""
     xp = namespace(logits)
     possible = xp.isfinite(logits)
     most = xp.where(possible, gradient, -np.inf).max(axis=-1)
-    return ~(
-        most <= xp.where(possible, gradient, np.inf).min(axis=-1)
-    )  # a NaN is for others to find
+    least = xp.where(possible, gradient, np.inf).min(axis=-1)
+    moving = ~(most <= least)  # a NaN is for others to find
+    return moving.reshape(-1, logits.shape[-2]).any(axis=0)
 
 
 def _differs_along(f: Function, logits: Array, variable: int) -> bool:

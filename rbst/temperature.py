@@ -154,15 +154,7 @@ def best_temperature(
     10 tau = 0.332, where the MSE is 0.0195 of the squared gradient
     1000 tau = 0.0738, where the MSE is 0.000283 of the squared gradient
     """
-    low, high = (check_tau(tau) for tau in tau_range)
-    if low >= high:
-        raise ValueError(
-            f"tau_range must be (low, high) with low < high, got ({low}, {high}); swap them"
-        )
-    if not 1 <= batch_size < math.inf:
-        raise ValueError(
-            f"batch_size must be a finite number >= 1, got {batch_size}; 1 is a single estimate"
-        )
+    low, high = _check_range(tau_range, batch_size)
     build = _builder(estimator)
     logits = check_logits(logits).astype("float64", copy=False)
     count_outcomes(logits)
@@ -196,6 +188,19 @@ def best_temperature(
     if best.why:
         warnings.warn(f"{best.why}; print what is returned to choose", stacklevel=2)
     return best
+
+
+def _check_range(tau_range: tuple[float, float], batch_size: float) -> tuple[float, float]:
+    low, high = (check_tau(tau) for tau in tau_range)
+    if low >= high:
+        raise ValueError(
+            f"tau_range must be (low, high) with low < high, got ({low}, {high}); swap them"
+        )
+    if not 1 <= batch_size < math.inf:
+        raise ValueError(
+            f"batch_size must be a finite number >= 1, got {batch_size}; 1 is a single estimate"
+        )
+    return low, high
 
 
 def _mse(diagnosis: Diagnosis, batch_size: float) -> float:

@@ -113,6 +113,8 @@ def own_problem(f: Callable[[Array], Array], logits: Array | None, law: Law) -> 
         )
 
     class Own(Problem):
+        """The user's f with logits of its own."""
+
         def __call__(self, D: Any) -> Any:
             return f(D)
 

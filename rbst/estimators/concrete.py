@@ -88,7 +88,7 @@ def concrete_density(logits: Array, S: Array, *, tau: float) -> Array:
     .. math:: \log (n - 1)! + (n - 1) \log \tau + \sum_k (\theta_k - (\tau + 1) \log S_k) - n \log \sum_k e^{\theta_k} S_k^{-\tau}
 
     with respect to Lebesgue measure of the first n - 1 entries. The arguments are those of :func:`log_concrete_density`, with ``S``
-    in the place of its logarithm; infinite where S has an entry of 0, as at low temperatures: use that
+    instead of its logarithm; infinite where S has an entry of 0, as at low temperatures: use that
     function there. Maddison, Mnih and Teh (2017), Eq. 10.
 
     Examples

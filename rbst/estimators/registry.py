@@ -514,6 +514,11 @@ def get_estimator(
         "rtol": check_rtol(rtol),
         **{key: value for key, value in optional.items() if value is not None},
     }
+    return _build(name, entry, given)
+
+
+def _build(name: str, entry: Entry, given: dict[str, Any]) -> Estimator:
+    """The estimator of a row, with those of the given parameters that its functions take."""
     taken = {key: given[key] for key in given.keys() & parameters(entry.function)}
     sampled = {key: given[key] for key in given.keys() & parameters(entry.sample)}
     several, none = entry.evaluates == "several", cast("Any", None)

@@ -5,7 +5,7 @@ ReinMax (:func:`rbst.reinmax`) takes the Jacobian of the softmax halfway between
 .. math:: 2 J\left( \frac{\pi + D}{2} \right) g - \frac12 J(\pi) g, \qquad J(q) = \mathrm{diag}(q) - q q^\top .
 
 The midpoint is a softmax, of the logits :math:`\theta_D = \log((\pi + D) / 2)`, and a softmax can be relaxed:
-:func:`reinmax_rao` puts Gumbel-Rao at :math:`\theta_D` in the place of the first Jacobian, :func:`reinmax_cv` keeps it and
+:func:`reinmax_rao` replaces the first Jacobian by Gumbel-Rao at :math:`\theta_D`, :func:`reinmax_cv` keeps it and
 adds the difference of two relaxations. ReinMax itself is a function of D alone. Nothing that is drawn *given D*
 can lower its variance, so what these two change, they change through their means.
 

@@ -233,7 +233,14 @@ def train_run(run: Run, *, checkpoint_every: int, progress: bool = True) -> dict
             validated = run.validate(state)
         except Diverged:
             diverged_at = state.iteration
-    result = {
+    result = _trained(run, state) | {"diverged_at": diverged_at, **validated}
+    write_json(path, result)
+    return result
+
+
+def _trained(run: Run, state: TrainingState) -> dict[str, Any]:
+    """What a result says of the run and its training."""
+    return {
         "config": asdict(run.config),
         "version": __version__,
         "estimator": run.name,
@@ -241,11 +248,7 @@ def train_run(run: Run, *, checkpoint_every: int, progress: bool = True) -> dict
         "iterations": state.iteration,
         "milliseconds_per_iteration": 1e3 * state.seconds / max(1, state.iteration),
         "curves": state.curves,
-        "diverged_at": diverged_at,
-        **validated,
     }
-    write_json(path, result)
-    return result
 
 
 def check_batch_size(size: int, examples: Sized, what: str) -> None:
