@@ -263,24 +263,22 @@ def estimate_gradient(
             f"logits must have L >= 1 variables in their shape (..., L, n), got {logits.shape}; give one "
             "variable as logits[None, :]"
         )
-    given, watched = (None, df_dD) if df_dD else _watched(f)
-    gradient = _estimate(estimator, f, logits, rng, watched)
-    if given == [False]:
+    slopes: list[Array] = []
+    gradient = _estimate(estimator, f, logits, rng, df_dD or _kept(derivative(f), slopes))
+    if slopes and not any(bool(slope.any()) for slope in slopes):
         inside = estimator.evaluates != "corner"
         check_derivative_seen(f, random_outcomes(logits), logits, inside=inside, each=False)
     return check_estimate(estimator, gradient, logits)
 
 
-def _watched(f: Callable[[Array], Array]) -> tuple[list[bool], Callable[[Array], Array]]:
-    """The derivative of f, and what becomes ``[True]`` where it is not 0, ``[False]`` where it is 0 in every call."""
-    given: list[bool] = []
+def _kept(df_dD: Callable[[Array], Array], slopes: list[Array]) -> Callable[[Array], Array]:
+    """The same derivative, and a list of what it was."""
 
-    def df_dD(points: Array) -> Array:
-        gradient = derivative(f)(points)
-        given[:] = [any(given) or bool((gradient != 0).any())]
-        return gradient
+    def keeping(points: Array) -> Array:
+        slopes.append(df_dD(points))
+        return slopes[-1]
 
-    return given, df_dD
+    return keeping
 
 
 def _estimate(
