@@ -25,7 +25,9 @@ def main() -> int:
     from rbst.cli import main
 
     signal.signal(signal.SIGINT, before)
-    return main()
+    status = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C finds a process that is ending
+    return status
 
 
 if __name__ == "__main__":

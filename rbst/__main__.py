@@ -1,6 +1,6 @@
 """``python -m rbst``, the same as the command ``rbst``."""
 
-from rbst.cli import main
+from rbst_command import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

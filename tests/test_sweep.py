@@ -198,7 +198,9 @@ def test_workers_end_with_a_killed_sweep(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_an_interrupt_of_everyone_ends_all_without_a_traceback(tmp_path):
+@pytest.mark.parametrize("again", [0, 1, 20])
+def test_an_interrupt_of_everyone_ends_all_without_a_traceback(tmp_path, again):
+    """And so do more of them, from somebody impatient."""
     out = tmp_path / "out"
     process = subprocess.Popen(
         command(out, "--iterations", "1000000"),
@@ -208,6 +210,10 @@ def test_an_interrupt_of_everyone_ends_all_without_a_traceback(tmp_path):
     )  # fmt: skip
     wait_until(lambda: len(list(out.rglob("checkpoint.npz"))) == 2, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    for _ in range(again):
+        time.sleep(0.02)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert printed.splitlines()[-1] == "interrupted"

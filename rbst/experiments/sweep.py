@@ -321,14 +321,17 @@ def executor(scheduler: str | None, workers: int) -> Iterator[Executor]:
             yield client.get_executor(pure=False)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_end_with_parent) as pool:
-        try:
-            yield pool
-        except BaseException:
+    pool = ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
+    try:
+        yield pool
+    except BaseException:
+        with _deaf_to_interrupts():
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 process.kill()  # at any moment: what they write is whole or not there
-            raise
+            pool.shutdown()
+        raise
+    pool.shutdown()
 
 
 def _end_with_parent() -> None:
