@@ -7,25 +7,27 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from rbst._terminal import is_terminal
+
 
 def progress_bar(
     total: int | None,
     text: str,
     done: int = 0,
     *,
-    unit: str = "it",
+    unit: str,
     unit_scale: bool = False,
     show: bool = True,
 ) -> Any:
-    """A context whose value has ``update(n=1)`` and ``set_postfix_str``, as tqdm's bars have."""
-    if show and _is_terminal():
+    """A context whose value has ``update(n=1)`` and ``set_postfix_str``, as tqdm's bars have; ``unit`` is a plural."""
+    if show and is_terminal(sys.stderr):
         from tqdm import tqdm
 
         return tqdm(total=total, initial=done, desc=text, unit=unit, unit_scale=unit_scale)
     return _Log(total or sys.maxsize, text, done, unit, show)
 
 
-def progress_over(items: Iterable[Any], text: str, total: int, unit: str = "it") -> Iterator[Any]:
+def progress_over(items: Iterable[Any], text: str, total: int, unit: str) -> Iterator[Any]:
     """The items, one after the other, and how far one is."""
     with progress_bar(total, text, unit=unit) as bar:
         for item in items:
@@ -33,15 +35,8 @@ def progress_over(items: Iterable[Any], text: str, total: int, unit: str = "it")
             bar.update()
 
 
-def _is_terminal() -> bool:
-    try:
-        return sys.stderr.isatty()
-    except (AttributeError, ValueError):  # there is none, or it is closed
-        return False
-
-
 class _Log:
-    """Lines such as ``st-gs seed 0: 400 of 4000 it, 12 s, valid_bound 23.1``."""
+    """Lines such as ``st-gs seed 0: 400 of 4000 steps, 12 s, valid_bound 23.1``."""
 
     def __init__(self, total: int, text: str, done: int, unit: str, show: bool) -> None:
         self.total, self.text, self.done, self.unit, self.show = total, text, done, unit, show

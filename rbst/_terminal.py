@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rbst._tables import wrapped
+
 SPELLED = {"±": "+/-", "–": "-", "≤": "<=", "≥": ">=", "→": "->", "∞": "inf", "²": "^2", "∇": "grad",
            "τ": "tau", "θ": "theta", "π": "pi", "×": "x", "·": "*", "…": "..."}  # fmt: skip
 """What ASCII and cp1252 terminals are shown for characters that they lack."""
@@ -27,6 +29,19 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error("rbst-spelled", _spell)
+
+
+def complain(text: str) -> None:
+    """Say what went wrong on standard error: one line, which a terminal is shown wrapped at words."""
+    print(wrapped(text) if is_terminal(sys.stderr) else text, file=sys.stderr)
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether somebody reads along."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return False
 
 
 class _Steady:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rbst import __version__
-from rbst._terminal import steady_streams
+from rbst._terminal import complain, steady_streams
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -93,11 +93,27 @@ COMMANDS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line that says what was wanted."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for kind, name in ((int, "an integer"), (float, "a number")):
+            self.register("type", kind, _reader(kind, name))
 
     def error(self, message: str) -> NoReturn:
         """End with the message and where help is."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        complain(f"{self.prog}: {message}; see {self.prog} --help")
+        self.exit(2)
+
+
+def _reader(kind: type, name: str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"wanted {name}, got {text!r}") from None
+
+    return read
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -116,10 +132,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             status = _run(argv)
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
+            complain("interrupted")
             status = 130
     if lost:
-        print(f"rbst: {lost[0]}", file=sys.stderr)
+        complain(f"rbst: {lost[0]}")
         return status or 2
     return status
 
@@ -128,7 +144,10 @@ def _run(argv: Sequence[str]) -> int:
     # Only the module of the subcommand asked for is imported; the others keep their line of help.
     wanted = next((word for word in argv if word in COMMANDS), None)
     parser = build_parser(wanted)
-    arguments = parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.prog = " ".join(filter(None, [parser.prog, arguments.command]))
+        parser.error(f"no such option or argument: {' '.join(unknown)}")
     if arguments.command is None:
         parser.print_help()
         return 0
@@ -136,7 +155,7 @@ def _run(argv: Sequence[str]) -> int:
         with limited_threads(arguments.threads):
             return import_module(COMMANDS[arguments.command][0]).run(arguments) or 0
     except (ValueError, TypeError, OSError) as error:
-        print(f"rbst {arguments.command}: {error}", file=sys.stderr)
+        complain(f"rbst {arguments.command}: {error}")
         return 2
 
 

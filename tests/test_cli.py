@@ -296,7 +296,7 @@ def test_progress_in_a_log_is_ten_lines_for_a_training(tmp_path, capsys):
     lines = capsys.readouterr().err.splitlines()
     training = [line for line in lines if "st        seed 0: " in line]
     assert [int(line.split()[3]) for line in training] == list(range(3, 31, 3))
-    assert all(re.search(r" of 30 it, \d+ s", line) for line in training)
+    assert all(re.search(r" of 30 steps, \d+ s", line) for line in training)
     assert len(lines) <= 20
 
 
@@ -355,7 +355,8 @@ def one_line(capsys) -> str:
 BAD = {
     "--bits 25": "must be a positive multiple of log2(arity) = 3, got 25; try 24",
     "--bits 0": "try 3",
-    "--bits many": "invalid int value: 'many'",
+    "--bits many": "argument --bits: wanted an integer, got 'many'; see rbst vae --help",
+    "--tau warm": "argument --tau: wanted a number, got 'warm'; see rbst vae --help",
     "--arity 3": "--arity must be a power of 2, got 3; try 2, 4, 8 or 16",
     "--arity 1": "must be a power of 2",
     "--arity 0": "must be a power of 2",
@@ -382,7 +383,7 @@ BAD = {
     "--dtype float16": "invalid choice: 'float16'",
     "--data cifar": "invalid choice: 'cifar'",
     "--checkpoint-every 0": "--checkpoint-every must be at least 1",
-    "--frobnicate": "unrecognized arguments: --frobnicate",
+    "--frobnicate": "rbst vae: no such option or argument: --frobnicate; see rbst vae --help",
 }
 
 

@@ -180,7 +180,7 @@ def diagnose_all(
     rng = np.random.default_rng(config.seed)
     diagnoses, batches, left_out = [], [], {}
     candidates = list(_candidates(config, builders))
-    for name, estimator in progress_over(candidates, "diagnosing", len(candidates)):
+    for name, estimator in progress_over(candidates, "diagnosing", len(candidates), "cases"):
         try:
             batch = _batch_of(estimator, problem, config)
             diagnoses.append(_diagnose(estimator, problem, config, rng))

@@ -364,10 +364,11 @@ def look_for_published_test(config: Config, arguments: argparse.Namespace) -> Co
     """Whether the published test file is there decides which expressions are kept out of the training."""
     found = find_data_file(FILE.format(split="test"), arguments.data_dir) is not None
     if not found and not arguments.download and config.data == "generated":
-        print(
+        note = (
             "the published test file is not here, so nothing is kept out of the training for its sake "
             "and it is not tested on; --download fetches it (2.8 MB)"
         )
+        print(wrapped(note))
     published_test = found or arguments.download or config.data == "published"
     return replace(config, published_test=published_test)
 

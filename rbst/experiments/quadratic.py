@@ -25,7 +25,7 @@ import numpy as np
 
 from rbst._array import Array
 from rbst._progress import progress_bar, progress_over
-from rbst._tables import text_table
+from rbst._tables import text_table, wrapped
 from rbst.autodiff import estimate_gradient
 from rbst.categorical import softmax
 from rbst.estimators.registry import get_estimator
@@ -132,16 +132,17 @@ def run(arguments: argparse.Namespace) -> int:
     rng = np.random.default_rng(config.seed)
 
     mesh = SimplexMesh(config.resolution)
-    counted = progress_over(config.taus, "exact traces", len(config.taus))
+    counted = progress_over(config.taus, "exact traces", len(config.taus), "temperatures")
     traces = {tau: exact_traces(mesh.centres, tau) for tau in counted}
     coarse, sampled = SimplexMesh(config.sample_resolution), {}
     if config.samples:
-        with progress_bar(config.samples * len(config.taus), "sampled traces") as progress:
+        draws = config.samples * len(config.taus)
+        with progress_bar(draws, "sampled traces", unit="draws") as progress:
             for tau in config.taus:
                 sampled[tau] = sampled_traces(coarse.centres, tau, config.samples, rng, progress)
     curves: dict[float, dict[str, list]] = {tau: {} for tau in config.taus}
     jobs = [(tau, name) for tau in config.taus for name in ("exact", *config.estimators)]
-    for tau, name in progress_over(jobs, "minimising", len(jobs)):
+    for tau, name in progress_over(jobs, "minimising", len(jobs), "descents"):
         curves[tau][name] = minimise(name, tau, config)
 
     results = {
@@ -481,9 +482,8 @@ def format_results(results: dict[str, Any]) -> str:
         for tau, rows in results["minimisation"].items()
         for name, row in rows.items()
     ]
+    first = "Difference in log10-trace of the covariance, medians over the simplex and its parts:"
+    second = "Mean distance to the optimum, and runs caught in a corner:"
     return (
-        "Difference in log10-trace of the covariance, medians over the simplex and its parts:\n"
-        f"{text_table(figure_1)}\n\n"
-        "Mean distance to the optimum, and runs caught in a corner:\n"
-        f"{text_table(minimisation)}"
+        f"{wrapped(first)}\n{text_table(figure_1)}\n\n{wrapped(second)}\n{text_table(minimisation)}"
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from rbst import __version__
 from rbst._files import read_json, write_json, write_text
 from rbst._tables import markdown_table, text_table, wrapped
+from rbst._terminal import complain
 from rbst.experiments import load_experiments
 from rbst.experiments.run import save_figure
 
@@ -96,7 +96,7 @@ def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
                 table.line(table.cell(result), {table.cell(result): [result]}, [result])
             except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
                 reason = f"without {error}" if isinstance(error, KeyError) else error
-                print(f"left out: {path} ({reason})", file=sys.stderr)
+                complain(f"left out: {path} ({reason})")
                 continue
             results.append(result)
     return results

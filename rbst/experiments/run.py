@@ -9,7 +9,6 @@ command, ``rbst sweep`` and ``rbst report`` need to know of them.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
@@ -26,6 +25,8 @@ from rbst import __version__
 from rbst._array import DEVICES, Array, device_namespace, getval, new_generator
 from rbst._files import locked, new_folder, read_json, remove_parts, whole_file, write_json
 from rbst._progress import progress_bar
+from rbst._tables import wrapped
+from rbst._terminal import complain
 from rbst.autodiff import objective
 from rbst.estimators.registry import Estimator
 from rbst.estimators.score_function import RunningMean
@@ -210,7 +211,9 @@ def train_run(run: Run, *, checkpoint_every: int, progress: bool = True) -> dict
         load_state(run.checkpoint, state)
     diverged_at, validated = None, {}
     text = f"{run.name:<9} seed {run.seed}"
-    with progress_bar(run.config.iterations, text, state.iteration, show=progress) as bar:
+    with progress_bar(
+        run.config.iterations, text, state.iteration, unit="steps", show=progress
+    ) as bar:
 
         def measure(state: TrainingState) -> dict[str, float]:
             measured = run.measure(state)
@@ -379,7 +382,7 @@ def run_experiment(experiment: Experiment, arguments: argparse.Namespace) -> int
         if not arguments.resume:
             write_config(out, config)
         if text := experiment.describe(config, data):
-            print(text, flush=True)
+            print(wrapped(text), flush=True)
         start = time.perf_counter()
         runs = [
             experiment.run(config, name, seed, data, out / f"{name}-seed{seed}")
@@ -472,4 +475,4 @@ def save_figure(path: Path, draw: Callable[..., Any], *arguments: Any) -> None:
             with whole_file(path) as temporary:
                 figure.savefig(temporary, dpi=150)
     except Exception as error:
-        print(f"{path.name} was not drawn: {error}", file=sys.stderr)
+        complain(f"{path.name} was not drawn: {error}")

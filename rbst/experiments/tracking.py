@@ -97,7 +97,7 @@ def track_run(run: Run) -> dict[str, Any]:
     """Figures 2a and 2b at the snapshots of a run; what is done is read from its folder."""
     paths = sorted((run.folder / "snapshots").glob("[0-9]*.npz"))
     with_mse = {paths[i] for i in np.linspace(0, len(paths) - 1, MSE_SNAPSHOTS).astype(int)}
-    for path in progress_over(paths, f"{run.name:<9} track ", len(paths), "snapshot"):
+    for path in progress_over(paths, f"{run.name:<9} track ", len(paths), "snapshots"):
         done = path.with_suffix(".json")
         if not done.is_file():
             parameters = run.xp.asarray(read_npz(path)["parameters"])

@@ -312,7 +312,7 @@ class VAERun(Run):
         state, images, M = self.trained(), self.images.test, self.config.bound_samples
         done = read_bounds(self.bounds_file)
         with progress_bar(
-            len(images), f"{self.name:<9} test  ", done.shape[1], unit="img", show=progress
+            len(images), f"{self.name:<9} test  ", done.shape[1], unit="images", show=progress
         ) as bar:
             while done.shape[1] < len(images):
                 first = done.shape[1]
