@@ -106,6 +106,19 @@ def test_cells_are_ordered_and_kept_apart(tmp_path):
     ]
 
 
+def test_the_exact_gr_stands_beside_a_thousand_samples(tmp_path):
+    write(tmp_path / "a", result("gr", valid=99.0, test=99.0))
+    (row,) = rows_of(tmp_path)
+    assert row["paper"] == 100.5
+    report = Report([tmp_path])
+    ((_, lines, _),) = report.tables
+    assert [line["minus paper"] for line in lines.values()] == ["-1.5"]
+    assert not any(
+        "n = 2: " in line and "gr-mc1000" in line and "B = 20," in line
+        for line in report.missing["Table 2"]
+    )
+
+
 def test_thresholds_are_reached_once_and_in_order():
     curves = {"iteration": [1, 2, 3, 4], "valid_bound": [120.0, 121.0, 104.9, 99.0]}
     assert iterations_to_thresholds(curves, step=5) == {
@@ -128,7 +141,7 @@ def test_other_results_are_left_out(tmp_path):
 def test_the_command_writes_markdown_and_json(tmp_path, capsys):
     write(tmp_path / "a", result(valid=99.0, test=98.5))
     assert main(["report", str(tmp_path), "--format", "markdown"]) == 0
-    line = "| st-gs | mnist | 20 | 2 | 98.50 ± 0.20 | 100.7 | 99.00 | 1 |"
+    line = "| st-gs | mnist | 20 | 2 | 98.50 ± 0.20 | 100.7 | -2.2 | 99.00 | 1 |"
     assert line in capsys.readouterr().out
     assert line in (tmp_path / "report.md").read_text()
     (row,) = json.loads((tmp_path / "report.json").read_text())["rows"]

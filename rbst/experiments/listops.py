@@ -35,7 +35,7 @@ from rbst.data.listops import (
     spans,
 )
 from rbst.estimators.registry import Estimator, get_estimator
-from rbst.experiments.report import Cells, Result, Results, Table
+from rbst.experiments.report import Cells, Result, Results, Table, paper_cell
 from rbst.experiments.run import (
     RTOL,
     Experiment,
@@ -520,19 +520,6 @@ def cell_of(result: Result) -> tuple[int, float, str]:
     return config["max_length"], 0.0 if name in GIVEN_TREES else config["tau"], name
 
 
-def paper_accuracy(cell: tuple[int, float, str]) -> str:
-    """The paper's test accuracy of this cell; that of 1000 samples stands beside the exact ``gr``.
-
-    Examples
-    --------
-    >>> paper_accuracy((10, 0.01, "st-gs")), paper_accuracy((10, 0.5, "st-gs"))
-    ('38.8', '')
-    """
-    *rest, name = cell
-    accuracy = PAPER_CELLS.get((*rest, "gr-mc1000" if name == "gr" else name))  # type: ignore[arg-type]
-    return "" if accuracy is None else str(accuracy)
-
-
 def describe_rates(rates: Sequence[float]) -> str:
     """The learning rates that were tried; of many the number and the range.
 
@@ -555,13 +542,16 @@ def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
 
     (max_length, tau, name), chosen = cell, best[cell]
     iterations = [run["iterations"] for run in chosen]
+    paper = PAPER_CELLS.get(paper_cell(cell))
+    test = 100 * float(np.mean([run["test"]["accuracy"]["test"] for run in chosen]))
     rates = sorted({run["config"]["learning_rate"] for run in same})
     return {
         "estimator": name,
         "tokens": f"≤ {max_length}",
         "tau": f"{tau:g}" if tau else "",
         "test": percent("accuracy", "test"),
-        "paper": paper_accuracy(cell),
+        "paper": "" if paper is None else f"{paper:.1f}",
+        "minus paper": "" if paper is None else f"{test - paper:+.1f}",
         "published test": percent("accuracy", "published_test"),
         "validation": percent("accuracy", "valid"),
         "F1": percent("f1", "test"),

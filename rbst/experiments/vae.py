@@ -25,7 +25,7 @@ from rbst.categorical import sample_categorical
 from rbst.data import BinaryImages, load_digits, load_mnist
 from rbst.estimators.registry import Estimator
 from rbst.experiments.own import find_estimator
-from rbst.experiments.report import Cells, Results, Table, best_runs
+from rbst.experiments.report import Cells, Results, Table, best_runs, paper_cell
 from rbst.experiments.run import (
     RTOL,
     Experiment,
@@ -532,7 +532,7 @@ def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
     row = table_row(cell, best, same)
     lost = f" ({row['diverged']} diverged)" if row["diverged"] else ""
     seeds, spread = len(best[cell]), row["spread_over_seeds"]
-    error = row["error_over_images"]
+    error, paper = row["error_over_images"], row["paper"]
     return {
         "estimator": row["estimator"],
         "data": row["data"],
@@ -541,7 +541,8 @@ def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
         "test bound": "" if error is None else _pm((row["test_bound"], error)),
         "minus st-gs": _pm(row["minus_st_gs"]),
         "spread (seeds)": "" if spread is None else f"{spread:.2f} ({seeds})",
-        "paper": "" if row["paper"] is None else f"{row['paper']:.1f}",
+        "paper": "" if paper is None else f"{paper:.1f}",
+        "minus paper": "" if None in (error, paper) else f"{row['test_bound'] - paper:+.1f}",
         "validation": f"{row['valid_bound']:.2f}",
         "runs": f"{row['runs']}{lost}",
         "learning rate": _from_to(row["learning_rate"], row["learning_rate_final"]),
@@ -571,7 +572,7 @@ def table_row(cell: tuple, best: Cells, same: Results) -> dict[str, Any]:
         "spread_over_seeds": float(np.std(bounds, ddof=1)) if len(tests) > 1 else None,
         "minus_st_gs": None if own else paired_difference(_bounded(kept), _bounded(reference)),
         "samples": tests[0]["samples"] if tests else None,
-        "paper": PAPER_CELLS.get(cell_of(first)),
+        "paper": PAPER_CELLS.get(paper_cell(cell)),
         "learning_rate": config["learning_rate"],
         "learning_rate_final": config.get("learning_rate_final"),
         "momentum": config["momentum"],
