@@ -47,6 +47,16 @@ from rbst.enumeration import count_outcomes
 STATUS = {"passed": 0, "failed": 1, "incomplete": 3}
 TIMEOUT = 300.0
 
+BELOW_THE_HELP = """\
+Code of PyTorch or JAX is made such a function in a module of yours:
+  from rbst.crosscheck.torch import from_function  # or rbst.crosscheck.jax
+  mine = from_function(torch.nn.functional.gumbel_softmax, hard=True)
+and checked as mymodule:mine; help(rbst.crosscheck.torch) has other adapters.
+
+exit status:
+  0 every row passed   1 a row failed   2 the command was given wrongly
+  3 none failed, and some were not asked"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the subcommand."""
@@ -58,20 +68,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "function(logits, D, df_dD, tau=..., num_samples=..., rng=...) or, if it draws D, as "
         "function(logits, df_dD_function, ...)",
     )
+    parser.epilog = f"{parser.epilog}\n\n{BELOW_THE_HELP}"
     add = parser.add_argument
-    add("--estimator", default="gr-mc10", help="what it is meant to compute")
+    what = "what it is meant to compute: a name of 'rbst estimators', or unbiased"
+    add("--estimator", default="gr-mc10", metavar="NAME", help=what)
     add("--function", metavar="MODULE:F", help="for unbiased: the f whose E f(D) is differentiated")
-    add("--logits", metavar="'a b; c d'", help="where: one row of numbers for each variable of f")
+    where = "for unbiased: where, as numbers; a row for each variable of f, with ; between rows"
+    add("--logits", metavar="'a b; c d'", help=where)
     add("--dtype", choices=PRECISIONS, help=f"ask in one precision only; {BFLOAT16}")
-    add("--tau", type=float, help="the only temperature that it is for")
+    add("--tau", type=float, metavar="X", help="the only temperature that it is for")
     add("--categories", type=int, metavar="N", help="the only n that it is for")
-    add("--dimensions", type=int, help="2: it takes (b, n) and no other leading axes")
+    add("--dimensions", type=int, metavar="N", help="2: it takes (b, n) and no other leading axes")
     add("--mean-only", action="store_true", help="its variance may differ: antithetic noise")
-    add("--samples", type=int, help="gradients drawn for each statistical row")
+    add(
+        "--samples", type=int, metavar="N", help="gradients for a statistical row (default: by row)"
+    )
     add("--budget", type=float, metavar="SECONDS", help="stop asking after this time: incomplete")
     limit = "wait no longer for one answer: failed"
     add("--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help=limit)
-    add("--seed", type=int, default=0, help="of the noise")
+    add("--seed", type=int, default=0, metavar="N", help="of the noise")
     add("--verbose", action="store_true", help="every figure and p-value")
     add("--json", action="store_true", help="print the report as JSON")
     add("--list", action="store_true", help="print what would be asked, and stop")
@@ -87,6 +102,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.timeout > 0:
         raise ValueError(
             f"timeout must be a positive number of seconds, got {arguments.timeout}; try 60"
+        )
+    if arguments.logits and not arguments.function:
+        raise ValueError(
+            f"--logits is for a --function of yours, got {arguments.logits!r} and none; leave it out"
         )
     options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
     law, logits = get_law(arguments.estimator), _parsed(arguments.logits)

@@ -151,10 +151,9 @@ class Report:
         first = f"{self.verdict.upper()}: {text} in {self.seconds:.1f} s"
         if self.verdict != "passed":
             return first
-        return (
-            f"{first}; a right\nimplementation fails any row with probability at most "
-            f"{self.false_alarm_rate:.0e}"
-        )
+        rate = f"{self.false_alarm_rate:.0e}"
+        promise = f"a right implementation fails any row with probability at most {rate}"
+        return textwrap.fill(f"{first}; {promise}", WIDTH)
 
     def __str__(self) -> str:
         return self.to_text()

@@ -51,7 +51,7 @@ class Config(Settings):
     taus: tuple[float, ...] = setting((0.1, 0.5, 1.0), "temperature", option="--tau")
     num_samples: tuple[int, ...] = setting((10, 100), "K of gr-mcK", metavar="K")
     scale: float = setting(1.0, "standard deviation of the logits", within=not_negative)
-    baseline: float = setting(0.0, "of reinforce")
+    baseline: float = setting(0.0, "number that reinforce subtracts from f")
     draws: int = setting(
         10_000, "estimates where one has to sample", within=at_least(2), quick=1000
     )
