@@ -305,6 +305,16 @@ def test_the_difference_to_st_gs_is_paired_over_images_and_left_out_without_them
     assert f"| {difference:.2f} ± {error:.2f} |" in Report([tmp_path]).markdown()
 
 
+def test_a_column_that_is_empty_is_not_shown_and_no_note_speaks_of_it(tmp_path):
+    write(tmp_path / "digits", result(valid=99.0, test=98.5, data="digits", bits=24))
+    text = Report([tmp_path]).text()
+    assert not any(word in text for word in ("paper", "Spread", "difference", "spread"))
+    write(tmp_path / "mnist", result(valid=99.0, test=98.5))
+    text = Report([tmp_path]).text()  # a table for each
+    headings = [line for line in text.splitlines() if line.startswith("estimator")]
+    assert ["paper" in heading for heading in headings] == [False, True]
+
+
 def test_on_a_terminal_no_word_of_a_heading_is_broken(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     for seed in range(3):

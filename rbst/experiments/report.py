@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ class Table:
     repeats
         The columns that say what the cells of a group share.
     note, record
-        What stands below the table; what ``report.json`` says, of the best runs by cell and of all results.
+        What stands below the table, of the best runs and of the columns that are shown; what ``report.json`` says, of
+        the best runs by cell and of all results.
     paper
         The numbers of the paper by cell.
     figures
@@ -64,7 +65,7 @@ class Table:
     score: Callable[[Results], float]
     line: Callable[[tuple, Cells, Results], dict[str, str]]
     repeats: tuple[str, ...]
-    note: Callable[[Sequence[Results]], str]
+    note: Callable[[Sequence[Results], Collection[str]], str]
     record: Callable[[Cells, Cells], dict[str, Any]]
     paper: Mapping[tuple, float]
     settings: Callable[[Result], Any] = lambda result: settings_of(result)
@@ -131,16 +132,15 @@ def best_runs(results: Results, table: Table) -> dict[tuple, list[Mapping[str, A
 
 
 def table_lines(results: Results, table: Table) -> dict[tuple, dict[str, str]]:
-    """What the table says of each cell, by column; without the columns that say nothing of any."""
+    """What the table says of each cell, by column."""
     all_runs, best = by_cell(results, table), best_runs(results, table)
-    lines = {cell: table.line(cell, best, all_runs[cell]) for cell in best}
-    said = {column for line in lines.values() for column in line if line[column]}
-    return {cell: {k: v for k, v in line.items() if k in said} for cell, line in lines.items()}
+    return {cell: table.line(cell, best, all_runs[cell]) for cell in best}
 
 
-def rows_of(lines: Sequence[Mapping[str, str]]) -> list[list[str]]:
-    """Lines as rows of a table, the heading first."""
-    return [list(lines[0]), *(list(line.values()) for line in lines)]
+def rows_of(lines: Collection[Mapping[str, str]]) -> list[list[str]]:
+    """Lines as rows of a table, the heading first; without the columns that say nothing of any."""
+    said = [column for column in next(iter(lines)) if any(line[column] for line in lines)]
+    return [said, *([line[column] for column in said] for line in lines)]
 
 
 def named(table: Table, group: tuple) -> str:
@@ -180,7 +180,8 @@ class Report:
             self.record |= table.record(best, by_cell(results, table))
             if best:
                 lines = table_lines(results, table)
-                self.tables.append((table, lines, table.note(list(best.values()))))
+                columns, *_ = rows_of(lines.values())
+                self.tables.append((table, lines, table.note(list(best.values()), columns)))
                 self.figures |= {name: (draw, results) for name, draw in table.figures.items()}
                 self.missing[table.title] = missing(results, table)
         if not self.tables:
@@ -192,7 +193,7 @@ class Report:
     def markdown(self) -> str:
         """The tables as Markdown, one for each experiment."""
         return "\n".join(
-            f"{markdown_table(rows_of(list(lines.values())))}\n\n{note}\n"
+            f"{markdown_table(rows_of(lines.values()))}\n\n{note}\n"
             for _, lines, note in self.tables
         )
 

@@ -9,7 +9,7 @@ those of :mod:`rbst.experiments.run`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -598,8 +598,8 @@ def _from_to(first: float, final: float | None) -> str:
     return f"{first:.3g}" + (f" to {final:.3g}" if final is not None else "")
 
 
-def table_note(best: Sequence[Results]) -> str:
-    """What stands below the table."""
+def table_note(best: Sequence[Results], columns: Collection[str]) -> str:
+    """What stands below a table of these columns."""
     tests = {result["test"]["samples"] for chosen in best for result in chosen if "test" in result}
     note = (
         "Negative log-likelihood bounds in nats, lower is better. Of each cell the run with the best validation "
@@ -608,9 +608,12 @@ def table_note(best: Sequence[Results]) -> str:
     if tests:
         note += (
             f" Test bounds are of M = {', '.join(map(str, sorted(tests)))} samples, ± the standard error over "
-            "images; most of it two rows share, and the difference to st-gs, where it is shown, is paired over the images. "
-            "Spread: the standard deviation over seeds."
+            "images, most of which two rows share."
         )
+    if "minus st-gs" in columns:
+        note += " The difference to st-gs is paired over the images."
+    if "spread (seeds)" in columns:
+        note += " Spread: the standard deviation over seeds."
     return note
 
 
