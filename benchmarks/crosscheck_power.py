@@ -12,7 +12,7 @@ from tqdm import trange
 
 from rbst import gumbel_rao, st_gumbel_softmax
 from rbst._tables import markdown_table
-from rbst.crosscheck import cases, check, laws, moments
+from rbst.crosscheck import check, laws, moments
 from rbst.quadrature import build_table
 
 SAMPLES = (10_000, 30_000, None, 1_000_000)
@@ -35,7 +35,7 @@ IMPLEMENTATIONS = {"gr-mc10": given_rng, "st-gs": st_gumbel_softmax}
 
 def power(estimator: str, samples: int | None) -> list[str]:
     """One line of the table: relative errors in per cent, and seconds of processor time."""
-    for kept in (build_table, cases._moments, cases._q_covariance):
+    for kept in (build_table, moments._moments, moments._q_covariance):
         kept.cache_clear()
     begun = time.process_time()
     report = check(IMPLEMENTATIONS[estimator], estimator, samples=samples)
@@ -52,8 +52,8 @@ LEVELS = (1e-2, 1e-3, 1e-4)
 
 def tails(label: str, covariance_tested: bool, repeats: int) -> list[list[str]]:
     """p-values of ST-GS where its gradients are rare events, a line for each share of the sample."""
-    law, case = laws.get_law("st-gs"), dict((*cases.LAWS, cases.COLD))[label]
-    targets = cases.targets(law, case, case.outcomes, covariance_tested=covariance_tested)
+    law, case = laws.get_law("st-gs"), dict((*laws.USUAL, laws.COLD))[label]
+    targets = moments.targets(law, case, case.outcomes, covariance_tested=covariance_tested)
     test = moments.covariance_test if covariance_tested else moments.mean_test
     rng = np.random.default_rng(0)
     p_values: dict[float, list[float]] = {share: [] for share in SHARES}

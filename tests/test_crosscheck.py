@@ -27,11 +27,19 @@ from rbst import (
     zgr,
 )
 from rbst.cli import main
-from rbst.crosscheck import cases, check, list_battery, rows
+from rbst.crosscheck import (
+    FALSE_ALARM_RATE,
+    Report,
+    Row,
+    check,
+    examine,
+    laws,
+    list_battery,
+    moments,
+    rows,
+)
 from rbst.crosscheck import command as command_of_check
-from rbst.crosscheck.battery import FALSE_ALARM_RATE, examine
-from rbst.crosscheck.cases import targets
-from rbst.crosscheck.causes import NO_MISTAKE, Asked, explain_mean, explain_values, mistakes_of
+from rbst.crosscheck.causes import NO_MISTAKE, Call, explain_mean, explain_values, mistakes_of
 from rbst.crosscheck.command import RemoteSubject, load
 from rbst.crosscheck.laws import checkable, get_law
 from rbst.crosscheck.moments import (
@@ -43,9 +51,9 @@ from rbst.crosscheck.moments import (
     mean_test,
     needed_noncentrality,
     often_enough,
+    targets,
     whiten,
 )
-from rbst.crosscheck.report import Report, Row
 from rbst.crosscheck.subject import OTHERS, Subject, Unusable
 from rbst.estimators import ESTIMATORS, get_estimator
 from rbst.testing import assert_estimator
@@ -229,7 +237,7 @@ def test_each_known_mistake_is_told_from_the_others(estimator, rng):
     logits, D, g = np.array([[0.5, -1.0, 1.5]] * 3), np.eye(3), rng.normal(size=(3, 3))
     signal = g[:, 0] if law.takes_cost else g
     E = rng.standard_exponential((3, 3, 3)) if law.random else None
-    asked = Asked(law, logits, D, signal, 0.3, E)
+    asked = Call(law, logits, D, signal, 0.3, E)
     answers = {text: np.asarray(mistake(asked)) for text, mistake in mistakes_of(law).items()}
     for text, answer in answers.items():
         named = explain_values([(asked, answer)], "float64").split("; or it ")
@@ -244,7 +252,7 @@ def test_a_cause_explains_everything_that_was_seen(rng):
     """One call at tau = 1/2 fits two mistakes; what was seen at another temperature leaves one."""
     law, logits, D, g = get_law("st"), np.array([[0.5, -1.0, 1.5]]), np.eye(3)[:1], np.ones((1, 3))
     g = rng.normal(size=(1, 3))
-    asked = [Asked(law, logits, D, g, tau, None) for tau in (0.5, 0.25)]
+    asked = [Call(law, logits, D, g, tau, None) for tau in (0.5, 0.25)]
     seen = [(a, 2 * a.right()) for a in asked]
     assert explain_values(seen[:1], "float64").count("; or it ") == 1
     assert explain_values(seen, "float64") == "matches twice the right answer"
@@ -318,7 +326,8 @@ def rows_of_the_main_case(implementation, estimator="gr-mc10", seed=0):
     context = rows.Context(
         Subject(implementation, law), law, rows.Options(seed=seed), level=1e-6 / 17
     )
-    found = rows.law(context, "", "n = 3, tau = 0.5", cases.MAIN, "float64", twice=True)
+    draws = context.draws(2, 2**17)
+    found = rows.law(context, "n = 3, tau = 0.5", laws.MAIN, "float64", draws)
     return found, explain_mean(law, context.means, np.random.default_rng(0))
 
 
@@ -354,7 +363,8 @@ def gaussian_target(outcome):
     squares = np.diag(
         [2.0, 1.0, 1.0, 2.0, 1.0, 2.0]
     )  # covariance of the products of normal variables
-    target = Target(outcome, np.arange(3.0) + outcome, covariance, *whiten(covariance), squares)
+    mean = np.arange(3.0) + outcome
+    target = Target(laws.MAIN, 1, outcome, mean, covariance, *whiten(covariance), squares)
     return target, root
 
 
@@ -439,7 +449,7 @@ def test_levels_hold_for_heavy_tails_and_few_gradients(label, covariance_tested,
     With the covariance of the sample alone in the denominator, 5 % are below 0.01 at tau = 0.1, and 1 %
     below 1e-4, of which two among 200 come by chance once in 5000.
     """
-    case = dict((*cases.LAWS, cases.COLD))[label]
+    case = dict((*laws.USUAL, laws.COLD))[label]
     wanted = targets(get_law("st-gs"), case, case.outcomes, 1, covariance_tested=covariance_tested)
     p_values = []
     for _ in range(200):
@@ -470,7 +480,7 @@ def test_rows_that_share_noise_are_found_and_others_are_not(rng):
 
 def test_the_reference_covariance_of_products_is_that_of_k_samples(rng):
     """Exact moments and 2**18 draws of one sample give the covariance of q for every K."""
-    case = cases.MAIN
+    case = laws.MAIN
     (target,) = targets(get_law("gr-mc4"), case, (1,), covariance_tested=True)
     rows = (
         np.broadcast_to(row, (200_000, 3)) for row in (case.logits, np.eye(3)[1], case.slopes[1])
@@ -527,7 +537,7 @@ def test_every_seed_catches_one_per_cent_of_the_mean_and_three_of_the_variance(f
 def test_reports_repeat_themselves():
     reports = []
     for _ in range(2):
-        cases._moments.cache_clear(), cases._q_covariance.cache_clear()
+        moments._moments.cache_clear(), moments._q_covariance.cache_clear()
         reports.append(
             check(without_shared_noise, "gr-mc2", samples=1000, seed=5, tau=1.0).to_dict()
         )
@@ -718,7 +728,7 @@ def test_progress_is_shown_on_a_terminal_alone(monkeypatch):
     class Bar(tqdm.tqdm):
         def __init__(self, *arguments, **keywords):
             super().__init__(*arguments, **keywords | {"disable": True})
-            bars.append((keywords["disable"], keywords["total"]))
+            bars.append((keywords["disable"], len(arguments[0])))
 
     monkeypatch.setattr(tqdm, "tqdm", Bar)
     for progress in (False, True):

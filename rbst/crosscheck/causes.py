@@ -8,62 +8,53 @@ fit, all are named.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from rbst._array import Array
 from rbst.categorical import softmax, softmax_vjp
-from rbst.crosscheck.cases import Case, alike
-from rbst.crosscheck.laws import Law, checkable, get_law
-from rbst.crosscheck.moments import Sums, chi_square_p_value, quadratic_form
+from rbst.crosscheck.laws import Law, alike, checkable, get_law
+from rbst.crosscheck.moments import Sums, chi_square_p_value, quadratic_form, variance_ratio
 from rbst.estimators.reinmax_rao import halfway_logits
 from rbst.gumbel import conditional_gumbels
 
-DRAWS = 2**17  # relaxed samples of a wrong answer, given each D
-FEWEST_DRAWS = 2**9  # gradients
-FITS = 1e-6  # the p-value above which a wrong answer fits
-ROUNDING = 1e-6  # the part of a mean that does not count
-LARGEST_N = 10  # categories of the cases that a wrong answer is compared on
-COLDEST = 0.05  # and their temperature: colder tails are heavy
 NO_MISTAKE = "matches none of the known mistakes"
 VARIANCE = "the variance is"
 SEVERAL = "; or it "
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a mistake can be made with: the arguments of one call, for exponentials E ``(K, ..., n)`` or None."""
+class Call:
+    """The arguments of one call, under exponentials E ``(K, ..., n)``; without them no mistake reads E."""
 
     law: Law
     logits: Array
     D: Array
     g: Array
     tau: float
-    E: Any  # None where no exponentials are known, and then no mistake reads it
+    E: Any = None
 
     def right(self, **changes: Array | float) -> Array:
         """The right answer, of other arguments if any are given."""
-        a = vars(self) | changes
-        if a["E"] is None or self.law.with_noise is None:
-            return self.law.mean(a["logits"], a["D"], a["g"], a["tau"])
-        return self.law.with_noise(a["logits"], a["D"], a["g"], a["tau"], a["E"])
+        a = replace(self, **changes)  # type: ignore[arg-type]
+        return a.law.gradient(a.logits, a.D, a.g, a.tau, a.E)
 
-    def located(self, logits: Array | None = None) -> Array:
+    @property
+    def located(self) -> Array:
         """The Gumbels x of Eq. 9."""
-        return conditional_gumbels(self.logits if logits is None else logits, self.D, self.E)
+        return conditional_gumbels(self.logits, self.D, self.E)
 
     @property
     def free(self) -> Array:
         """Gumbels that are not given D."""
         return self.logits - np.log(self.E)
 
-    def relaxed(self, x: Array | None = None, tau: float | None = None) -> Array:
+    def relaxed(self, x: Array, tau: float | None = None) -> Array:
         """S, the tempered softmax of x."""
-        x = (self.located() if x is None else x) / (tau or self.tau)
-        weights = np.exp(x - x.max(axis=-1, keepdims=True))
+        weights = np.exp((x - x.max(axis=-1, keepdims=True)) / (tau or self.tau))
         return weights / weights.sum(axis=-1, keepdims=True)
 
     def pull_back(self, x: Array, tau: float | None = None) -> Array:
@@ -72,12 +63,12 @@ class Asked:
         return (softmax_vjp(self.relaxed(x, tau), self.g) / tau).mean(axis=0)
 
 
-Mistake = Callable[[Asked], Array]
+Mistakes = dict[str, Callable[[Call], Array]]
 
 # --- The mistakes, the particular before the general ---------------------------------------------------
 
 
-def _through_eq_9(a: Asked) -> Array:
+def _through_eq_9(a: Call) -> Array:
     r""":math:`\partial x_j / \partial \theta_m = \rho_j \delta_{jm} + (1 - \rho_j) \pi_m` as well.
 
     Here :math:`\rho_j` is the share of :math:`E_j / \pi_j` in :math:`E_j / \pi_j + E_i`, and 0 for the
@@ -86,55 +77,47 @@ def _through_eq_9(a: Asked) -> Array:
     pi = softmax(a.logits)
     E_selected = (a.E * a.D).sum(axis=-1, keepdims=True)
     share = np.where(a.D == 1, 0, a.E / (a.E + pi * E_selected))
-    v = softmax_vjp(a.relaxed(), a.g) / a.tau
+    v = softmax_vjp(a.relaxed(a.located), a.g) / a.tau
     return (v * share + pi * (v * (1 - share)).sum(axis=-1, keepdims=True)).mean(axis=0)
 
 
-def _unnormalised(a: Asked) -> Array:
-    """Eq. 9 with Z = 1."""
-    E_selected = (a.E * a.D).sum(axis=-1, keepdims=True)
-    others = -np.log(a.E / np.exp(a.logits) + E_selected)
-    return a.pull_back(np.where(a.D == 1, -np.log(E_selected), others))
-
-
-def _blended(a: Asked, soft_D: Array) -> Array:
-    """Eq. 9 with a point inside the simplex where D should be one-hot."""
+def _blended(a: Call, soft_D: Array, weights: Array) -> Array:
+    """Eq. 9 with a point inside the simplex where D should be one-hot, or with another Z."""
     E_selected = (a.E * soft_D).sum(axis=-1, keepdims=True)
-    others = np.log(a.E / softmax(a.logits) + E_selected)
+    others = np.log(a.E / weights + E_selected)
     return a.pull_back(-soft_D * np.log(E_selected) - (1 - soft_D) * others)
 
 
-def _noise_of_D(a: Asked) -> Array:
+def _noise_of_D(a: Call) -> Array:
     """Eq. 9 whose first sample has the exponentials that have drawn D."""
-    drew_D = np.exp(a.logits - a.located()[:1])
+    drew_D = np.exp(a.logits - a.located[:1])
     return a.right(E=np.concatenate([np.maximum(drew_D, 1e-300), a.E[1:]]))
 
 
-def _surrogate(a: Asked) -> Array:
+def _surrogate(a: Call) -> Array:
     """g_k (D - S): the derivative of log S_k times a value."""
-    return ((a.g * a.D).sum(axis=-1, keepdims=True) * (a.D - a.relaxed())).mean(axis=0)
+    return ((a.g * a.D).sum(axis=-1, keepdims=True) * (a.D - a.relaxed(a.located))).mean(axis=0)
 
 
-def _control(a: Asked, other: Array) -> Array:
+def _control(a: Call, other: Array) -> Array:
     """ReinMax with a control variate that is another sample than the one whose mean is subtracted."""
-    return a.right() + a.pull_back(a.located(halfway_logits(a.logits, a.D))) - a.pull_back(other)
+    halfway = replace(a, logits=halfway_logits(a.logits, a.D))
+    return a.right() + a.pull_back(halfway.located) - a.pull_back(other)
 
-
-Mistakes = dict[str, Mistake]
 
 GUMBEL: Mistakes = {
     "matches the derivative through Eq. 9: D stays put, so differentiate at x only": _through_eq_9,
     "theta is counted twice: x of Eq. 9 contains it already": (
-        lambda a: a.pull_back(a.located() + a.logits)
+        lambda a: a.pull_back(a.located + a.logits)
     ),
     "tau enters the factor 1/tau only: S = softmax(x / tau)": (
-        lambda a: a.pull_back(a.located(), 1.0) / a.tau
+        lambda a: a.pull_back(a.located, 1.0) / a.tau
     ),
     "matches one Jacobian at the mean of the K samples: average J(S)' g instead": (
-        lambda a: softmax_vjp(a.relaxed().mean(axis=0), a.g) / a.tau
+        lambda a: softmax_vjp(a.relaxed(a.located).mean(axis=0), a.g) / a.tau
     ),
     "matches one softmax at the mean of the K Gumbels: average J(S)' g instead": (
-        lambda a: a.pull_back(a.located().mean(axis=0, keepdims=True))
+        lambda a: a.pull_back(a.located.mean(axis=0, keepdims=True))
     ),
     "matches fresh Gumbels, or another D: they are not drawn given the D that f saw": (
         lambda a: a.pull_back(a.free)
@@ -143,22 +126,33 @@ GUMBEL: Mistakes = {
         lambda a: a.pull_back(a.logits + np.log(a.E))
     ),
     "matches Gumbels of the others that may exceed that of D: Eq. 9 bounds them": (
-        lambda a: a.pull_back(np.where(a.D == 1, a.located(), a.free))
+        lambda a: a.pull_back(np.where(a.D == 1, a.located, a.free))
     ),
     "matches Eq. 9 with the noise that drew D: it takes exponentials of its own": _noise_of_D,
-    "matches Eq. 9 with Z = 1: the logits are taken for log-probabilities": _unnormalised,
+    "matches Eq. 9 with Z = 1: the logits are taken for log-probabilities": (
+        lambda a: _blended(a, a.D, np.exp(a.logits))
+    ),
     "matches a softmax of the logits in Eq. 9, where the one-hot D belongs": (
-        lambda a: _blended(a, softmax(a.logits, a.tau))
+        lambda a: _blended(a, softmax(a.logits, a.tau), softmax(a.logits))
     ),
     "matches a relaxed sample in Eq. 9, where the one-hot D belongs": (
-        lambda a: _blended(a, a.relaxed())
+        lambda a: _blended(a, a.relaxed(a.located), softmax(a.logits))
     ),
     "matches diag(S) g / tau: the term -S S' g of the Jacobian is missing": (
-        lambda a: (a.relaxed() * a.g / a.tau).mean(axis=0)
+        lambda a: (a.relaxed(a.located) * a.g / a.tau).mean(axis=0)
     ),
     "matches g_k (D - S): a value is replaced, not D; the gradient is J(S)' g / tau": _surrogate,
     "matches g_k (D - S) / tau: a value is replaced, not D; the gradient is J(S)' g / tau": (
         lambda a: _surrogate(a) / a.tau
+    ),
+}
+
+CONTROL_VARIATE: Mistakes = {
+    "matches a control variate whose sample is not drawn given D": (
+        lambda a: _control(a, halfway_logits(a.logits, a.D) - np.log(a.E))
+    ),
+    "matches a control variate whose sample is located at theta, not theta_D": (
+        lambda a: _control(a, a.located)
     ),
 }
 
@@ -177,7 +171,14 @@ ANY: Mistakes = {
     "matches half the right answer": lambda a: a.right() / 2,
 }
 
-LOGITS: Mistakes = {
+SAMPLES: Mistakes = {
+    "matches the sum over the K samples: divide by K": lambda a: len(a.E) * a.right(),
+    "1/K is there twice: the mean over the samples is taken once": lambda a: a.right() / len(a.E),
+}
+
+ZERO: Mistakes = {"is zero: no gradient reaches the logits": lambda a: np.zeros_like(a.logits)}
+
+GRADIENT: Mistakes = {
     "matches logits / tau from the start: tau comes after the noise": (
         lambda a: a.right(logits=a.logits / a.tau)
     ),
@@ -191,27 +192,12 @@ LOGITS: Mistakes = {
     "matches a gradient for the probabilities: multiply by their Jacobian": (
         lambda a: a.right() / softmax(a.logits)
     ),
+    "matches df/dD: nothing is pulled back to the logits": lambda a: a.g,
+    **ZERO,
 }
-
-SAMPLES: Mistakes = {
-    "matches the sum over the K samples: divide by K": lambda a: len(a.E) * a.right(),
-    "1/K is there twice: the mean over the samples is taken once": lambda a: a.right() / len(a.E),
-}
-
-ZERO: Mistakes = {"is zero: no gradient reaches the logits": lambda a: np.zeros_like(a.logits)}
-STOPPED: Mistakes = {"matches df/dD: nothing is pulled back to the logits": lambda a: a.g, **ZERO}
 SCORE: Mistakes = {
     "matches the cost times D: the score of a softmax is D - pi": lambda a: a.g[..., None] * a.D,
     **ZERO,
-}
-
-CONTROL_VARIATE: Mistakes = {
-    "matches a control variate whose sample is not drawn given D": (
-        lambda a: _control(a, halfway_logits(a.logits, a.D) - np.log(a.E))
-    ),
-    "matches a control variate whose sample is located at theta, not theta_D": (
-        lambda a: _control(a, a.located())
-    ),
 }
 
 NOISE: Mistakes = {
@@ -229,14 +215,13 @@ def mistakes_of(law: Law) -> Mistakes:
     families = {"gumbel-rao": GUMBEL, "reinmax-cv": CONTROL_VARIATE}
     found = families.get(law.family, {}) | (TEMPERATURE if law.has_tau else {}) | ANY
     found |= SAMPLES if law.random and law.with_noise else {}
-    found |= SCORE if law.takes_cost else LOGITS | STOPPED
-    return found | _other_estimators(law)
+    return found | (SCORE if law.takes_cost else GRADIENT) | _other_estimators(law)
 
 
 def _other_estimators(law: Law) -> Mistakes:
     """Estimators that D determines, where they differ from this law in more than their noise."""
 
-    def mean_of(other: Law) -> Mistake:
+    def mean_of(other: Law) -> Callable[[Call], Array]:
         return lambda a: other.mean(a.logits, a.D, a.g, a.tau)
 
     found = {}
@@ -253,118 +238,91 @@ def _other_estimators(law: Law) -> Mistakes:
 
 # --- A wrong mean given D ------------------------------------------------------------------------------
 
-
-@dataclass(frozen=True)
-class Observation:
-    """What an implementation gave on one case: sums over its gradients, for each D."""
-
-    case: Case
-    num_samples: int
-    sums: list[Sums]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The mean of gradients ``(n,)``, the covariance of that mean ``(n, n)``, and what is rounding in it."""
-
-    mean: Array
-    covariance: Array
-    rounding: float
-
-    @classmethod
-    def of(cls, sums: Sums) -> Sample:
-        """What an implementation gave for one D."""
-        size = max(abs(sums.target.mean).max(), abs(sums.sample_mean).max())
-        return cls(sums.sample_mean, sums.sample_covariance / sums.count, ROUNDING * float(size))
+DRAWS = 2**17  # relaxed samples of a wrong answer, given each D
+FEWEST_DRAWS = 2**9  # gradients
+FITS = 1e-6  # the p-value above which a wrong answer fits
+ROUNDING = 1e-6  # the part of a mean that does not count
+LARGEST_N = 10  # categories of the cases that a wrong answer is compared on
+COLDEST = 0.05  # and their temperature: colder tails are heavy
+EXTREME = 20  # and their logits
 
 
-def _distance(first: Sample, second: Sample) -> float:
-    """Chi-square of the difference of two means."""
-    difference = first.mean - second.mean
-    rounding = max(first.rounding, second.rounding, 1e-150)
-    covariance = first.covariance + second.covariance + rounding**2 * np.eye(len(difference))
-    return quadratic_form(covariance, difference)
-
-
-def explain_mean(law: Law, observations: list[Observation], rng: np.random.Generator) -> str:
+def explain_mean(law: Law, seen: list[Sums], rng: np.random.Generator) -> str:
     """The cause of a wrong mean given D: the mistakes that fit all of it, or the factor by which it is off.
 
     A mean can also fail because its noise is larger than it should be; then the variance is to blame.
     """
-    usual = [o for o in observations if o.case.n <= LARGEST_N and o.case.tau > COLDEST]
-    observations = usual or observations
-    if not observations:
+    seen = [s for s in seen if abs(s.target.case.logits).max() < EXTREME]
+    usual = [s for s in seen if s.target.case.n <= LARGEST_N and s.target.case.tau > COLDEST]
+    seen = usual or seen
+    if not seen:
         return NO_MISTAKE
-    if _mean_is_right(observations):
-        first = observations[0]
-        if abs(variance_ratio(first.sums) - 1) < 0.1:
-            return NO_MISTAKE
-        return explain_covariance(first.sums, first.num_samples)
+    exact = [(s, s.target.mean, np.zeros_like(s.target.covariance)) for s in seen]
+    if _fit(exact):  # within the noise that the sample itself shows
+        first = [s for s in seen if s.target.case is seen[0].target.case]
+        return NO_MISTAKE if abs(variance_ratio(first) - 1) < 0.1 else explain_covariance(first)
     known = mistakes_of(law).items()
-    found = [text for text, mistake in known if _agrees(law, mistake, observations, rng)]
-    return SEVERAL.join(found) or _common_factor(observations)
+    found = [text for text, mistake in known if _agrees(law, mistake, seen, rng)]
+    return SEVERAL.join(found) or _common_factor(seen)
 
 
-def _mean_is_right(observations: list[Observation]) -> bool:
-    """Whether the exact mean lies within the noise that the sample itself shows."""
-    all_sums = [sums for o in observations for sums in o.sums]
-    exact = [Sample(s.target.mean, np.zeros_like(s.target.covariance), 0.0) for s in all_sums]
-    statistic = sum(map(_distance, map(Sample.of, all_sums), exact))
-    return chi_square_p_value(statistic, sum(len(e.mean) for e in exact)) >= FITS
+def _fit(compared: Sequence[tuple[Sums, Array, Array]]) -> bool:
+    """Whether sample means differ from other means by no more than both their covariances allow."""
+    chi_square, degrees = 0.0, 0
+    for s, mean, covariance in compared:
+        found = s.target.mean + s.deviation
+        size = max(abs(array).max() for array in (s.target.mean, found, mean))
+        rounding = max(ROUNDING * float(size), 1e-150) ** 2 * np.eye(len(mean))
+        noise = s.covariance / s.count + covariance + rounding
+        chi_square += quadratic_form(noise, found - mean)
+        degrees += len(mean)
+    return chi_square_p_value(chi_square, degrees) >= FITS
 
 
-def _agrees(law: Law, mistake: Mistake, observations: list[Observation], rng: Any) -> bool:
+def _agrees(law: Law, mistake: Callable[[Call], Array], seen: list[Sums], rng: Any) -> bool:
     """Whether the implementation and a mistake have the same means given every D that was seen.
 
     Few gradients of the mistake tell most that differ, and save the many.
     """
-    seen = [(o, sums) for o in observations for sums in o.sums]
     for most in (0, DRAWS):
-        statistic, degrees = 0.0, 0
-        for o, sums in seen:
-            many = max(FEWEST_DRAWS, min(sums.count, most // o.num_samples))
-            h = _draw(law, mistake, o, sums.target.outcome, many if law.with_noise else 1, rng)
+        compared = []
+        for s in seen:
+            many = max(FEWEST_DRAWS, min(s.count, most // s.target.num_samples))
+            h = _draw(law, mistake, s, many if law.with_noise else 1, rng)
             if not np.isfinite(h).all():
                 return False
-            mean = h.mean(axis=0)
             covariance = np.cov(h.T, ddof=0) / len(h)  # 0 where nothing is left to chance
-            drawn = Sample(mean, covariance, ROUNDING * float(abs(mean).max()))
-            statistic, degrees = statistic + _distance(Sample.of(sums), drawn), degrees + len(mean)
-            if chi_square_p_value(statistic, degrees) < FITS:
+            compared.append((s, h.mean(axis=0), covariance))
+            if not _fit(compared):
                 return False
     return True
 
 
-def _draw(law: Law, mistake: Mistake, o: Observation, k: int, many: int, rng: Any) -> Array:
-    """Some of the gradients that a mistake yields given ``D = e_k``."""
-    E = rng.standard_exponential((o.num_samples, many, o.case.n)) if law.with_noise else None
+def _draw(law: Law, mistake: Callable[[Call], Array], s: Sums, many: int, rng: Any) -> Array:
+    """Some of the gradients that a mistake yields for the D of these sums."""
+    case, K = s.target.case, s.target.num_samples
+    E = rng.standard_exponential((K, many, case.n)) if law.with_noise else None
     with np.errstate(all="ignore"):
-        h = mistake(Asked(law, *alike(o.case, k, many), o.case.tau, E))
-    return np.broadcast_to(h, (many, o.case.n))
+        h = mistake(Call(law, *alike(case, s.target.outcome, many), case.tau, E))
+    return np.broadcast_to(h, (many, case.n))
 
 
-def _common_factor(observations: list[Observation]) -> str:
+def _common_factor(seen: list[Sums]) -> str:
     """The factor c of a mean that is c times the exact one, if there is such a c."""
-    top: Any = 0.0
-    bottom: Any = 0.0
-    statistic: Any = 0.0
-    whitened = [(s, s.target.mean @ s.target.whitening) for o in observations for s in o.sums]
-    for s, exact in whitened:
-        top += s.count * (exact @ (exact + s.y_mean))
-        bottom += s.count * (exact @ exact)
-    factor = top / bottom
-    for s, exact in whitened:
-        rest = exact + s.y_mean - factor * exact
-        statistic += s.count * (rest @ rest) / max(factor**2, 1e-12)
-    degrees = sum(s.target.rank for s, _ in whitened) - 1
-    if chi_square_p_value(statistic, degrees) >= FITS:
+    whitened = [(s, s.target.mean @ s.target.whitening) for s in seen]
+    top = sum(s.count * (exact @ (exact + s.y_mean)) for s, exact in whitened)
+    factor = float(top / sum(s.count * (exact @ exact) for s, exact in whitened))
+    rests = [(s.count, exact + s.y_mean - factor * exact) for s, exact in whitened]
+    chi_square = float(sum(count * (rest @ rest) for count, rest in rests))
+    chi_square /= max(factor**2, 1e-12)
+    if chi_square_p_value(chi_square, sum(len(rest) for _, rest in rests) - 1) >= FITS:
         return f"{NO_MISTAKE}; the mean is {factor:.4g} times the exact one"
     return NO_MISTAKE
 
 
-def explain_covariance(sums: list[Sums], num_samples: int) -> str:
+def explain_covariance(sums: list[Sums]) -> str:
     """The cause of a wrong covariance under a right mean, read from the variance."""
-    ratio = variance_ratio(sums)
+    ratio, num_samples = variance_ratio(sums), sums[0].target.num_samples
     if ratio < 1e-6:
         return "there is no noise given D: matches the limit of K to infinity"
     samples = num_samples / ratio
@@ -375,46 +333,35 @@ def explain_covariance(sums: list[Sums], num_samples: int) -> str:
     return f"{VARIANCE} {ratio:.3g} times the exact one, that of K = {samples:.3g} samples"
 
 
-def variance_ratio(sums: list[Sums]) -> float:
-    """Total variance of the sample, over the D of a case, in units of the exact one."""
-    found = sum(np.trace(s.sample_covariance) for s in sums)
-    return float(found / sum(np.trace(s.target.covariance) for s in sums))
-
-
 # --- A wrong number ------------------------------------------------------------------------------------
 
 
-def explain_values(seen: list[tuple[Asked, Array]], dtype: str) -> str:
+def explain_values(seen: list[tuple[Call, Array]], dtype: str) -> str:
     """The cause of wrong answers that leave nothing to chance: the mistakes with the same numbers in all."""
-    law, shared = seen[0][0].law, seen[0][0].E is not None
-    tolerance = 1e-3 if dtype == "float32" else 1e-6
+    law, tolerance = seen[0][0].law, 1e-3 if dtype == "float32" else 1e-6
 
-    def fits(a: Asked, found: Array, answer: Array) -> bool:
-        size = np.nanmax(abs(answer), initial=0.0)
-        return np.allclose(answer, found, rtol=0, atol=tolerance * size + 1e-300)
+    def fits(answer: Callable[[Call], Array], tolerance: float = tolerance) -> bool:
+        return all(_close(np.asarray(answer(a)), found, tolerance) for a, found in seen)
 
     with np.errstate(all="ignore"):
-        if all(fits(a, found, a.right()) for a, found in seen):
+        if fits(Call.right):
             return NO_MISTAKE
-        if dtype == "float64" and all(_is_rounding(a.right(), found) for a, found in seen):
+        if dtype == "float64" and fits(Call.right, 3e-6):
             return "the error is that of float32: something inside is float32"
-        known = mistakes_of(law) | (NOISE if shared else {})
-        texts = [
-            text
-            for text, mistake in known.items()
-            if all(fits(a, found, np.asarray(mistake(a))) for a, found in seen)
-        ]
+        known = mistakes_of(law) | (NOISE if seen[0][0].E is not None else {})
+        texts = [text for text, mistake in known.items() if fits(mistake)]
         by_D = not law.takes_cost and law.point == "corner"
         if not texts and by_D and all(_is_of_another_D(a, h, tolerance) for a, h in seen):
             texts = ["matches the answer for another D: it is drawn again, and f saw the first"]
     return SEVERAL.join(texts) or NO_MISTAKE
 
 
-def _is_rounding(exact: Array, found: Array) -> bool:
-    return bool(abs(found - exact).max() <= 3e-6 * abs(exact).max())
+def _close(answer: Array, found: Array, tolerance: float) -> bool:
+    size = np.nanmax(abs(answer), initial=0.0)
+    return np.allclose(answer, found, rtol=0, atol=tolerance * size + 1e-300)
 
 
-def _is_of_another_D(a: Asked, found: Array, tolerance: float) -> bool:
+def _is_of_another_D(a: Call, found: Array, tolerance: float) -> bool:
     answers = [a.right(D=np.broadcast_to(e, a.D.shape)) for e in np.eye(a.D.shape[-1])]
     distances = [abs(answer - found).max(axis=-1) for answer in answers]
     size = max(float(abs(answer).max()) for answer in answers)

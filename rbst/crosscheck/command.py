@@ -27,11 +27,10 @@ import numpy as np
 from rbst._array import Array
 from rbst._load import load_object
 from rbst.categorical import one_hot
-from rbst.crosscheck.battery import examine, list_battery, own_problem
+from rbst.crosscheck import examine, list_battery, own_problem
 from rbst.crosscheck.laws import get_law
 from rbst.crosscheck.rows import BFLOAT16, PRECISIONS, Options
 from rbst.crosscheck.subject import (
-    OTHERS,
     Answer,
     BudgetSpent,
     Gone,
@@ -39,6 +38,7 @@ from rbst.crosscheck.subject import (
     Question,
     Subject,
     Unusable,
+    answer_from,
     describe,
     numbers,
 )
@@ -190,12 +190,7 @@ class RemoteSubject:
             raise
         if "unusable" in header:
             raise Unusable(*header["unusable"])
-        shape = question.logits.shape
-        repeats = (question.repeats,) if question.problem else ()
-        D = numbers("D", arrays.get("D"), "fiub", shape)
-        h = numbers("gradient", arrays.get("gradient"), "f", (*repeats, *shape))
-        others = {k: numbers(k, arrays[k], "f", shape[:-1]) for k in OTHERS if k in arrays}
-        return Answer(D, h, tuple(header["changed"]), others)
+        return answer_from(arrays, question, header["changed"])
 
     def _receive(self, seconds: float) -> tuple[dict[str, Any], dict[str, Array]]:
         """The answer to the last question."""

@@ -1,8 +1,9 @@
-r"""The right answers: what an estimator's gradient is, or how it is distributed, once D is given.
+r"""What an implementation is asked, and the right answers.
 
-A :class:`Law` has the conditional mean of the gradient and, where noise is left, its conditional
-covariance; both are exact. Gumbel-Rao with K samples has the mean of ST-GS and 1/K of its covariance
-(Paulus et al. (2021), Proposition 3).
+A :class:`Case` is one variable at one temperature. A :class:`Law` says what the gradient is once D is
+given: its conditional mean and, where noise is left, its conditional covariance; both are exact.
+Gumbel-Rao with K samples has the mean of ST-GS and 1/K of its covariance (Paulus et al. (2021),
+Proposition 3).
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from functools import lru_cache
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from rbst._array import Array
 from rbst._checks import check_num_samples
-from rbst.categorical import softmax, softmax_vjp
+from rbst.categorical import one_hot, softmax, softmax_vjp
 from rbst.estimators import ESTIMATORS, get_estimator, gumbel_rao
 from rbst.estimators.reinmax_rao import halfway_logits, reinmax_rao
 from rbst.estimators.zero_temperature import reinmax
@@ -25,9 +27,7 @@ from rbst.rao_blackwell import conditional_covariance, conditional_mean
 
 UNBIASED = "unbiased"
 
-
 Point = Literal["corner", "relaxed", "contracted"]
-"""Where f is evaluated."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,13 @@ class Law:
 
     Attributes
     ----------
-    estimator
-        Its name.
     mean
         ``(logits, D, signal, tau) -> E[h | D]``, shape ``(..., n)``. The signal is ``df_dD``, or the cost
         for ``reinforce``. For ``gs``, whose gradient is determined by the relaxed S, D is S.
     num_samples
         K, where the estimator has one.
     covariance
-        ``(logits, D, df_dD, tau) -> Cov[h | D]`` for K = 1, shape ``(..., n, n)``; None where there is no
-        noise.
+        ``(logits, D, df_dD, tau) -> Cov[h | D]`` for K = 1, shape ``(..., n, n)``; None without noise.
     with_noise
         ``(logits, D, df_dD, tau, exponentials) -> h``, the gradient under given noise ``(K, ..., n)``.
     family
@@ -53,8 +50,7 @@ class Law:
     takes_cost, has_tau
         Whether the signal is a cost ``(...)`` instead of a gradient, and whether there is a temperature.
     point
-        Where f is evaluated: at the ``"corner"`` D, at a ``"relaxed"`` S, or ``"contracted"``, between a
-        Boolean D and the centre.
+        Where f is evaluated: at the corner D, at a relaxed S, or between a Boolean D and the centre.
     categories
         The only n that there is, if there is only one.
     whole
@@ -81,6 +77,12 @@ class Law:
     def of_one_sample(self) -> Law:
         """The same with K = 1: laws of one family that differ in K share it."""
         return replace(self, estimator=self.family, num_samples=1)
+
+    def gradient(self, logits: Array, D: Array, signal: Array, tau: float, E: Any = None) -> Array:
+        """The gradient under exponentials E, or its mean where there are none."""
+        if E is None or self.with_noise is None:
+            return self.mean(logits, D, signal, tau)
+        return self.with_noise(logits, D, signal, tau, E)
 
 
 def get_law(estimator: str) -> Law:
@@ -117,13 +119,12 @@ def get_law(estimator: str) -> Law:
         return get_estimator(estimator, tau=tau).pull_back(logits, D, signal, None)
 
     points: dict[str, Point] = {"gs": "relaxed", "foust": "contracted"}
-    point = points.get(estimator, "corner")
     return Law(
         estimator,
         mean,
         takes_cost=built.evaluates == "cost-only",
         has_tau=built.tau is not None,
-        point=point,
+        point=points.get(estimator, "corner"),
         categories=built.categories,
     )
 
@@ -143,11 +144,12 @@ def _no_mean(logits: Array, D: Array, signal: Array, tau: float) -> Array:
     raise NotImplementedError("nothing is known given D")
 
 
-def _random_law(estimator: str, family: str, num_samples: int) -> Law:
-    return Law(estimator, _FAMILIES[family][0], num_samples, *_FAMILIES[family][1:], family)
-
-
 # --- Families, which differ in K only: mean, covariance of one sample, gradient under given noise ------
+
+
+def _random_law(estimator: str, family: str, num_samples: int) -> Law:
+    mean, covariance, with_noise = _FAMILIES[family]
+    return Law(estimator, mean, num_samples, covariance, with_noise, family)
 
 
 def _mean(logits: Array, D: Array, df_dD: Array, tau: float) -> Array:
@@ -194,3 +196,172 @@ _FAMILIES: dict[str, tuple[Callable[..., Array], Callable[..., Array], Callable[
         _reinmax_cv,
     ),
 }
+
+
+# --- Cases: every number is a multiple of 1/8, so that it is exact in float32 even after a shift --------
+
+
+@dataclass(frozen=True, eq=False)  # compared by identity, so that exact answers can be kept by case
+class Case:
+    """One variable at one temperature, with a gradient of f for each outcome.
+
+    Attributes
+    ----------
+    logits
+        Shape ``(n,)``.
+    outcomes
+        The categories that D takes in turn, for implementations that are given D.
+    slopes
+        Shape ``(n, n)``: the gradient of f at ``D = e_k`` is row k.
+    directions
+        Shape ``(n, d)``: the directions along which the mean is tested; None for all.
+    """
+
+    logits: Array
+    tau: float
+    outcomes: tuple[int, ...]
+    slopes: Array
+    directions: Array | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of categories."""
+        return self.logits.shape[-1]
+
+    @property
+    def usual(self) -> bool:
+        """Whether nothing in it is so extreme that rounding has a say in the answer."""
+        return bool(np.isfinite(self.logits).all() and abs(self.logits).max() < 20)
+
+
+def _case(logits: list[float] | Array, tau: float, outcomes: tuple[int, ...] | None = None) -> Case:
+    logits = np.asarray(logits, dtype=np.float64)
+    n = len(logits)
+    slopes = np.random.default_rng(n).integers(-16, 17, size=(n, n)) / 8
+    return Case(logits, tau, outcomes or tuple(range(n)), slopes)
+
+
+def _spread(n: int, width: float) -> Array:
+    return np.random.default_rng(n).integers(int(-4 * width), int(4 * width) + 1, size=n) / 8
+
+
+def _orthonormal(n: int, d: int) -> Array:
+    """Some d directions of n dimensions."""
+    return np.linalg.qr(np.random.default_rng(n).normal(size=(n, d)))[0]
+
+
+THREE = [0.25, -0.75, 1.0]
+DIRECTIONS = 10
+
+MAIN = _case(THREE, 0.5)
+USUAL = (
+    ("n = 3, tau = 0.5", MAIN),
+    ("n = 3, tau = 0.1", _case(THREE, 0.1)),
+    ("n = 2, tau = 1", _case([0.5, -0.25], 1.0)),
+    ("n = 10, tau = 2", _case(_spread(10, 2.0), 2.0, (0, 7))),
+)
+"""Mean and covariance are tested."""
+
+COLD = ("n = 3, tau = 0.01", _case(THREE, 0.01))
+LARGE = (
+    "n = 100, tau = 0.5",
+    replace(_case(_spread(100, 4.0), 0.5, (50,)), directions=_orthonormal(100, DIRECTIONS)),
+)
+UNLIKELY = ("D 30 nats below the others", _case([0.25, -30.0, 1.0], 0.5, (1,)))
+MASKED = (
+    "-inf among logits near -1000",
+    _case([-np.inf, -1000.75, -999.0, -np.inf, -999.75], 0.5, (1, 2, 4)),
+)
+EXTREMES = (
+    ("D 30 nats above the others", _case([30.0, 0.25, -1.0], 0.5, (0,))),
+    ("logits from -1000 to 1000", _case([-1000.0, 0.25, 1000.0], 0.5, (2,))),
+    ("tau = 0.001", _case(THREE, 0.001)),
+    ("tau = 100", _case(THREE, 100.0)),
+)
+"""Finite and of zero sum is all that is asked of an estimator with noise."""
+
+BATCH = replace(MAIN, logits=np.stack([np.roll(THREE, k) for k in range(6)]).reshape(2, 3, 3))
+"""Six variables (2, 3, n), each with logits of its own."""
+
+
+@lru_cache(maxsize=16)
+def variables(batch: Case) -> tuple[Case, ...]:
+    """Each variable of a batch by itself."""
+    return tuple(replace(batch, logits=logits) for logits in batch.logits.reshape(-1, batch.n))
+
+
+@lru_cache(maxsize=256)
+def shifted(case: Case, constant: int) -> Case:
+    """The same with a constant added to the logits."""
+    return replace(case, logits=case.logits + constant)
+
+
+@lru_cache(maxsize=256)
+def adapted(case: Case, tau: float | None, categories: int | None) -> Case:
+    """A case at the only temperature, and with the only number of categories, that there is."""
+    case = case if tau is None else replace(case, tau=tau)
+    n = categories or case.n
+    if n == case.n:
+        return case
+    logits = case.logits[..., np.arange(n) % case.n]
+    outcomes = tuple(k for k in case.outcomes if k < n) or (n - 1,)
+    slopes = np.random.default_rng([n, 1]).integers(-16, 17, size=(n, n)) / 8
+    return Case(logits, case.tau, outcomes, slopes, _orthonormal(n, DIRECTIONS) if n > 50 else None)
+
+
+def rows_of(case: Case, shape: tuple[int, ...], dtype: str) -> tuple[Array, Array]:
+    """Logits and D of shape ``(*shape, n)``, contiguous; D takes the outcomes of the case in turn."""
+    logits = np.broadcast_to(case.logits, (*shape, case.n)).astype(dtype, order="C")
+    first, *others = shape or (1,)
+    turn = np.add.outer(np.arange(first), np.arange(math.prod(others))).reshape(shape)
+    return logits, one_hot(np.array(case.outcomes)[turn % len(case.outcomes)], case.n, dtype)
+
+
+def alike(case: Case, outcome: int, count: int) -> tuple[Array, Array, Array]:
+    """The same logits, D and gradient of f, ``count`` times."""
+    rows = (case.logits, np.eye(case.n)[outcome], case.slopes[outcome])
+    logits, D, g = (np.broadcast_to(row, (count, case.n)) for row in rows)
+    return logits, D, g
+
+
+# --- Functions of several variables, for estimators that are to be unbiased ----------------------------
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A function f of one-hot D, from ``(..., L, n)`` to ``(...)``, and the logits (L, n) of its gradient."""
+
+    name: str
+    logits: tuple[tuple[float, ...], ...]
+    f: Callable[[Any], Any]
+
+    def __call__(self, D: Any) -> Any:
+        """f at D."""
+        return self.f(D)
+
+
+def _weighted(D: Any, variable: int, *weights: float) -> Any:
+    """Written so that it takes the arrays of any framework, which differentiates it twice."""
+    return sum(w * D[..., variable, j] for j, w in enumerate(weights))
+
+
+PROBLEMS = (
+    Problem("linear, L = 1", ((0.25, -0.75, 1.0),), lambda D: _weighted(D, 0, 1.0, -2.0, 0.5)),
+    Problem(
+        "square, L = 2",
+        ((0.25, -0.75, 1.0), (0.5, 0.0, -0.5)),
+        lambda D: (_weighted(D, 0, 1.0, -1.5, 0.5) + _weighted(D, 1, 2.0, 0.5) - 1.0) ** 2,
+    ),
+    Problem(
+        "product, L = 3",
+        ((0.5, -0.25), (0.0, 0.75), (-0.5, 0.25)),
+        lambda D: (
+            _weighted(D, 0, 1.0, -1.0) * _weighted(D, 1, 2.0, 0.5) * _weighted(D, 2, -1.0, 1.5)
+        ),
+    ),
+    Problem(
+        "absolute value, L = 2",
+        ((0.0, 0.5, 0.25), (-0.25, 0.5, 0.0)),
+        lambda D: abs(_weighted(D, 0, 2.0, -1.0, 0.5) + _weighted(D, 1, 0.5, 1.5) - 1.0),
+    ),
+)

@@ -18,19 +18,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from rbst._array import Array
+from rbst.crosscheck.laws import Case, Law, alike
 
 SMALLEST_EIGENVALUE = 1e-4  # of a covariance, relative to the largest: below, its digits run out
 DRAWS_PER_ENTRY = 40  # of a covariance that is to be tested
 POWER = 0.999  # with which an error that a test "would catch" is caught
+REFERENCE_DRAWS, REFERENCE_BLOCK = 2**16, 2**14
+
+Parts = Sequence[tuple[int, Array, Array]]  # the terms of a statistic: B, x and V of B x' V^-1 x
+
+# --- What gradients are to be like -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Target:
-    r"""What gradients given ``D = e_k`` are to be like.
+    r"""What means of K samples of a case are to be like, given ``D = e_k``.
 
     Attributes
     ----------
@@ -44,6 +52,8 @@ class Target:
         Covariance of the entries q of :math:`y y^\top`, shape ``(p, p)``; None where no covariance is tested.
     """
 
+    case: Case
+    num_samples: int
     outcome: int
     mean: Array
     covariance: Array
@@ -51,10 +61,59 @@ class Target:
     whitening: Array
     q_covariance: Array | None = None
 
-    @property
-    def rank(self) -> int:
-        """m: how many coordinates have noise."""
-        return len(self.eigenvalues)
+
+def targets(
+    law: Law,
+    case: Case,
+    outcomes: tuple[int, ...],
+    num_samples: int | None = None,
+    *,
+    covariance_tested: bool = False,
+) -> list[Target]:
+    r"""Exact moments for each D of a case and K samples.
+
+    A mean of K samples has 1/K of their covariance :math:`\Sigma`. The test of a covariance also weighs the
+    entries q of :math:`y y^\top` by their own covariance: 1 for a product and 2 for a square if y is normal,
+    and its distance from that falls as 1/K. For K = 1 there is no quadrature for it: it is estimated from
+    draws of the reference implementation. An error there makes the test a little less or more strict; what
+    it tests is the exact covariance all the same.
+    """
+    K, law = num_samples or law.num_samples or 1, law.of_one_sample()
+    found = []
+    for k in outcomes:
+        mean, covariance, eigenvalues, whitening = _moments(law, case, k)
+        q_covariance = None
+        if covariance_tested:
+            rows, columns = np.triu_indices(len(eigenvalues))
+            q_covariance = normal = np.diag(np.where(rows == columns, 2.0, 1.0))
+            if law.with_noise:
+                q_covariance = normal + (_q_covariance(law, case, k) - normal) / K
+        moments = (covariance / K, eigenvalues / K, whitening * np.sqrt(K))
+        found.append(Target(case, K, k, mean, *moments, q_covariance))
+    return found
+
+
+@lru_cache(maxsize=512)
+def _moments(law: Law, case: Case, outcome: int) -> tuple[Array, Array, Array, Array]:
+    """Mean and covariance of one sample given D, eigenvalues and whitening of the covariance."""
+    arguments = (*alike(case, outcome, 1), case.tau)
+    assert law.covariance is not None  # a law that is tested for it has one
+    covariance = law.covariance(*arguments)[0]
+    return law.mean(*arguments)[0], covariance, *whiten(covariance, case.directions)
+
+
+@lru_cache(maxsize=512)
+def _q_covariance(law: Law, case: Case, outcome: int) -> Array:
+    """Covariance of q for one sample, estimated from draws of the reference implementation."""
+    mean, _, _, whitening = _moments(law, case, outcome)
+    rng = np.random.default_rng(outcome)
+    total: Any = 0.0
+    for _ in range(REFERENCE_DRAWS // REFERENCE_BLOCK):
+        E = rng.standard_exponential((1, REFERENCE_BLOCK, case.n))
+        h = law.gradient(*alike(case, outcome, REFERENCE_BLOCK), case.tau, E)
+        q = products((h - mean) @ whitening)
+        total = total + q.T @ q
+    return total / REFERENCE_DRAWS
 
 
 def whiten(covariance: Array, directions: Array | None = None) -> tuple[Array, Array]:
@@ -87,6 +146,9 @@ def products(y: Array) -> Array:
     return y[:, rows] * y[:, columns] - (rows == columns)
 
 
+# --- What they are like ----------------------------------------------------------------------------------
+
+
 def blend(exact: Array | float, sample: Array | float) -> Array | float:
     r"""Two thirds of the exact variance and one third of that of the sample.
 
@@ -97,6 +159,89 @@ def blend(exact: Array | float, sample: Array | float) -> Array | float:
     docs/crosscheck.md has the derivation.
     """
     return (2 * exact + sample) / 3
+
+
+class Sums:
+    """Running sums over the gradients given one D, beside what they are to be like."""
+
+    def __init__(self, target: Target, rounding: float = 0.0) -> None:
+        self.target = target
+        self.rounding = rounding  # of an entry of the mean
+        n, m = target.whitening.shape
+        rows, columns = np.triu_indices(m)
+        self.diagonal = rows == columns
+        p = len(rows)
+        self.count, self.total, self.products = 0, np.zeros(n), np.zeros((n, n))
+        self.q_total, self.q_products = np.zeros(p), np.zeros((p, p))
+
+    def add(self, h: Array) -> None:
+        """Take in gradients ``(b, n)``."""
+        centred = h.astype(np.float64) - self.target.mean
+        self.count += len(h)
+        self.total += centred.sum(axis=0)
+        self.products += centred.T @ centred
+        if self.target.q_covariance is not None:
+            q = products(centred @ self.target.whitening)
+            self.q_total += q.sum(axis=0)
+            self.q_products += q.T @ q
+
+    @property
+    def needed(self) -> int:
+        """How many gradients a test of the covariance needs for the central limit theorem to hold."""
+        return DRAWS_PER_ENTRY * len(self.diagonal)
+
+    @property
+    def deviation(self) -> Array:
+        """Sample mean less exact mean."""
+        return self.total / self.count
+
+    @property
+    def covariance(self) -> Array:
+        """Covariance of the gradients."""
+        return self.products / self.count - np.outer(self.deviation, self.deviation)
+
+    @property
+    def y_mean(self) -> Array:
+        """Mean of the whitened gradients."""
+        return self.deviation @ self.target.whitening
+
+    def y_covariance(self) -> Array:
+        """Covariance of the whitened gradients, blended, with what rounding adds to that of their mean."""
+        W = self.target.whitening
+        rounding = self.count * self.rounding**2 * W.T @ W
+        return blend(np.eye(W.shape[-1]), W.T @ self.covariance @ W) + rounding
+
+    @property
+    def q_mean(self) -> Array:
+        """Whitened sample covariance less the identity, on and above the diagonal."""
+        return self.q_total / self.count - products(self.y_mean[None])[0] - self.diagonal
+
+    def q_sample_covariance(self) -> Array:
+        """Covariance of the entries of y y'."""
+        mean = self.q_total / self.count
+        return self.q_products / self.count - np.outer(mean, mean)
+
+    def q_covariance(self) -> Array:
+        """The same, blended."""
+        assert self.target.q_covariance is not None  # it is tested
+        return np.asarray(blend(self.target.q_covariance, self.q_sample_covariance()))
+
+    def variance(self) -> tuple[float, float, float]:
+        """Total variance of the sample, its standard error, and the exact one."""
+        weights = np.zeros(len(self.diagonal))
+        weights[self.diagonal] = self.target.eigenvalues
+        error = math.sqrt(weights @ self.q_covariance() @ weights / self.count)
+        exact = float(self.target.eigenvalues.sum())
+        return exact + float(weights @ self.q_mean), error, exact
+
+
+def variance_ratio(sums: list[Sums]) -> float:
+    """Total variance of the sample, over the D of a case, in units of the exact one."""
+    found = sum(np.trace(s.covariance) for s in sums)
+    return float(found / sum(np.trace(s.target.covariance) for s in sums))
+
+
+# --- Tests over the D of a case ----------------------------------------------------------------------
 
 
 def quadratic_form(covariance: Array, x: Array) -> float:
@@ -114,125 +259,32 @@ def quadratic_form(covariance: Array, x: Array) -> float:
     return float(((x @ vectors) ** 2 / np.maximum(values, floor)).sum())
 
 
-class Sums:
-    """Running sums over the gradients given one D, beside what they are to be like."""
-
-    def __init__(self, target: Target, rounding: float = 0.0) -> None:
-        self.rounding = rounding  # of an entry of the mean
-        n, m = len(target.mean), target.rank
-        p = m * (m + 1) // 2
-        self.target = target
-        self.count, self.total, self.products = 0, np.zeros(n), np.zeros((n, n))
-        self.q_total, self.q_products = np.zeros(p), np.zeros((p, p))
-        rows, columns = np.triu_indices(m)
-        self.diagonal = rows == columns
-
-    def add(self, h: Array) -> None:
-        """Take in gradients ``(b, n)``."""
-        centred = h.astype(np.float64) - self.target.mean
-        self.count += len(h)
-        self.total += centred.sum(axis=0)
-        self.products += centred.T @ centred
-        if self.target.q_covariance is None:
-            return
-        y = centred @ self.target.whitening
-        q = products(y)
-        self.q_total += q.sum(axis=0)
-        self.q_products += q.T @ q
-
-    @property
-    def needed(self) -> int:
-        """How many gradients a test of the covariance needs."""
-        return DRAWS_PER_ENTRY * len(self.diagonal)
-
-    @property
-    def deviation(self) -> Array:
-        """Sample mean less exact mean."""
-        return self.total / self.count
-
-    @property
-    def sample_mean(self) -> Array:
-        """Mean of the gradients."""
-        return self.target.mean + self.deviation
-
-    @property
-    def sample_covariance(self) -> Array:
-        """Covariance of the gradients."""
-        return self.products / self.count - np.outer(self.deviation, self.deviation)
-
-    @property
-    def y_mean(self) -> Array:
-        """Mean of the whitened gradients."""
-        return self.deviation @ self.target.whitening
-
-    def y_covariance(self) -> Array:
-        """Covariance of the whitened gradients, blended, with what rounding adds to that of their mean."""
-        W = self.target.whitening
-        rounding = self.count * self.rounding**2 * W.T @ W
-        return blend(np.eye(self.target.rank), W.T @ self.sample_covariance @ W) + rounding
-
-    @property
-    def q_mean(self) -> Array:
-        """Whitened sample covariance less the identity, on and above the diagonal."""
-        return self.q_total / self.count - products(self.y_mean[None])[0] - self.diagonal
-
-    def q_sample_covariance(self) -> Array:
-        """Covariance of the entries of y y'."""
-        mean = self.q_total / self.count
-        return self.q_products / self.count - np.outer(mean, mean)
-
-    def q_covariance(self) -> Array:
-        """The same, blended."""
-        assert self.target.q_covariance is not None  # it is tested
-        return np.asarray(blend(self.target.q_covariance, self.q_sample_covariance()))
-
-    def mean_statistic(self) -> tuple[float, int]:
-        """Chi-square of the mean and its degrees of freedom."""
-        y = self.y_mean
-        return self.count * quadratic_form(self.y_covariance(), y), len(y)
-
-    def covariance_statistic(self) -> tuple[float, int]:
-        """Chi-square of the covariance about the sample mean and its degrees of freedom."""
-        q = self.q_mean
-        return self.count * quadratic_form(self.q_covariance(), q), len(q)
-
-    def variance(self) -> tuple[float, float, float]:
-        """Total variance of the sample, its standard error, and the exact one."""
-        weights = np.zeros(len(self.diagonal))
-        weights[self.diagonal] = self.target.eigenvalues
-        error = math.sqrt(weights @ self.q_covariance() @ weights / self.count)
-        exact = float(self.target.eigenvalues.sum())
-        return exact + float(weights @ self.q_mean), error, exact
+def statistic(parts: Parts) -> tuple[float, int]:
+    """A sum of independent chi-squares and its degrees of freedom."""
+    return sum(B * quadratic_form(V, x) for B, x, V in parts), sum(len(x) for _, x, _ in parts)
 
 
-# --- Tests over the D of a case ----------------------------------------------------------------------
-
-
-def chi_square_p_value(statistic: float, degrees: int) -> float:
+def chi_square_p_value(chi_square: float, degrees: int) -> float:
     """Probability that a chi-square exceeds the statistic."""
     from scipy.special import chdtrc
 
-    return float(chdtrc(degrees, statistic)) if degrees else 1.0
+    return float(chdtrc(degrees, chi_square)) if degrees else 1.0
 
 
 def mean_test(sums: list[Sums]) -> float:
     """p-value of the mean, over the D of a case."""
-    return _pooled([s.mean_statistic() for s in sums])
+    return chi_square_p_value(*statistic([(s.count, s.y_mean, s.y_covariance()) for s in sums]))
 
 
 def covariance_test(sums: list[Sums]) -> float:
-    """p-value of the covariance, over those D of a case that were drawn often enough."""
-    return _pooled([s.covariance_statistic() for s in often_enough(sums)])
+    """p-value of the covariance about the sample mean, over those D that were drawn often enough."""
+    parts = [(s.count, s.q_mean, s.q_covariance()) for s in often_enough(sums)]
+    return chi_square_p_value(*statistic(parts))
 
 
 def often_enough(sums: list[Sums]) -> list[Sums]:
-    """Those with enough gradients for the central limit theorem to hold for every entry of y y'."""
+    """Those with enough gradients for a test of the covariance."""
     return [s for s in sums if s.count >= s.needed]
-
-
-def _pooled(statistics: list[tuple[float, int]]) -> float:
-    """p-value of a sum of independent chi-squares."""
-    return chi_square_p_value(sum(s for s, _ in statistics), sum(d for _, d in statistics))
 
 
 def independence_test(pairs: Iterable[tuple[Array, Array]], fewest: int) -> tuple[float, float]:
@@ -241,14 +293,14 @@ def independence_test(pairs: Iterable[tuple[Array, Array]], fewest: int) -> tupl
     Both are measured by their own means and variances, so that a wrong law hides nothing. For independent
     pairs, a product of two standardised numbers has mean 0 and variance 1, whatever their laws.
     """
-    statistics, largest = [], 0.0
+    chi_squares, largest = [], 0.0
     for first, second in pairs:
         if len(first) >= fewest:
             product = _standardised(first) * _standardised(second)
             largest = max(largest, abs(float(product.mean())))
-            statistic = len(first) * product.mean() ** 2 / blend(1.0, (product**2).mean())
-            statistics.append((float(statistic), 1))
-    return largest, _pooled(statistics)
+            chi_square = len(first) * product.mean() ** 2 / blend(1.0, (product**2).mean())
+            chi_squares.append(float(chi_square))
+    return largest, chi_square_p_value(sum(chi_squares), len(chi_squares))
 
 
 def _standardised(x: Array) -> Array:
@@ -272,8 +324,8 @@ def group_means_test(means: Array, exact: Array) -> tuple[float, Array, Array]:
     if abs(error @ vectors[:, ~kept]).max(initial=0.0) > 1e-6 * size:
         return 0.0, means.mean(axis=0), standard_errors
     d = int(kept.sum())
-    statistic = N * float(((error @ vectors[:, kept]) ** 2 / values[kept]).sum())
-    p_value = float(fdtrc(d, N - d, statistic * (N - d) / (d * (N - 1)))) if d else 1.0
+    t_square = N * float(((error @ vectors[:, kept]) ** 2 / values[kept]).sum())
+    p_value = float(fdtrc(d, N - d, t_square * (N - d) / (d * (N - 1)))) if d else 1.0
     return p_value, means.mean(axis=0), standard_errors
 
 
@@ -282,20 +334,19 @@ def group_means_test(means: Array, exact: Array) -> tuple[float, Array, Array]:
 
 def detectable_mean_error(sums: list[Sums], level: float) -> float:
     """The factor by which a mean must be off to be caught: ``1 + this``, with probability POWER."""
-    found = [(s, s.target.mean @ s.target.whitening, s.y_covariance()) for s in sums]
-    return _detectable(found, level)
+    exact = [(s.count, s.target.mean @ s.target.whitening, s.y_covariance()) for s in sums]
+    return _detectable(exact, level)
 
 
 def detectable_covariance_error(sums: list[Sums], level: float) -> float:
     """The same for a covariance."""
-    found = [(s, s.diagonal.astype(float), s.q_covariance()) for s in often_enough(sums)]
-    return _detectable(found, level)
+    exact = [(s.count, s.diagonal.astype(float), s.q_covariance()) for s in often_enough(sums)]
+    return _detectable(exact, level)
 
 
-def _detectable(found: Sequence[tuple[Sums, Array, Array]], level: float) -> float:
+def _detectable(parts: Parts, level: float) -> float:
     r"""The :math:`\epsilon` whose non-centrality, :math:`\epsilon^2 \sum_D B_D x^\top V^{-1} x`, is enough."""
-    signal = sum(s.count * quadratic_form(covariance, x) for s, x, covariance in found)
-    degrees = sum(len(x) for _, x, _ in found)
+    signal, degrees = statistic(parts)
     return math.sqrt(needed_noncentrality(degrees, level) / signal) if signal > 0 else math.inf
 
 

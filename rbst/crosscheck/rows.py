@@ -1,7 +1,6 @@
 """The questions: each function asks one, and returns a row of the report or a few.
 
-Every function takes the :class:`Context`, the name of the row and what else it needs. An answer that
-cannot be compared at all is raised as :class:`~rbst.crosscheck.subject.Unusable`.
+An answer that cannot be compared at all is raised as :class:`~rbst.crosscheck.subject.Unusable`.
 """
 
 from __future__ import annotations
@@ -10,21 +9,15 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from rbst._array import Array
 from rbst.categorical import one_hot, softmax
-from rbst.crosscheck import cases
-from rbst.crosscheck.cases import Case, Problem, rows_of, targets
-from rbst.crosscheck.causes import (
-    Asked,
-    Observation,
-    explain_covariance,
-    variance_ratio,
-)
-from rbst.crosscheck.laws import Law
+from rbst.crosscheck import laws
+from rbst.crosscheck.causes import Call, explain_covariance
+from rbst.crosscheck.laws import Case, Law, Problem, rows_of
 from rbst.crosscheck.moments import (
     Sums,
     chi_square_p_value,
@@ -35,8 +28,9 @@ from rbst.crosscheck.moments import (
     independence_test,
     mean_test,
     often_enough,
+    targets,
+    variance_ratio,
 )
-from rbst.crosscheck.report import SOUGHT, Row, judge
 from rbst.crosscheck.subject import Answer, BudgetSpent, Question, Unusable, signal
 from rbst.enumeration import exact_gradient
 from rbst.estimators.concrete import concrete_density, temperature_gradient
@@ -45,7 +39,58 @@ INFINITE = 1e60  # whatever is larger counts as infinite
 DTYPES = ("float64", "float32")
 PRECISIONS = (*DTYPES, "float16")
 BFLOAT16 = "for bfloat16, which NumPy does not have, check the same code in float32"
+SOUGHT = "?"  # a cause to be sought when all rows are known
 WRONG_D = "D is not drawn from softmax(logits): logits divided by tau, or Gumbels of the wrong law?"
+
+Cases = list[tuple[str, Case]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One property of an implementation.
+
+    Attributes
+    ----------
+    property
+        What was asked.
+    verdict
+        ``"pass"``, ``"fail"``, or ``"skip"`` for what was not asked, which is never a success.
+    found, expected
+        The figure and the exact value.
+    p_value
+        Of a statistical test: how often a right implementation would look at least as bad.
+    detects
+        The relative error that this row would have caught 999 times in 1000 (None where it compares
+        number by number).
+    draws
+        How many gradients were drawn.
+    cause
+        The likeliest cause of a failure.
+    """
+
+    property: str
+    verdict: Literal["pass", "fail", "skip"]
+    found: str = ""
+    expected: str = ""
+    p_value: float | None = None
+    detects: float | None = None
+    draws: int | None = None
+    cause: str = ""
+
+
+def judge(
+    fine: bool,
+    found: str,
+    expected: str,
+    cause: str = "",
+    p_value: float | None = None,
+    detects: float | None = None,
+    draws: int | None = None,
+    name: str = "",
+) -> Row:
+    """A row that passes, or one that fails and has a cause; without a name it has that of its item."""
+    verdict: Literal["pass", "fail"] = "pass" if fine else "fail"
+    return Row(name, verdict, found, expected, p_value, detects, draws, "" if fine else cause)
 
 
 @dataclass(frozen=True)
@@ -62,29 +107,20 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        wanted = (
-            ("dtype", PRECISIONS, "one of float64, float32, float16", BFLOAT16),
-            ("tau", lambda x: 0 < x < math.inf, "positive and finite", "try 1"),
-            ("categories", range(2, 201), "from 2 to 200", "leave it out for any number"),
-            (
-                "dimensions",
-                (2,),
-                "2 for code that takes (b, n) alone",
-                "for 'unbiased' 2 stands for (L, n); leave it out for any leading axes",
-            ),
-            (
-                "samples",
-                lambda x: x >= 1000,
-                "at least 1000 for the central limit theorem to hold",
-                "to save time give a budget",
-            ),
-            ("budget", lambda x: x > 0, "a positive number of seconds", "try 20"),
-        )
-        for name, accepted, text, cure in wanted:
+        def want(name: str, fine: Any, text: str, cure: str) -> None:
             value = getattr(self, name)
-            fine = accepted if callable(accepted) else accepted.__contains__
             if value is not None and not fine(value):
                 raise ValueError(f"{name} must be {text}, got {value!r}; {cure}")
+
+        want("dtype", PRECISIONS.__contains__, "one of float64, float32, float16", BFLOAT16)
+        want("tau", lambda x: 0 < x < math.inf, "positive and finite", "try 1")
+        many = "leave it out for any number"
+        want("categories", range(2, 201).__contains__, "from 2 to 200", many)
+        batch = "for 'unbiased' 2 stands for (L, n); leave it out for any leading axes"
+        want("dimensions", (2).__eq__, "2 for code that takes (b, n) alone", batch)
+        few = "at least 1000 for the central limit theorem to hold"
+        want("samples", lambda x: x >= 1000, few, "to save time give a budget")
+        want("budget", lambda x: x > 0, "a positive number of seconds", "try 20")
 
 
 @dataclass
@@ -100,8 +136,8 @@ class Context:
     row: int = 0
     calls: int = 0
     start: float = field(default_factory=time.monotonic)
-    means: list[Observation] = field(default_factory=list)
-    values: list[tuple[str, Asked, Array]] = field(default_factory=list)
+    means: list[Sums] = field(default_factory=list)
+    values: list[tuple[str, Call, Array]] = field(default_factory=list)
 
     @property
     def dtypes(self) -> tuple[str, ...]:
@@ -116,11 +152,11 @@ class Context:
     @property
     def main(self) -> Case:
         """The case that is asked where any would do."""
-        return self.adapt(cases.MAIN)
+        return self.adapt(laws.MAIN)
 
     def adapt(self, case: Case) -> Case:
         """A case at the temperature, and with the categories, that there are."""
-        return cases.adapted(case, self.tau, self.categories)
+        return laws.adapted(case, self.tau, self.categories)
 
     def next_seed(self) -> tuple[int, int, int]:
         """A seed for each call of a row."""
@@ -150,37 +186,53 @@ class Context:
 
 def ask(
     context: Context,
-    logits: Array,
-    D: Array,
     case: Case,
-    *,
+    *axes: int,
+    dtype: str | None = None,
     num_samples: int | None = None,
+    seed: tuple[int, ...] | None = None,
+    exponentials: Array | None = None,
     **others: Any,
 ) -> Answer:
-    """D and the gradient of one call, of the right shape and finite.
+    """D and the gradient of one call in a batch of these leading axes, of the right shape and finite.
 
     ``others`` are further fields of a :class:`Question`. Code that takes two dimensions is given two.
     """
-    seed, shape = others.pop("seed", None) or context.next_seed(), logits.shape
-    if context.law.point == "relaxed" and not context.draws_D:
-        D = _relaxed(logits, case.tau, seed)
+    logits, D = rows_of(case, axes, dtype or context.dtypes[0])
+    shape, seed, kind = logits.shape, seed or context.next_seed(), context.law.point
+    if kind == "relaxed" and not context.draws_D:
+        x = logits - np.log(np.random.default_rng((*seed, 1)).standard_exponential(shape))
+        D = softmax(x.astype(logits.dtype), case.tau)
     flat = (-1, shape[-1]) if context.options.dimensions == 2 else shape
     logits, D = logits.reshape(flat), D.reshape(flat)
-    if (E := others.get("exponentials")) is not None:
-        others["exponentials"] = E.reshape(len(E), *logits.shape)
+    E = None if exponentials is None else exponentials.reshape(-1, *logits.shape)
     K = num_samples or context.law.num_samples
-    question = Question(logits, D, case.slopes, case.tau, seed, K, **others)
+    question = Question(logits, D, case.slopes, case.tau, seed, K, E, **others)
     answer = context.subject.ask(question, context.seconds_left())
-    drawn = context.draws_D
-    point = _checked_point(answer.D, logits, context.law.point, drawn) if drawn else answer.D
-    point = point.astype(logits.dtype)
+    point = _checked_point(answer.D, logits, kind) if context.draws_D else answer.D
     _check_finite(answer.gradient, logits)
-    return replace(answer, D=point.reshape(shape), gradient=answer.gradient.reshape(shape))
+    point = point.astype(logits.dtype).reshape(shape)
+    return replace(answer, D=point, gradient=answer.gradient.reshape(shape))
 
 
-def _relaxed(logits: Array, tau: float, seed: tuple[int, ...]) -> Array:
-    x = logits - np.log(np.random.default_rng((*seed, 1)).standard_exponential(logits.shape))
-    return softmax(x.astype(logits.dtype), tau)
+def gradient(context: Context, case: Case, *axes: int, **others: Any) -> Array:
+    """The gradient of one call, in float64."""
+    return ask(context, case, *axes, **others).gradient.astype(float)
+
+
+def answers(
+    context: Context, case: Case, dtype: str, draws: int, **others: Any
+) -> Iterator[Answer]:
+    """Calls that grow in size by a rule that depends on nothing but the case."""
+    numbers = case.n * max(context.law.num_samples or 1, 8)
+    left, size, largest = draws, FIRST_CALL, max(FIRST_CALL, LARGEST_CALL // numbers)
+    while left > 0:
+        yield ask(context, case, min(size, left), dtype=dtype, **others)
+        left, size = left - size, min(GROWTH * size, largest)
+
+
+FIRST_CALL, GROWTH = 2**6, 4  # rows; each call has four times the rows of the one before
+LARGEST_CALL = 2**20  # in numbers drawn: n K for each row
 
 
 def corner(context: Context, answer: Answer) -> Array:
@@ -190,22 +242,22 @@ def corner(context: Context, answer: Answer) -> Array:
     return one_hot(answer.D.argmax(axis=-1), answer.D.shape[-1], str(answer.D.dtype))
 
 
-def _checked_point(D: Array, logits: Array, kind: str, drawn: bool) -> Array:
+def _checked_point(D: Array, logits: Array, kind: str) -> Array:
     """D, rid of the rounding of D + S - S, or the point inside the simplex."""
     if not np.isfinite(D).all():
         raise Unusable("D is not finite", "a 1 among zeros", "D is NaN or infinite")
     if (D.astype(bool) & np.isneginf(logits)).any():
         cause = "the mask comes after the softmax: where the rest underflows, ties fall to index 0"
         raise Unusable("D on a logit of -inf", "never", cause)
+    sums_to_one = (abs(D.sum(axis=-1) - 1) < 1e-2).all()
     if kind != "corner":
-        if (D < 0).any() or (abs(D.sum(axis=-1) - 1) > 1e-2).any():
+        if (D < 0).any() or not sums_to_one:
             raise Unusable("a point outside the simplex", "probabilities", "S is not a softmax")
         return D
     rounded = np.round(D)
-    inside = (D > 0.01) & (D < 0.99)
     if not (abs(rounded - D) < 1e-3).all() or not (rounded.sum(axis=-1) == 1).all():
         cause = "D is not one-hot"
-        if inside.any() and (abs(D.sum(axis=-1) - 1) < 1e-2).all():
+        if ((D > 0.01) & (D < 0.99)).any() and sums_to_one:
             cause = "a relaxed sample is returned as D: return the one-hot D that f is to see"
         raise Unusable("D is not one-hot", "a 1 among zeros", cause)
     return rounded
@@ -225,131 +277,116 @@ def _check_finite(h: Array, logits: Array) -> None:
     raise Unusable(f"{broken} of {np.size(fine)} not finite", "finite", cause)
 
 
-def ask_main(context: Context, *axes: int, dtype: str | None = None, **others: Any) -> Answer:
-    """One call with the main case, in a batch of these leading axes."""
-    rows = rows_of(context.main, axes, dtype or context.dtypes[0])
-    return ask(context, *rows, context.main, **others)
-
-
 # --- The contract: what everything else rests on -------------------------------------------------------
 
 
-def shape(context: Context, name: str) -> list[Row]:
+def shape(context: Context) -> Row:
     """Any leading axes are a batch of independent variables."""
     others = () if context.options.dimensions == 2 else ((), (2, 4))
     for axes in ((5,), *others):
         try:
-            ask_main(context, *axes)
+            ask(context, context.main, *axes)
         except Unusable as error:
             meant = "; where it is meant for (b, n) alone, declare --dimensions 2"
             error.cause += _declaration(context) if axes == (5,) else meant
             raise
     shapes = [f"{(*axes, context.main.n)}" for axes in ((5,), *others)]
-    return [Row(name, "pass", ", ".join(shapes), "the same")]
+    return judge(True, ", ".join(shapes), "the same")
 
 
 def _declaration(context: Context) -> str:
     """What an implementation that refuses a case accepts."""
     for option, tau, n in (("tau 1", 1.0, None), ("categories 2", context.tau, 2)):
-        case = cases.adapted(cases.MAIN, tau, n)
         try:
-            ask(context, *rows_of(case, (5,), context.dtypes[0]), case)
+            ask(context, laws.adapted(laws.MAIN, tau, n), 5)
         except Unusable:
             continue
         return f"; where it is meant for nothing else, declare --{option}"
     return ""
 
 
-def range_of(context: Context, name: str, values: tuple[float, ...], option: str) -> list[Row]:
+def range_of(context: Context, values: tuple[float, ...], option: str) -> Row:
     """Every temperature, and every number of categories, of the battery is accepted."""
     for value in values:
         tau, n = (value, None) if option == "tau" else (None, int(value))
-        case = cases.adapted(context.main, tau, n)
         try:
-            ask(context, *rows_of(case, (6,), context.dtypes[0]), case)
+            ask(context, laws.adapted(context.main, tau, n), 6)
         except Unusable as error:
             if error.expected == "finite":
                 continue  # another row asks for that
             cause = f"{error.cause}; where it is not meant for that, declare --{option}"
             found = f"{option} = {value:g}: {error.found}"[:72]
             raise Unusable(found, "an answer", cause) from None
-    return [Row(name, "pass", ", ".join(f"{value:g}" for value in values), "all")]
+    return judge(True, ", ".join(f"{value:g}" for value in values), "all")
 
 
-def dtype(context: Context, name: str, wanted: str) -> list[Row]:
+def dtype(context: Context, wanted: str) -> Row:
     """The gradient has the dtype of the logits."""
-    found = str(ask_main(context, 6, dtype=wanted).gradient.dtype)
+    found = str(ask(context, context.main, 6, dtype=wanted).gradient.dtype)
     cause = f"something inside is {found} whatever is given: convert, or declare --dtype {found}"
-    return [judge(name, found == wanted, found, wanted, cause)]
+    return judge(found == wanted, found, wanted, cause)
 
 
-def not_averaged(context: Context, name: str) -> list[Row]:
+def not_averaged(context: Context) -> Row:
     """Gradients do not shrink with the number of rows."""
     few, many, sizes = 2**6, 2**10, []
     for rows in (few, many):
         costs = np.ones(rows) if context.law.takes_cost else None
-        h = ask_main(context, rows, costs=costs).gradient.astype(float)
+        h = gradient(context, context.main, rows, costs=costs)
         sizes.append(float(np.sqrt((h**2).mean())))
     ratio = sizes[1] / max(sizes[0], 1e-300)
     fine = not few / many / 2 < ratio < few / many * 2
     cause = "the gradient is divided by the size of the batch: sum the loss over it, not the mean"
-    return [judge(name, fine, f"{ratio:.2g} times with 16 times the rows", "about 1", cause)]
+    return judge(fine, f"{ratio:.2g} times with 16 times the rows", "about 1", cause)
 
 
-def input_left_alone(context: Context, name: str) -> list[Row]:
+def input_left_alone(context: Context) -> Row:
     """The arrays of the caller are what they were."""
-    changed = ", ".join(ask_main(context, 6).changed)
+    changed = ", ".join(ask(context, context.main, 6).changed)
     found = f"changed: {changed}" if changed else "unchanged"
     cause = "an operation in place on the arrays of the caller: copy them first"
-    return [judge(name, not changed, found, "unchanged", cause)]
+    return judge(not changed, found, "unchanged", cause)
 
 
-def noise_from_rng(context: Context, name: str) -> list[Row]:
+def noise_from_rng(context: Context) -> Row:
     """The same seed gives the same gradient, another seed another; a running baseline may move."""
     found = []
     for s in (1, 1, 2):
-        answer = ask_main(context, 6, seed=(context.options.seed, s))
+        answer = ask(context, context.main, 6, seed=(context.options.seed, s))
         found.append([answer.D] if context.law.takes_cost else [answer.D, answer.gradient])
-    (again, other) = (
-        all(map(np.array_equal, found[0], arrays)) for arrays in found[1:]
-    )  # whether they are what the first was
+    again, other = (all(map(np.array_equal, found[0], arrays)) for arrays in found[1:])
     if not again:
         cause = "something is drawn from elsewhere, such as a global generator: draw from rng"
         if "rng" not in context.subject.profile.accepts:
             cause = "it takes no rng, and draws from elsewhere"
-        return [Row(name, "fail", "the same seed gives another", "the same", cause=cause)]
+        return judge(False, "the same seed gives another", "the same", cause)
     fine = not other or not (context.law.random or context.draws_D)
     cause = "the generator is ignored: the noise is fixed, or there is none given D"
-    figure = "as the seed" if fine else "for any seed the same"
-    return [judge(name, fine, figure, "as the seed", cause)]
+    return judge(fine, "as the seed" if fine else "for any seed the same", "as the seed", cause)
 
 
-def zero_sum(context: Context, name: str) -> list[Row]:
+def zero_sum(context: Context) -> Row:
     """The entries of the gradient sum to zero, since a constant added to the logits changes nothing."""
-    h = ask_main(context, 30).gradient.astype(float)
+    h = gradient(context, context.main, 30)
     excess = float(abs(h.sum(axis=-1)).max() / max(abs(h).max(), 1e-300))
     fine = excess < {"float64": 1e-9, "float32": 1e-4}.get(context.dtypes[0], 3e-2)
     cause = "the error is that of float32: something inside is float32" if excess < 1e-5 else SOUGHT
-    return [judge(name, fine, f"{excess:.1g} of the largest", "0", cause)]
+    return judge(fine, f"{excess:.1g} of the largest", "0", cause)
 
 
-def linear(context: Context, name: str) -> list[Row]:
+def linear(context: Context) -> Row:
     """1024 times df_dD gives 1024 times the gradient, under the same noise."""
-    rows, seed = rows_of(context.main, (6,), context.dtypes[0]), (context.options.seed, 1)
-    h, scaled = (
-        ask(
-            context, *rows, replace(context.main, slopes=c * context.main.slopes), seed=seed
-        ).gradient.astype(float)
-        for c in (1, 1024)
-    )
+    case, seed = context.main, (context.options.seed, 1)
+    larger = replace(case, slopes=1024 * case.slopes)
+    h, scaled = (gradient(context, each, 6, seed=seed) for each in (case, larger))
     size = max(abs(scaled).max(), abs(h).max() * 1024, 1e-300)
     error = float(abs(scaled - 1024 * h).max() / size)
     cause = "the gradient is clipped or normalised: it is to be linear in df_dD"
     fine = error < (1e-3 if context.dtypes[0] != "float16" else 5e-2)
-    return [judge(name, fine, f"off by {error:.1g}", "1024 times", cause)]
+    return judge(fine, f"off by {error:.1g}", "1024 times", cause)
 
 
-def baseline(context: Context, name: str) -> list[Row]:
+def baseline(context: Context) -> Row:
     r"""No baseline knows the cost that it is compared with.
 
     Two calls with costs of 0 show a baseline that decays from :math:`b_0` to :math:`b_1`; the next one, with a
@@ -363,13 +400,13 @@ def baseline(context: Context, name: str) -> list[Row]:
         cause = "the sign is reversed: this is the derivative of -f"
     elif 0 < factor < 1:
         cause = "a cost enters the baseline that it is compared with, or is clipped: b without f(D)"
-    return [judge(name, abs(factor - 1) < 1e-4, f"{factor:.5g} (D - pi)", "1 (D - pi)", cause)]
+    return judge(abs(factor - 1) < 1e-4, f"{factor:.5g} (D - pi)", "1 (D - pi)", cause)
 
 
 def _score_factor(context: Context, cost: float) -> float:
     r"""The c of a gradient :math:`c (D - \pi)`, for a cost of the first of three rows."""
-    seed = (context.options.seed, 1)
-    answer = ask_main(context, 3, costs=np.array([cost, 0.0, 0.0]), seed=seed)
+    costs, seed = np.array([cost, 0.0, 0.0]), (context.options.seed, 1)
+    answer = ask(context, context.main, 3, costs=costs, seed=seed)
     h, score = answer.gradient[0], corner(context, answer)[0] - softmax(context.main.logits)
     factor = float((h @ score) / (score @ score))
     if abs(h - factor * score).max() > 1e-4 * abs(h).max():
@@ -387,134 +424,135 @@ LOW_PRECISION = {"float32": 3e-3, "float16": 0.1}  # Eq. 9 in it, judged in floa
 ROUNDING = 128  # multiples of the machine epsilon of the terms that a gradient is a difference of
 
 
-def shared_noise(
-    context: Context, name: str, asked: list[tuple[str, Case]], dtype: str, zero: bool = False
-) -> list[Row]:
+def shared_noise(context: Context, asked: Cases, dtype: str, zero: bool = False) -> Row:
     """The gradient under given exponentials, number by number; float64 is the judge of lower precisions."""
 
-    def one(case: Case) -> tuple[float, float]:
-        logits, D = rows_of(case, (ROWS_OF_A_CALL,), dtype)
-        rng = np.random.default_rng(context.next_seed())
-        E = rng.standard_exponential((context.law.num_samples or 1, *logits.shape)).astype(dtype)
+    def noise(case: Case) -> Array:
+        rng, rows = np.random.default_rng(context.next_seed()), np.arange(ROWS_OF_A_CALL)
+        E = rng.standard_exponential((context.law.num_samples or 1, len(rows), case.n))
         if zero:
-            rows = np.arange(ROWS_OF_A_CALL)
             E[0, rows, rows % case.n] = 0
-        try:
-            h = ask(context, logits, D, case, exponentials=E).gradient
-        except Unusable as error:
-            if zero and error.expected == "finite":
-                error.cause = "the logarithm of a draw of exactly 0, or 0 / 0"
-            raise
-        return _errors(context, case, dtype, D, D, h, E)
+        return E.astype(dtype)
 
-    return _worst(name, asked, one)
+    try:
+        return value(context, asked, dtype, noise)
+    except Unusable as error:
+        if zero and error.expected == "finite":
+            error.cause = "the logarithm of a draw of exactly 0, or 0 / 0"
+        raise
 
 
-def value(context: Context, name: str, asked: list[tuple[str, Case]], dtype: str) -> list[Row]:
+def value(context: Context, asked: Cases, dtype: str, noise: Any = lambda case: None) -> Row:
     """The gradient, number by number; float64 is the judge of lower precisions."""
+    found = []
+    for label, case in asked:
+        axes = (4, *case.logits.shape[:-1]) if case.logits.ndim > 1 else (ROWS_OF_A_CALL,)
+        E = noise(case)
+        try:
+            answer = ask(context, case, *axes, dtype=dtype, exponentials=E)
+        except Unusable as unusable:
+            unusable.found = f"{label}: {unusable.found}"[:72]
+            raise
+        error, allowed = _error(context, case, answer, E)
+        found.append((error / allowed, f"{label}: off by {error:.1g}", f"below {allowed:.1g}"))
+    ratio, shown, wanted = max(found)
+    return judge(ratio <= 1, shown, wanted, SOUGHT)
 
-    def one(case: Case) -> tuple[float, float]:
-        leading = (4, *case.logits.shape[:-1]) if case.logits.ndim > 1 else (ROWS_OF_A_CALL,)
-        logits, D = rows_of(case, leading, dtype)
-        answer = ask(context, logits, D, case)
-        given = answer.D if context.law.point == "relaxed" else corner(context, answer)
-        return _errors(context, case, dtype, given, answer.D, answer.gradient, None)
 
-    return _worst(name, asked, one)
-
-
-def _errors(
-    context: Context, case: Case, dtype: str, D: Array, point: Array, h: Array, E: Array | None
-) -> tuple[float, float]:
+def _error(context: Context, case: Case, answer: Answer, E: Array | None) -> tuple[float, float]:
     """The largest error and what is allowed; remembered for the cause of what is wrong.
 
     A cost's gradient is right up to a baseline of each row; another row asks what that knows.
     """
-    law = context.law
+    law, dtype, h = context.law, str(answer.D.dtype), answer.gradient.astype(float)
+    D = (answer.D if law.point == "relaxed" else corner(context, answer)).astype(float)
     logits = np.broadcast_to(case.logits, D.shape) - case.logits.max(axis=-1, keepdims=True)
-    D, g, h = D.astype(float), signal(point, case.slopes, law).astype(float), h.astype(float)
-    asked = Asked(law, logits, D, g, case.tau, None if E is None else E.astype(float))
-    exact = asked.right()
+    g = signal(answer.D, case.slopes, law).astype(float)
+    call = Call(law, logits, D, g, case.tau, None if E is None else E.astype(float))
+    exact = wanted = call.right()
     if law.takes_cost:
         score = D - softmax(logits)
         weight = np.maximum((score**2).sum(axis=-1, keepdims=True), 1e-300)
-        error = abs(h - (h * score).sum(axis=-1, keepdims=True) / weight * score).max()
-    else:
-        error = abs(h - exact).max()
+        wanted = (h * score).sum(axis=-1, keepdims=True) / weight * score
     relative = LOW_PRECISION.get(dtype) or (
         QUADRATURE_ERROR if law.estimator == "gr" else RELATIVE_ERROR.get(law.family, 1e-9)
     )
     rounding = ROUNDING * np.finfo(dtype).eps * abs(g).max() / min(1.0, case.tau)
-    allowed = float(relative * abs(exact).max() + rounding)
     if case.tau >= 0.1 and np.isfinite(logits).all() and abs(logits).max() < 20:
-        context.values.append((dtype, asked, h))
-    return float(error), allowed
+        context.values.append((dtype, call, h))
+    return float(abs(h - wanted).max()), float(relative * abs(exact).max() + rounding)
 
 
-def _worst(name: str, asked: list[tuple[str, Case]], one: Any) -> list[Row]:
-    """One row for several cases: the one that is off by the largest multiple of what is allowed."""
+def given_beside(context: Context, key: str, dtype: str) -> Row | list[Row]:
+    """What is returned beside the gradient, (S, gradient, {name: array}), number by number."""
     found = []
-    for label, case in asked:
-        try:
-            error, allowed = one(case)
-        except Unusable as unusable:
-            unusable.found = f"{label}: {unusable.found}"[:72]
-            raise
-        found.append((error / allowed, label, error, allowed))
-    ratio, label, error, allowed = max(found)
-    figures = (f"{label}: off by {error:.1g}", f"below {allowed:.1g}")
-    return [judge(name, ratio <= 1, *figures, SOUGHT)]
+    others = context.adapt(dict(laws.USUAL)["n = 10, tau = 2"])
+    for label, case in (("n = 3", context.main), ("n = 10", others)):
+        answer = ask(context, case, ROWS_OF_A_CALL, dtype=dtype)
+        if key not in answer.others:
+            return []
+        S = answer.D.astype(float)
+        if key == "log_density":
+            exact = concrete_density(np.broadcast_to(case.logits, S.shape), S, tau=case.tau)
+        else:
+            g = signal(answer.D, case.slopes, context.law).astype(float)
+            exact = temperature_gradient(np.log(S), g, tau=case.tau)
+        allowed = LOW_PRECISION.get(dtype, 1e-6) * (1 + abs(exact).max())
+        error = float(abs(answer.others[key] - exact).max())
+        found.append((error / allowed, f"{label}: off by {error:.1g}", f"below {allowed:.1g}"))
+    ratio, shown, wanted = max(found)
+    cause = "it is not the one of S with respect to Lebesgue measure on n - 1 entries"
+    if key == "tau_gradient":
+        cause = "it is not df/dtau = -log(S)' J(S) df_dS / tau, with the noise held"
+    return judge(ratio <= 1, shown, wanted, cause)
 
 
 # --- Extremes ------------------------------------------------------------------------------------------
 
 
-def extremes(context: Context, name: str, asked: list[tuple[str, Case]], dtype: str) -> list[Row]:
+def extremes(context: Context, asked: Cases, dtype: str) -> Row:
     """The gradient is finite and sums to zero."""
     largest = 0.0
     for label, case in asked:
         try:
-            h = ask(context, *rows_of(case, (64,), dtype), case).gradient.astype(float)
+            h = gradient(context, case, 64, dtype=dtype)
         except Unusable as error:
             error.found = f"{label}: {error.found}"[:72]
-            low = cases.shifted(case, -int(case.logits.max()))
-            if error.expected == "finite" and _is_finite(context, low, dtype):
+            if error.expected == "finite" and _is_finite(context, case, dtype):
                 error.cause = "exp(logits) overflows: subtract the maximum first"
             raise
         bound = float(np.ptp(case.slopes, axis=-1).max()) / case.tau
         excess = float(abs(h.sum(axis=-1)).max()) / max(bound, float(abs(h).max()))
         if excess > max(1e-3, 10 * float(np.finfo(dtype).eps)):
-            return [Row(name, "fail", f"{label}: sums up to {excess:.2g}", "0", cause=SOUGHT)]
+            return judge(False, f"{label}: sums up to {excess:.2g}", "0", SOUGHT)
         largest = max(largest, excess)
-    return [Row(name, "pass", f"sums up to {largest:.1g}", "0")]
+    return judge(True, f"sums up to {largest:.1g}", "0")
 
 
 def _is_finite(context: Context, case: Case, dtype: str) -> bool:
+    """Whether the gradient is, once the largest logit has been taken away."""
     try:
-        ask(context, *rows_of(case, (64,), dtype), case)
+        ask(context, laws.shifted(case, -int(case.logits.max())), 64, dtype=dtype)
     except Unusable:
         return False
     return True
 
 
-def zeros(context: Context, name: str, dtype: str) -> list[Row]:
+def zeros(context: Context, dtype: str) -> Row:
     """The gradient is finite where the generator returns 0, as it does once in 2**23 draws of float32."""
     try:
-        ask_main(context, 64, dtype=dtype, with_zeros=True)
+        ask(context, context.main, 64, dtype=dtype, with_zeros=True)
     except Unusable as error:
         if error.expected == "finite":
-            error.cause = (
-                "the logarithm of a draw of exactly 0: give it a floor below the smallest draw"
-            )
+            cure = "give it a floor below the smallest draw"
+            error.cause = f"the logarithm of a draw of exactly 0: {cure}"
         raise
-    return [Row(name, "pass", "finite", "finite")]
+    return judge(True, "finite", "finite")
 
 
 # --- Gradients, summed up for each D -------------------------------------------------------------------
 
 FEWEST_DRAWS = 500  # given each D, for the central limit theorem to hold
-FIRST_CALL, GROWTH = 2**6, 4  # rows; each call has four times the rows of the one before
-LARGEST_CALL = 2**20  # in numbers drawn: n K for each row
 REFERENCE_DRAWS = 2**16
 RAREST, MOST_OUTCOMES = 0.02, 4  # of the D that are waited for: the least probability, and how many
 
@@ -524,7 +562,6 @@ def collect(
     case: Case,
     dtype: str,
     draws: int,
-    *,
     num_samples: int | None = None,
     covariance_tested: bool = False,
 ) -> list[Sums]:
@@ -533,39 +570,26 @@ def collect(
     Where no reference says how the products of a covariance scatter, as many gradients as are tested, or
     ``REFERENCE_DRAWS``, come before and say it.
     """
+
+    def fill(all_sums: list[Sums], draws: int) -> None:
+        for answer in answers(context, case, dtype, draws, num_samples=num_samples):
+            if answer.gradient[:, np.isneginf(case.logits)].any():
+                cause = "impossible categories are not left out: their gradient is 0"
+                raise Unusable("a gradient on a logit of -inf", "0", cause)
+            _add(all_sums, answer.gradient, answer.D.argmax(axis=-1))
+
     all_sums = _empty_sums(context, case, dtype, num_samples, covariance_tested)
     fewest = max(FEWEST_DRAWS, covariance_tested * max(s.needed for s in all_sums))
     commonest = softmax(case.logits).max() / 1.3 if context.draws_D else 1 / len(all_sums)
     draws = max(draws, math.ceil(fewest / commonest))
     if covariance_tested and context.law.with_noise is None:
-        _fill(context, case, dtype, max(draws, REFERENCE_DRAWS), num_samples, all_sums)
+        fill(all_sums, max(draws, REFERENCE_DRAWS))
         all_sums = [
             Sums(replace(s.target, q_covariance=s.q_sample_covariance()), s.rounding)
             for s in often_enough(all_sums)
         ]
-    _fill(context, case, dtype, draws, num_samples, all_sums)
+    fill(all_sums, draws)
     return _usable(all_sums, draws)
-
-
-def _fill(
-    context: Context, case: Case, dtype: str, draws: int, K: int | None, all_sums: list[Sums]
-) -> None:
-    """As many gradients go to the sums of their D."""
-    for size in _calls(context, case.n, draws):
-        answer = ask(context, *rows_of(case, (size,), dtype), case, num_samples=K)
-        if answer.gradient[:, np.isneginf(case.logits)].any():
-            cause = "impossible categories are not left out: their gradient is 0"
-            raise Unusable("a gradient on a logit of -inf", "0", cause)
-        _add(all_sums, answer.gradient, answer.D.argmax(axis=-1))
-
-
-def _calls(context: Context, entries: int, draws: int) -> Iterator[int]:
-    """The rows of each call: a rule that depends on nothing but the case."""
-    largest = max(FIRST_CALL, LARGEST_CALL // (entries * max(context.law.num_samples or 1, 8)))
-    left, size = draws, FIRST_CALL
-    while left > 0:
-        yield min(size, left)
-        left, size = left - size, min(GROWTH * size, largest)
 
 
 def _empty_sums(
@@ -605,54 +629,32 @@ def _usable(all_sums: list[Sums], drawn: int) -> list[Sums]:
 
 def law(
     context: Context,
-    name: str,
     label: str,
     case: Case,
     dtype: str,
+    draws: int,
     num_samples: int | None = None,
-    twice: bool = False,
 ) -> list[Row]:
-    """Mean and covariance given each D, all coordinates jointly; where the variance may differ, it is shown.
-
-    ``twice`` asks for twice as many gradients.
-    """
-    tested, K = not context.options.mean_only, num_samples or context.law.num_samples or 1
-    draws = context.draws(2, 2**17) if twice else context.draws(1, 2**15)
-    sums = collect(context, case, dtype, draws, num_samples=num_samples, covariance_tested=tested)
-    mean = mean_row(context, f"mean, {label}", sums, Observation(case, K, sums))
-    if not tested:
-        figure = f"variance {variance_ratio(sums):.3g} of the law's"
-        return [replace(mean, found=figure if mean.verdict == "pass" else mean.found)]
-    return [mean, _covariance_row(context, f"covariance, {label}", sums, mean, K)]
+    """Mean and covariance given each D, all coordinates jointly; where the variance may differ, it is shown."""
+    tested = not context.options.mean_only
+    sums = collect(context, case, dtype, draws, num_samples, tested)
+    context.means += sums
+    mean = mean_row(context, sums, f"mean, {label}")
+    if tested:
+        return [mean, _covariance_row(context, sums, mean, f"covariance, {label}")]
+    figure = f"variance {variance_ratio(sums):.3g} of the law's"
+    return [replace(mean, found=figure) if mean.verdict == "pass" else mean]
 
 
-def mean(context: Context, name: str, case: Case, dtype: str, share: float) -> list[Row]:
+def mean(context: Context, case: Case, dtype: str, draws: int) -> Row:
     """The mean given each D; a category with a logit of -inf gets no gradient."""
-    sums = collect(context, case, dtype, context.draws(share))
-    return [mean_row(context, name, sums, Observation(case, context.law.num_samples or 1, sums))]
+    sums = collect(context, case, dtype, draws)
+    context.means += sums
+    return mean_row(context, sums)
 
 
-def mean_row(
-    context: Context, name: str, sums: list[Sums], observed: Observation | None = None
-) -> Row:
-    """The joint test; what is shown is the coordinate that is off by the most standard errors.
-
-    What was observed is remembered for the cause of what is wrong, unless logits are extreme.
-    """
-    if (
-        observed
-        and np.isfinite(observed.case.logits).all()
-        and abs(observed.case.logits).max() < 20
-    ):
-        context.means.append(observed)
-    p_value = mean_test(sums)
-    detects, draws = detectable_mean_error(sums, context.level), sum(s.count for s in sums)
-    figures = _worst_mean(sums)
-    return judge(name, p_value >= context.level, *figures, SOUGHT, p_value, detects, draws)
-
-
-def _worst_mean(sums: list[Sums]) -> tuple[str, str]:
-    """The mean of the coordinate that is off by the most standard errors, and the exact one."""
+def mean_row(context: Context, sums: list[Sums], name: str = "") -> Row:
+    """The joint test; what is shown is the coordinate that is off by the most standard errors."""
     found = []
     for s in sums:
         variance = np.diagonal(s.target.covariance)
@@ -660,62 +662,60 @@ def _worst_mean(sums: list[Sums]) -> tuple[str, str]:
         k = int((abs(s.deviation) / errors).argmax())
         found.append((abs(s.deviation[k]) / errors[k], s, k, errors[k]))
     _, s, k, error = max(found, key=lambda entry: entry[0])
-    shown = f"{s.sample_mean[k]:.4g} ± {error:.1g} (D = e{s.target.outcome}, entry {k})"
-    return shown, f"{s.target.mean[k]:.4g}"
+    exact, p_value = s.target.mean[k], mean_test(sums)
+    shown = f"{exact + s.deviation[k]:.4g} ± {error:.1g} (D = e{s.target.outcome}, entry {k})"
+    detects, draws = detectable_mean_error(sums, context.level), sum(s.count for s in sums)
+    fine = p_value >= context.level
+    return judge(fine, shown, f"{exact:.4g}", SOUGHT, p_value, detects, draws, name)
 
 
-def _covariance_row(context: Context, name: str, sums: list[Sums], mean: Row, K: int) -> Row:
+def _covariance_row(context: Context, sums: list[Sums], mean: Row, name: str) -> Row:
     """The joint test; what is shown is the total variance that is off by the most standard errors."""
     sums = often_enough(sums)
     if not sums:
-        return Row(name, "fail", "no D often enough", "softmax(logits)", cause=WRONG_D)
+        return judge(False, "no D often enough", "softmax(logits)", WRONG_D, name=name)
     found, error, exact = max((s.variance() for s in sums), key=lambda v: abs(v[0] - v[2]) / v[1])
-    p_value = covariance_test(sums)
+    p_value, draws = covariance_test(sums), sum(s.count for s in sums)
     fine = p_value >= context.level
     detects = detectable_covariance_error(sums, context.level) if fine else None
-    cause = explain_covariance(sums, K) if mean.verdict == "pass" else SOUGHT
-    figures = f"variance {found:.4g} ± {error:.1g}", f"{exact:.4g}"
-    return judge(name, fine, *figures, cause, p_value, detects, sum(s.count for s in sums))
+    cause = explain_covariance(sums) if mean.verdict == "pass" else SOUGHT
+    shown = f"variance {found:.4g} ± {error:.1g}"
+    return judge(fine, shown, f"{exact:.4g}", cause, p_value, detects, draws, name)
 
 
 # --- Variables with logits of their own ----------------------------------------------------------------
 
+ROWS_OF_A_BATCH = 128  # in every call, so that noise shared by all of them is seen in many calls
+NEIGHBOURS = ((0, 1), (1, 2), (3, 4), (4, 5), (0, 3), (1, 4), (2, 5))
 SHARED = {
-    "rows": "rows of a batch share noise: draw it with the shape (K, ..., n)",
-    "halves": "the halves of a batch share noise: draw it with the shape (K, ..., n)",
-    "variables": "the variables of one example share noise: draw it with the shape (K, ..., n)",
+    "rows": "rows of a batch share noise",
+    "halves": "the halves of a batch share noise",
+    "variables": "the variables of one example share noise",
 }
 
 
-ROWS_OF_A_BATCH = 128  # in every call, so that noise shared by all of them is seen in many calls
-NEIGHBOURS = ((0, 1), (1, 2), (3, 4), (4, 5), (0, 3), (1, 4), (2, 5))
-
-
-def batch(context: Context, name: str, dtype: str) -> list[Row]:
+def batch(context: Context, dtype: str) -> list[Row]:
     """Variables with logits of their own, (b, 2, 3, n), keep to themselves and share no noise."""
-    case, found = context.adapt(cases.BATCH), []
+    case, index, h = context.adapt(laws.BATCH), [], []
     draws = max(context.draws(1 / 2) // 6, 6 * FEWEST_DRAWS)
     for _ in range(-(-draws // ROWS_OF_A_BATCH)):
-        index = (np.arange(ROWS_OF_A_BATCH)[:, None] + np.arange(6)) % min(case.n, 3)
-        D = one_hot(index, case.n, dtype).reshape(-1, *case.logits.shape)
-        logits = np.broadcast_to(case.logits, D.shape).astype(dtype, order="C")
-        answer = ask(context, logits, D, case)
-        found.append((answer.D.argmax(axis=-1), answer.gradient.astype(float)))
-    index = np.stack([index for index, _ in found]).reshape(-1, ROWS_OF_A_BATCH, 6)
-    h = np.stack([h for _, h in found]).reshape(-1, ROWS_OF_A_BATCH, 6, case.n)
+        answer = ask(context, case, ROWS_OF_A_BATCH, 2, 3, dtype=dtype)
+        index.append(answer.D.argmax(axis=-1).reshape(-1, 6))
+        h.append(answer.gradient.astype(float).reshape(-1, 6, case.n))
     rows = []
     if context.law.random:
-        observed, drawn = [], h.size // (6 * case.n)
-        for v, variable in enumerate(cases.variables(case)):
-            all_sums = _empty_sums(context, variable, dtype)
-            _add(all_sums, h[:, :, v].reshape(-1, case.n), index[..., v].reshape(-1))
-            kept = [s for s in all_sums if s.count >= FEWEST_DRAWS]
-            observed.append(Observation(variable, context.law.num_samples or 1, kept))
-        sums = _usable([s for o in observed for s in o.sums], drawn)
-        rows.append(mean_row(context, name, sums))
+        all_sums = []
+        for v, variable in enumerate(laws.variables(case)):
+            sums = _empty_sums(context, variable, dtype)
+            _add(sums, np.concatenate(h)[:, v], np.concatenate(index)[:, v])
+            all_sums += sums
+        all_sums = _usable(all_sums, 6 * draws)
+        rows.append(mean_row(context, all_sums))
         if rows[0].verdict == "fail":
-            context.means += observed
-    return rows if context.options.mean_only else [*rows, *_independence(context, index, h)]
+            context.means += all_sums
+    if context.options.mean_only:
+        return rows
+    return [*rows, *_independence(context, np.stack(index), np.stack(h))]
 
 
 def _independence(context: Context, index: Any, h: Array) -> list[Row]:
@@ -731,9 +731,9 @@ def _independence(context: Context, index: Any, h: Array) -> list[Row]:
                 both = j * h.shape[-1] + k
                 pairs += [(a[both == which], b[both == which]) for which in np.unique(both)]
         correlation, p_value = independence_test(pairs, FEWEST_DRAWS)
-        figures = f"correlation {correlation:.2g}", "0"
-        fine = p_value >= context.level
-        found.append(judge(f"{kind} independent", fine, *figures, cause, p_value))
+        cause, name = f"{cause}: draw it with the shape (K, ..., n)", f"{kind} independent"
+        shown, fine = f"correlation {correlation:.2g}", p_value >= context.level
+        found.append(judge(fine, shown, "0", cause, p_value, name=name))
     return found
 
 
@@ -749,29 +749,27 @@ def _paired(kind: str, x: Array) -> list[tuple[Array, Array]]:
 # --- The sample ----------------------------------------------------------------------------------------
 
 
-def law_of_D(context: Context, name: str, case: Case, dtype: str) -> list[Row]:
+def law_of_D(context: Context, case: Case, dtype: str) -> Row:
     r"""The frequencies of D.
 
     The likelihood ratio :math:`2 \sum c \log(c / \bar c) \sim \chi^2_{n-1}` has a tail that holds for rare
     categories too, where that of Pearson's chi-square is too heavy.
     """
-    counts = np.zeros(case.n)
-    for size in _calls(context, case.n, context.draws(1 / 4)):
-        answer = ask(context, *rows_of(case, (size,), dtype), case)
-        counts += corner(context, answer).sum(axis=0)
+    asked = answers(context, case, dtype, context.draws(1 / 4))
+    counts = sum(corner(context, answer).astype(float).sum(axis=0) for answer in asked)
     total = int(counts.sum())
     expected = total * softmax(case.logits)
     ratio = 2 * (counts * np.log(np.maximum(counts, 1) / expected)).sum()
     p_value = chi_square_p_value(float(ratio), case.n - 1)
     worst = int((abs(counts - expected) / np.sqrt(expected)).argmax())
     found, wanted = (f"{c[worst] / total:.4f}" for c in (counts, expected))
-    return [judge(name, p_value >= context.level, found, wanted, WRONG_D, p_value, draws=total)]
+    return judge(p_value >= context.level, found, wanted, WRONG_D, p_value, draws=total)
 
 
 BINS = 16
 
 
-def law_of_point(context: Context, name: str, case: Case, dtype: str) -> list[Row]:
+def law_of_point(context: Context, case: Case, dtype: str) -> Row:
     r"""The law of the point inside the simplex, turned into uniforms.
 
     With :math:`w_j = \exp(\theta_j) S_j^{-\tau}`, proportional to the exponentials behind the Gumbels,
@@ -779,8 +777,8 @@ def law_of_point(context: Context, name: str, case: Case, dtype: str) -> list[Ro
     shares of its stick-breaking on the interval. For a contracted point it is u itself.
     """
     counts: Any = 0
-    for size in _calls(context, case.n, context.draws(1 / 4)):
-        S = ask(context, *rows_of(case, (size,), dtype), case).D.astype(float)
+    for answer in answers(context, case, dtype, context.draws(1 / 4)):
+        S = answer.D.astype(float)
         if context.law.point == "contracted":
             uniforms = 2 * S.max(axis=-1, keepdims=True) - 1
         else:
@@ -792,70 +790,36 @@ def law_of_point(context: Context, name: str, case: Case, dtype: str) -> list[Ro
         cell = np.minimum((np.clip(uniforms, 0, 1) * BINS).astype(int), BINS - 1)
         counts = counts + np.stack([np.bincount(c, minlength=BINS) for c in cell.T])
     expected = counts.sum(axis=-1, keepdims=True) / BINS
-    p_value = chi_square_p_value(
-        float(((counts - expected) ** 2 / expected).sum()), counts.size - len(counts)
-    )
+    chi_square = float(((counts - expected) ** 2 / expected).sum())
+    p_value = chi_square_p_value(chi_square, counts.size - len(counts))
     worst = float(abs(counts / expected - 1).max())
     cause = "the point is not softmax((logits + G) / tau): tau, the sign or the law of G is another"
     if context.law.point == "contracted":
         cause = "the point is not u D + (1 - u) / 2 with u uniform"
-    figures = f"a bin off by {100 * worst:.2g} %", f"{BINS} bins alike"
-    return [
-        judge(name, p_value >= context.level, *figures, cause, p_value, draws=int(counts[0].sum()))
-    ]
-
-
-def given_beside(context: Context, name: str, key: str, dtype: str) -> list[Row]:
-    """What is returned beside the gradient, (S, gradient, {name: array}), number by number."""
-    found = []
-    for label, case in (
-        ("n = 3", context.main),
-        ("n = 10", context.adapt(dict(cases.LAWS)["n = 10, tau = 2"])),
-    ):
-        logits, S = rows_of(case, (ROWS_OF_A_CALL,), dtype)
-        answer = ask(context, logits, S, case)
-        if key not in answer.others:
-            return []
-        S, theta = answer.D.astype(float), np.broadcast_to(case.logits, S.shape)
-        if key == "log_density":
-            exact = concrete_density(theta, S, tau=case.tau)
-        else:
-            g = signal(answer.D, case.slopes, context.law).astype(float)
-            exact = temperature_gradient(np.log(S), g, tau=case.tau)
-        allowed = LOW_PRECISION.get(dtype, 1e-6) * (1 + abs(exact).max())
-        error = float(abs(answer.others[key] - exact).max())
-        found.append((error / allowed, (f"{label}: off by {error:.1g}", f"below {allowed:.1g}")))
-    ratio, figures = max(found)
-    cause = "it is not the one of S with respect to Lebesgue measure on n - 1 entries"
-    if key == "tau_gradient":
-        cause = "it is not df/dtau = -log(S)' J(S) df_dS / tau, with the noise held"
-    return [judge(name, ratio <= 1, *figures, cause)]
+    figures, draws = (f"a bin off by {100 * worst:.2g} %", f"{BINS} bins alike"), counts[0].sum()
+    return judge(p_value >= context.level, *figures, cause, p_value, draws=int(draws))
 
 
 # --- A constant added to the logits --------------------------------------------------------------------
 
 SMALL_SHIFT = 5  # exp neither overflows nor vanishes below, in whatever dtype
 SAME = {"float64": 1e-6, "float32": 1e-2, "float16": 0.25}  # what rounding may change
-LIMITS = {
-    "float64": (709.8, 745.2, 708.4),
-    "float32": (88.8, 103.3, 87.3),
-    "float16": (11.1, 16.7, 9.7),
-}
+LIMITS = (709.8, 745.2, 708.4, 88.8, 103.3, 87.3, 11.1, 16.7, 9.7)  # of exp in each dtype
 
 
-def shift(context: Context, name: str, case: Case, constant: int, dtype: str) -> list[Row]:
+def shift(context: Context, case: Case, constant: int, dtype: str) -> Row:
     """A constant added to the logits changes nothing."""
-    moved = cases.shifted(case, constant)
+    moved = laws.shifted(case, constant)
     try:
         if context.law.random:
-            (row,) = mean(context, name, moved, dtype, 1 / 8)
+            row = mean(context, moved, dtype, context.draws(1 / 8))
         else:
-            (row,) = value(context, name, [(f"logits {constant:+d}", moved)], dtype)
+            row = value(context, [(f"logits {constant:+d}", moved)], dtype)
     except Unusable as error:
-        row = Row(name, "fail", error.found, error.expected, cause=error.cause)
+        row = judge(False, error.found, error.expected, error.cause)
     if row.verdict == "pass":
-        return [row]
-    return [replace(row, cause=_cause_of_shift(context, case, constant, dtype) or row.cause)]
+        return row
+    return replace(row, cause=_cause_of_shift(context, case, constant, dtype) or row.cause)
 
 
 def _cause_of_shift(context: Context, case: Case, constant: int, dtype: str) -> str:
@@ -863,14 +827,11 @@ def _cause_of_shift(context: Context, case: Case, constant: int, dtype: str) -> 
 
     The same seed is to give the same gradients whatever the shift.
     """
-
-    def gradients(constant: int) -> Array:
-        rows = rows_of(cases.shifted(case, constant), (64,), dtype)
-        return ask(context, *rows, case, seed=(context.options.seed, 1)).gradient.astype(float)
+    seed = (context.options.seed, 1)
 
     def fault_at(constant: int) -> str:
         try:
-            h = gradients(constant)
+            h = gradient(context, laws.shifted(case, constant), 64, dtype=dtype, seed=seed)
         except Unusable:
             return "the answer is not finite"
         if abs(h - unshifted).max() <= SAME[dtype] * abs(unshifted).max() / min(1, 2 * case.tau):
@@ -880,7 +841,7 @@ def _cause_of_shift(context: Context, case: Case, constant: int, dtype: str) -> 
         return "another gradient"
 
     try:
-        unshifted = gradients(0)
+        unshifted = gradient(context, case, 64, dtype=dtype, seed=seed)
     except Unusable as error:
         return error.cause
     fault = fault_at(constant)
@@ -893,7 +854,7 @@ def _cause_of_shift(context: Context, case: Case, constant: int, dtype: str) -> 
     if abs(good) < SMALL_SHIFT:
         return ""
     size = abs(good) + (max(case.logits) if constant > 0 else -min(case.logits))
-    if any(abs(size - limit) < 3 for limits in LIMITS.values() for limit in limits):
+    if any(abs(size - limit) < 3 for limit in LIMITS):
         way = "overflows above" if constant > 0 else "underflows below"
         return f"exp(logits) {way} a shift of {good} ({fault}): stay in log space"
     likely = "as where exp(logits) is outweighed by an epsilon, or bounded"
@@ -903,28 +864,28 @@ def _cause_of_shift(context: Context, case: Case, constant: int, dtype: str) -> 
 # --- Estimators that are to be unbiased, whatever they do ----------------------------------------------
 
 
-def unbiased(context: Context, name: str, problem: Problem, size: int, calls: int) -> list[Row]:
+def unbiased(context: Context, problem: Problem, size: int, calls: int) -> Row:
     """The mean over D and all other noise is the exact gradient of E f(D).
 
-    ``size`` is the number of rows of a batch, 0 for one example (L, n). A batch is one draw, since its rows may share a baseline: few rows show one that knows its own cost, many
-    show small errors.
+    ``size`` is the number of rows of a batch, 0 for one example (L, n). A batch is one draw, since its rows
+    may share a baseline: few rows show one that knows its own cost, many show small errors.
     """
     logits = np.array(problem.logits)
-    exact = exact_gradient(problem, logits).reshape(-1)
+    exact, rows = exact_gradient(problem, logits).reshape(-1), max(size, 1)
     if (samples := context.options.samples) is not None:
-        calls = max(2**5, min(calls, samples // max(size, 1)))
+        calls = max(2**5, min(calls, samples // rows))
     asked = np.broadcast_to(logits, (size, *logits.shape)).copy() if size else logits
     seed = context.next_seed()
     question = Question(asked, asked, asked, 1.0, seed, problem=problem.name, repeats=calls)
     answer = context.subject.ask(question, context.seconds_left())
-    h = answer.gradient.reshape(calls, max(size, 1), -1)
+    h = answer.gradient.reshape(calls, rows, -1)
     if not (abs(h) < INFINITE).all():
         raise Unusable("not finite", "finite", "NaN or infinite now and then")
     p_value, found, errors = group_means_test(h.mean(axis=1), exact)
     k = int((abs(found - exact) / np.maximum(errors, 1e-12)).argmax())
     figures = f"{found[k]:.4g} ± {errors[k]:.1g} (entry {k})", f"{exact[k]:.4g}"
-    cause, draws = _cause_of_bias(found, exact, size), calls * max(size, 1)
-    return [judge(name, p_value >= context.level, *figures, cause, p_value, draws=draws)]
+    cause, draws = _cause_of_bias(found, exact, size), calls * rows
+    return judge(p_value >= context.level, *figures, cause, p_value, draws=draws)
 
 
 def _cause_of_bias(found: Array, exact: Array, rows: int) -> str:

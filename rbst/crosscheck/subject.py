@@ -12,7 +12,7 @@ import inspect
 import math
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +20,7 @@ import numpy as np
 from autograd import elementwise_grad
 
 from rbst._array import Array
-from rbst.crosscheck.cases import PROBLEMS
-from rbst.crosscheck.laws import Law
+from rbst.crosscheck.laws import PROBLEMS, Law
 from rbst.estimators.registry import Estimator
 
 KEYWORDS = ("tau", "num_samples", "rng", "exponentials")
@@ -80,7 +79,7 @@ class Profile:
 class Fault(Exception):
     """What was given, what was wanted, and why."""
 
-    def __init__(self, found: str, expected: str, cause: str = "") -> None:
+    def __init__(self, found: str, expected: str, cause: str) -> None:
         super().__init__(found)
         self.found, self.expected, self.cause = found, expected, cause
 
@@ -122,11 +121,12 @@ class Subject:
                 "a loss (logits, rng) must be given with its f and logits, got neither; add --function and "
                 "--logits, in Python check(..., f=, logits=)"
             )
-        if draws_D is None:
-            draws_D = _second_is_function(self.parameters)
+        if draws_D is None:  # df_dD or f, which are called with D, instead of D itself
+            positional = [p.name for p in named if p.kind in _POSITIONAL]
+            draws_D = (*positional, "", "")[1].startswith("df_d") or positional[1:2] == ["f"]
         anything = not named or any(p.kind == p.VAR_KEYWORD for p in named)
-        takes_noise = "exponentials" in self.parameters and law.with_noise is not None
         accepts = tuple(name for name in KEYWORDS if anything or name in self.parameters)
+        takes_noise = "exponentials" in self.parameters and law.with_noise is not None
         self.profile = Profile(
             _name_of(implementation), draws_D, accepts, takes_noise and not draws_D
         )
@@ -155,13 +155,10 @@ class Subject:
             D, h, others = self._draw(q, arguments["logits"])
         else:
             h, others = self.implementation(*arguments.values(), **self._keywords(q)), {}
-        changed = [k for k, array in arguments.items() if not np.array_equal(array, before[k])]
-        shape = q.logits.shape
-        given = {k: numbers(k, others[k], "f", shape[:-1]) for k in OTHERS if k in others}
-        D, h = numbers("D", D, "fiub", shape), numbers("gradient", h, "f", shape)
-        return Answer(D, h, (*changed,), given)
+        changed = tuple(k for k in arguments if not np.array_equal(arguments[k], before[k]))
+        return answer_from({"D": D, "gradient": h} | others, q, changed)
 
-    def _draw(self, q: Question, logits: Array) -> tuple[Any, Any, Any]:
+    def _draw(self, q: Question, logits: Array) -> tuple[Any, Any, dict[str, Any]]:
         """D, its gradient and what else is given, where the implementation draws D."""
         answer = self.implementation(logits, lambda D: self._signal(q, D), **self._keywords(q))
         if isinstance(answer, tuple) and len(answer) == 2:
@@ -175,18 +172,12 @@ class Subject:
         """Of tau, num_samples, rng and exponentials those that are accepted and known."""
         rng, E = _generator(q), q.exponentials
         if E is None and self.profile.needs_exponentials:
-            E = rng.standard_exponential((q.num_samples or 1, *q.logits.shape)).astype(
-                q.logits.dtype
-            )
+            E = rng.standard_exponential((q.num_samples or 1, *q.logits.shape))
+        known: dict[str, Any] = {"tau": q.tau, "num_samples": q.num_samples, "rng": rng}
         if E is not None:
-            keywords = {"tau": q.tau, "exponentials": E.copy()}
-        else:
-            keywords = {"tau": q.tau, "num_samples": q.num_samples, "rng": rng}
-        return {
-            name: value
-            for name, value in keywords.items()
-            if name in self.profile.accepts and value is not None
-        }
+            known = {"tau": q.tau, "exponentials": E.astype(q.logits.dtype)}
+        accepts = self.profile.accepts
+        return {k: value for k, value in known.items() if k in accepts and value is not None}
 
     def _signal(self, q: Question, D: Any) -> Array:
         D = np.asarray(D)
@@ -195,10 +186,9 @@ class Subject:
     def _whole(self, q: Question) -> Answer:
         """Many gradients of E f(D), from code that does as it likes: ``(logits, f, rng) -> gradient``."""
         f = self.f or next(problem for problem in PROBLEMS if problem.name == q.problem)
-        rng, shape = _generator(q), q.logits.shape
-        found = [self._gradient_of(f, q.logits.copy(), rng) for _ in range(q.repeats)]
-        h = numbers("gradient", np.stack(found), "f", (q.repeats, *shape))
-        return Answer(q.D, h)
+        rng = _generator(q)
+        h = np.stack([self._gradient_of(f, q.logits.copy(), rng) for _ in range(q.repeats)])
+        return answer_from({"D": q.D, "gradient": h}, q)
 
     def _gradient_of(self, f: Any, logits: Array, rng: Any) -> Array:
         """One gradient; a loss, which has no axis of categories, is differentiated with autograd."""
@@ -225,30 +215,31 @@ class Subject:
 
     def _wrapping(self) -> str:
         """What to do with code of PyTorch, which is given arrays of NumPy here."""
-        torch, own = sys.modules.get("torch"), getattr(self.implementation, "__globals__", {})
+        torch, code = sys.modules.get("torch"), self.implementation
+        own, kinds = (
+            getattr(code, "__globals__", {}),
+            (*type(code).__mro__, *getattr(code, "__mro__", ())),
+        )
         if torch is None or own.get("__name__") == "rbst.crosscheck.torch":
             return ""
-        kinds = [*type(self.implementation).__mro__, *getattr(self.implementation, "__mro__", ())]
-        if any(value is torch for value in own.values()) or any(
+        if not any(value is torch for value in own.values()) and not any(
             kind.__module__.split(".")[0] == "torch" for kind in kinds
         ):
-            return (
-                "; code of PyTorch is wrapped first: mine = from_function(yours), or from_autograd_function or "
-                "from_module, of rbst.crosscheck.torch"
-            )
-        return ""
+            return ""
+        return (
+            "; code of PyTorch is wrapped first: mine = from_function(yours), or from_autograd_function or "
+            "from_module, of rbst.crosscheck.torch"
+        )
 
     def _place_of(self, error: BaseException) -> str:
         """The line of the implementation's file that raised, or else the last line of all."""
         frames = traceback.extract_tb(error.__traceback__)
         file = _file_of(self.implementation)
         own = [frame for frame in frames if frame.filename == file]
-        if not frames:
-            return "raised without a traceback"
         if not own and frames[-1].filename == __file__:
+            text = "it cannot be called by these names"
             return (
-                f"it cannot be called by these names ({error}); see rbst.crosscheck.check for the signatures"
-                + self._wrapping()
+                f"{text} ({error}); see rbst.crosscheck.check for the signatures{self._wrapping()}"
             )
         frame = (own or frames)[-1]
         return f"raised in {frame.name}, line {frame.lineno} of {frame.filename}"
@@ -258,6 +249,15 @@ def signal(D: Array, slopes: Array, law: Law) -> Array:
     """The gradient of f at D, row k of the slopes for ``D = e_k``; for a cost, its diagonal."""
     table = np.diagonal(slopes) if law.takes_cost else slopes
     return D @ table.astype(D.dtype)
+
+
+def answer_from(arrays: dict[str, Any], q: Question, changed: Iterable[str] = ()) -> Answer:
+    """What was given, if it is of the kinds and shapes that were wanted."""
+    shape, repeats = q.logits.shape, (q.repeats,) if q.problem else ()
+    D = numbers("D", arrays.get("D"), "fiub", shape)
+    h = numbers("gradient", arrays.get("gradient"), "f", (*repeats, *shape))
+    others = {k: numbers(k, arrays[k], "f", shape[:-1]) for k in OTHERS if k in arrays}
+    return Answer(D, h, tuple(changed), others)
 
 
 def numbers(name: str, answer: Any, kinds: str, shape: tuple[int, ...]) -> Array:
@@ -323,6 +323,8 @@ def _planted(draws: Any, smallest: Any = 0.0) -> Any:
 
 # --- What a callable says of itself: it may refuse, or lie ---------------------------------------------
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     try:
@@ -331,15 +333,6 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         raise
     except BaseException:  # a builtin that does not say, or an object that misbehaves
         return {}
-
-
-def _second_is_function(parameters: dict[str, inspect.Parameter]) -> bool:
-    """Whether the second argument is ``df_dD`` or ``f``, which are called with D, instead of D itself."""
-    positional = [
-        p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    second = positional[1].name if len(positional) > 1 else ""
-    return second == "f" or second.startswith("df_d")
 
 
 def _name_of(function: Any) -> str:
@@ -351,11 +344,7 @@ def _name_of(function: Any) -> str:
 
 def _file_of(function: Any) -> str:
     """The file in which a function, or an object that is called like one, is written."""
-    for place in (
-        inspect.unwrap,
-        lambda function: function,
-        lambda function: type(function).__call__,
-    ):
+    for place in (inspect.unwrap, lambda same: same, lambda odd: type(odd).__call__):
         try:
             return str(place(function).__code__.co_filename)
         except BaseException:
