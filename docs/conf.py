@@ -36,7 +36,7 @@ extensions = [
     "playground",
     "readable_signatures",
     "side_by_side",
-    "unbroken_math",
+    "unbroken",
 ]
 exclude_patterns = ["_build", "_ext"]
 templates_path = ["_templates"]
