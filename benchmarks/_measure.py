@@ -24,8 +24,9 @@ import rbst
 from benchmarks import port
 from rbst._array import Array
 from rbst._blocks import block_size
-from rbst._files import whole_file, write_json, write_text
+from rbst._files import write_json, write_text
 from rbst.gumbel import _power
+from rbst.plotting import write_figure
 
 TURN = 0.05  # seconds that a call is repeated for when it is its turn
 
@@ -159,8 +160,7 @@ def run_part(name: str, part: ModuleType, setting: Setting, out: Path | None) ->
     write_json(out / f"{name}.json", record)
     write_text(out / f"{name}.txt", table + "\n")
     if hasattr(part, "draw"):
-        with whole_file(out / f"{name}.svg") as temporary:
-            part.draw(rows).savefig(temporary, metadata={"Date": None})
+        write_figure(part.draw(rows), out / f"{name}.svg")
 
 
 def describe(name: str, setting: Setting) -> dict[str, Any]:

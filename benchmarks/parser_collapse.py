@@ -19,7 +19,7 @@ import numpy as np
 from autograd import grad
 
 from rbst import Estimator, __version__, conditional_moments, objective
-from rbst._files import whole_file, write_json
+from rbst._files import read_json, write_json
 from rbst._tables import text_table
 from rbst.experiments.listops import Config, ParserRun, load_data, measure_parser
 from rbst.experiments.run import training_step
@@ -101,9 +101,9 @@ def label(name: str, clip: float | None) -> str:
 
 def draw(runs: list[dict[str, Any]], path: Path) -> None:
     """Accuracy, the two parts of the mean square, the share of the largest 1 % of decisions, and the steps, along each training."""
-    from rbst.plotting import colour, new_figure
+    from rbst.plotting import colour, new_figure, set_caption, write_figure
 
-    figure, axes = new_figure(2, 2, width=11, height=7)
+    figure, axes = new_figure(2, 2, width=8, height=6)
     accuracy, moments, steps, shares = axes.flat
     for run in runs:
         points = {key: [p[key] for p in run["points"]] for key in run["points"][0]}
@@ -119,31 +119,37 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
         shares.plot(x, 100 * np.array(points["share_of_largest_percent"]), **style)
     accuracy.set(title="validation accuracy", ylabel="percent")
     moments.set(
-        title="gradient of a decision's logits",
-        ylabel="variance given D; pale: squared mean",
+        title="gradient of a decision's logits given D",
+        ylabel="variance; pale: squared mean",
         yscale="log",
     )
     steps.set(title=f"longest of {EVERY} steps", ylabel="norm", yscale="log", xlabel="iteration")
     shares.set(
-        title="share of the variance in its largest 1 % of decisions",
+        title="variance in its largest 1 % of decisions",
         ylabel="percent",
         xlabel="iteration",
     )
-    accuracy.legend(frameon=False, fontsize=8)
-    figure.suptitle(
+    names = accuracy.get_legend_handles_labels()
+    figure.legend(*names, loc="outside lower center", ncols=4, fontsize="small")
+    for panel in axes.flat:
+        panel.title.set_fontsize("medium")
+    set_caption(
+        figure,
         f"ListOps, at most 10 tokens, tau = {TAU:g}, learning rate {RATE:g}, seed {SEED}; variances exact, over the "
         f"decisions of {LOOKED_AT} training expressions",
-        fontsize=9,
     )
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    write_figure(figure, path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--iterations", type=int, default=8000)
-    parser.add_argument("--out", type=Path, help="write collapse.json and collapse.png there")
+    parser.add_argument("--out", type=Path, help="write collapse.json and collapse.svg there")
+    parser.add_argument("--draw", action="store_true", help="draw the record in --out again")
     arguments = parser.parse_args()
+    if arguments.draw:
+        draw(read_json(arguments.out / "collapse.json")["runs"], arguments.out / "collapse.svg")
+        return
     data = load_data(Config())
     runs = [
         {"estimator": name, "clip": clip, "points": follow(name, clip, data, arguments.iterations)}
@@ -157,7 +163,7 @@ def main() -> None:
         settings = {"version": __version__, "tau": TAU, "learning_rate": RATE, "seed": SEED}
         settings |= {"iterations": arguments.iterations, "expressions": LOOKED_AT, "runs": runs}
         write_json(arguments.out / "collapse.json", settings)
-        draw(runs, arguments.out / "collapse.png")
+        draw(runs, arguments.out / "collapse.svg")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,21 @@
 """One colour for each estimator, everywhere, and the truth in black.
 
 Matplotlib is imported where it is used. Functions draw into Axes and return them; whoever called saves
-the figure. Imported by experiments and tutorials only.
+the figure. No figure is wider than 8 inches and no letter smaller than ``"small"``, so that a page shows it at its size. Imported by experiments and tutorials only.
 """
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from rbst._files import whole_file
 
 COLOURS = {
     "exact": "black",
@@ -69,6 +73,22 @@ def new_figure(rows: int, columns: int, *, width: float, height: float) -> tuple
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
+def set_caption(figure: Any, text: str) -> None:
+    """Put above a figure what it must say of the experiment, in lines that fit its width."""
+    length = int(17 * figure.get_figwidth())
+    lines = (textwrap.fill(line, length) for line in text.split("\n"))
+    figure.suptitle("\n".join(lines), fontsize="small")
+
+
+def write_figure(figure: Any, path: Path) -> None:
+    """Write a figure whole or not at all, as its suffix says; the same figure is the same SVG."""
+    from matplotlib import rc_context
+
+    metadata = {"Date": None} if path.suffix == ".svg" else None
+    with rc_context({"svg.hashsalt": "rbst"}), whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=150, metadata=metadata)
+
+
 def plot_curves(axes: Any, curves: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> Any:
     """Draw ``curves[estimator][run][key]`` against the iteration: mean and range over the runs."""
     for name, runs in curves.items():
@@ -91,7 +111,7 @@ def show_images(axes: Any, rows: Mapping[str, Any], shape: tuple[int, int]) -> A
     axes.imshow(np.vstack([np.hstack([*row]) for row in padded]), cmap="Greys", vmin=0, vmax=1)
     axes.set_xticks([])
     axes.set_yticks([(height + 2) * (row + 0.5) - 0.5 for row in range(len(rows))], list(rows))
-    axes.tick_params(length=0, labelsize=8)
+    axes.tick_params(length=0, labelsize="small")
     axes.spines[:].set_visible(False)
     return axes
 
@@ -119,7 +139,7 @@ def frame_simplex(axes: Any, *, singular: str = "white") -> Any:
         axes.plot(*simplex_to_plane(line).T, color=singular, linestyle="--", linewidth=0.9)
     for k, (x, y), side in zip((1, 2, 3), corners, ("top", "top", "bottom"), strict=True):
         offset = 0.03 if side == "bottom" else -0.03
-        axes.text(x, y + offset, f"$p_{k} = 1$", ha="center", va=side, fontsize=8)
+        axes.text(x, y + offset, f"$p_{k} = 1$", ha="center", va=side, fontsize="small")
     axes.set_aspect("equal")
     axes.set_axis_off()
     return axes
@@ -139,6 +159,7 @@ def plot_simplex(axes: Any, mesh: Any, values: Any, **colour_scale: Any) -> Any:
         mesh.triangles[~touches],
         facecolors=values[~touches],
         edgecolors="face",
+        rasterized=True,  # thousands of paths otherwise
         **colour_scale,
     )
     frame_simplex(axes)
@@ -149,7 +170,7 @@ def plot_programme(axes: Any, mesh: Any, value: Any) -> Any:
     """Contours of a function of p over the simplex, ``value`` at the vertices of the mesh."""
     x, y = simplex_to_plane(mesh.vertices).T
     lines = axes.tricontour(x, y, mesh.triangles, value, levels=9, cmap="Greys_r")
-    axes.clabel(lines, fontsize=7, fmt="%.2g")
+    axes.clabel(lines, fontsize="small", fmt="%.2g")
     axes.plot(*simplex_to_plane(np.full(3, 1 / 3)), "o", color="black", markersize=4)
     return frame_simplex(axes, singular="black")
 
@@ -417,7 +438,7 @@ def draw_tree(
             axes.plot(*zip(child, parent, strict=True), color=stroke, linewidth=1)
         nodes[k : k + 2] = [parent]
     for x, word in enumerate(words):
-        axes.text(x, -0.25, word, ha="center", va="top", fontsize=7, rotation=90)
+        axes.text(x, -0.25, word, ha="center", va="top", fontsize="small", rotation=90)
     axes.set_xlim(-0.5, len(words) - 0.5)
     axes.set_ylim(-2.5, len(words))
     axes.set_axis_off()

@@ -138,8 +138,8 @@ def test_a_quick_run_leaves_numbers_and_figures(tmp_path, capsys):
         # A hundred steps take the bound well below the start; more samples make it tighter.
         assert result["test_bound"] < result["test_bound_1"] < result["curves"]["valid_bound"][0]
         assert table[result["estimator"]][1] == f"{result['test_bound_1']:.2f}"
-    for name in ("curves.png", "reconstructions.png"):
-        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    for name, start in (("curves.svg", b"<?xml"), ("reconstructions.png", b"\x89PNG")):
+        assert (out / name).read_bytes().startswith(start)
     assert not list(out.rglob("*.part*"))
 
 
@@ -268,7 +268,7 @@ def test_a_bogus_backend_and_a_narrow_terminal_cost_nothing(tmp_path):
     words = f"{' '.join(SMALL)} --estimator st --out {tmp_path / 'out'}"
     done = shell(f"RBST vae {words}", MPLBACKEND="nonsense", COLUMNS="20")
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
-    assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "out" / "curves.svg").read_text().startswith("<?xml")
 
 
 def test_help_on_a_narrow_terminal(monkeypatch, capsys):
@@ -283,10 +283,10 @@ def test_a_figure_that_cannot_be_drawn_costs_no_number(tmp_path, capsys, monkeyp
     def fail(*_, **__):
         raise ValueError("Data has no positive values, and therefore cannot be log-scaled.")
 
-    monkeypatch.setattr("rbst.plotting.new_figure", fail)
+    monkeypatch.setattr("rbst.experiments.vae.new_figure", fail)
     assert run(*SMALL, "--estimator", "st", "--out", tmp_path / "out") == 0
     captured = capsys.readouterr()
-    assert "curves.png was not drawn: Data has no positive values" in captured.err
+    assert "curves.svg was not drawn: Data has no positive values" in captured.err
     assert "M=100" in captured.out
     assert len(outcome(tmp_path / "out")) == 1
 

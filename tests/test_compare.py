@@ -206,7 +206,7 @@ def test_a_table_that_is_looked_up_leaves_out_what_needs_a_derivative(compare):
     assert [d["estimator"] for d in results["diagnoses"]] == ["reinforce"]
     assert set(results["left_out"]) == {"gr", "zgr"}
     assert "left out: gr, zgr (f must have a derivative in D" in " ".join(captured.out.split())
-    assert "against-samples.png" not in captured.err  # shows estimators that were left out
+    assert "against-samples.svg" not in captured.err  # shows estimators that were left out
 
 
 def test_a_negative_bias_squared_has_a_note(compare, tmp_path):

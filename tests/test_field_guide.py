@@ -94,9 +94,9 @@ def test_compare_draws_the_map_when_it_is_asked_to(tmp_path):
     words = ["--quick", "--n", "2", "--variables", "1", "--tau", "0.5"]
     words += [f"--estimator={name}" for name in ("gr", "zgr", "disarm")]
     assert main(["compare", *words, "--plot", "--out", str(tmp_path / "drawn")]) == 0
-    assert (tmp_path / "drawn" / "map.png").stat().st_size > 10_000
+    assert (tmp_path / "drawn" / "map.svg").stat().st_size > 10_000
     assert main(["compare", *words, "--out", str(tmp_path / "plain")]) == 0
-    assert not (tmp_path / "plain" / "map.png").exists()
+    assert not (tmp_path / "plain" / "map.svg").exists()
 
 
 # What the guide says is what was measured.

@@ -62,8 +62,8 @@ def test_everything_is_written(finished):
     assert {path.name for path in finished.iterdir()} == {
         "config.json",
         "results.json",
-        "curves.png",
-        "trees.png",
+        "curves.svg",
+        "trees.svg",
         *(f"{name}-seed0" for name in ("st-gs", "reinforce", "gold", "left")),
     }
     runs = {run["estimator"]: run for run in read_json(finished / "results.json")["runs"]}

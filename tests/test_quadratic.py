@@ -152,8 +152,8 @@ def test_quadratic_writes_results_and_figures(tmp_path, capsys):
     assert {path.name for path in out.iterdir()} == {
         "config.json",
         "results.json",
-        "figure1.png",
-        "minimisation.png",
+        "figure1.svg",
+        "minimisation.svg",
     }
     stored = json.loads((out / "results.json").read_text())
     assert stored["config"]["taus"] == [0.5]
@@ -196,8 +196,8 @@ def test_compare_writes_table_results_and_figures(tmp_path, capsys, problem):
         "config.json",
         "results.json",
         "table.md",
-        "against-tau.png",
-        "against-samples.png",
+        "against-tau.svg",
+        "against-samples.svg",
     }
     results = json.loads((out / "results.json").read_text())["results"]
     names = {(d["estimator"], d["tau"]) for d in results["diagnoses"]}

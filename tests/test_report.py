@@ -167,7 +167,7 @@ def test_a_setting_that_fell_is_shown_with_both_ends_and_one_that_older_runs_lac
 def test_figure_2_is_of_the_best_tracked_run_and_compares_the_best_runs(tmp_path, monkeypatch):
     write(tmp_path / "plain", result("st", valid=99.0))
     write_report(tmp_path)
-    assert not (tmp_path / "figure2.png").exists()
+    assert not (tmp_path / "figure2.svg").exists()
     write(tmp_path / "better", result("st-gs", valid=98.0))  # which was not tracked
     write(tmp_path / "tracked", result("st-gs", valid=99.0))
     (tmp_path / "tracked" / "snapshots").mkdir()
@@ -189,7 +189,7 @@ def test_figure_2_is_of_the_best_tracked_run_and_compares_the_best_runs(tmp_path
     assert drawn["_draw_variances"]["valid_bound"] == 99.0
     assert drawn["_draw_errors"]["valid_bound"] == 99.0
     assert [run["valid_bound"] for (run,) in drawn["_draw_thresholds"]] == [99.0, 98.0]
-    assert (tmp_path / "figure2.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "figure2.svg").read_text().startswith("<?xml")
 
 
 def test_a_folder_without_runs_is_one_line(tmp_path, capsys):

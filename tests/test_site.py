@@ -75,7 +75,9 @@ def test_the_glossary_has_a_row_for_each_name():
     page = (DOCS / "glossary.md").read_text(encoding="utf-8")
     rows = [line for line in page.split("## Names of estimators")[1].splitlines() if "| `" in line]
     for row, entry in zip(rows, ESTIMATORS, strict=True):
-        equation = entry.equation.replace("'", "′")  # which no typesetter takes for a quotation mark
+        equation = entry.equation.replace(
+            "'", "′"
+        )  # which no typesetter takes for a quotation mark
         cells = (f"`{entry.name}`", equation, entry.bias, entry.evaluations, entry.source)
         cells = (cell.replace("|", "\\|") for cell in cells)
         assert row == f"| {' | '.join(cells)} |"
@@ -223,6 +225,24 @@ def test_figures_are_turned_over_on_dark_screens_only():
     """ "not print and (dark)" means "not (print and dark)": it turned figures over on light screens."""
     styles = (DOCS / "_static" / "rbst.css").read_text()
     assert "not print and" not in styles
+
+
+FIGURES = sorted((DOCS / "results").rglob("*.svg"))
+
+
+@pytest.mark.parametrize("figure", FIGURES, ids=lambda path: "-".join(path.parts[-2:]))
+def test_a_figure_fits_the_page_and_its_letters_have_eleven_pixels(figure):
+    """Pages have room for 8.67 inches; a letter of 100 points has 11 pixels where it is scaled by 0.0825."""
+    drawn = figure.read_text(encoding="utf-8")
+    assert float(re.search(r'width="([\d.]+)pt"', drawn)[1]) <= 72 * 8.67
+    sizes = re.findall(r"scale\((0\.\d+) -0\.\d+\)", drawn)
+    assert sizes
+    assert min(map(float, sizes)) >= 0.0825
+
+
+def test_no_page_shows_lines_as_pixels():
+    pages = [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]
+    assert not [page for page in pages if ".png)" in page.read_text(encoding="utf-8")]
 
 
 @pytest.mark.browser

@@ -17,7 +17,7 @@ OPENING = re.compile(rf"((^|[\w)\]]) {SIGN} )?[(\[“‘]*$")
 CLOSING = re.compile(rf"( {SIGN} [^\s,;:)]+)?[)\].,;:!?’”]*")
 RELATION = re.compile(rf"(?<=\S) ({SIGN}) (?=\S)")
 NAMES = sorted((entry.name for entry in ESTIMATORS if "-" in entry.name), key=len, reverse=True)
-NAME = re.compile(r"\b(%s)\b" % "|".join(re.sub("K$", r"(K|\\d+)", name) for name in NAMES), re.I)
+NAME = re.compile(rf"\b({'|'.join(NAMES)})\b".replace("K", r"(K|\d+)"), re.IGNORECASE)
 LONGEST = 24
 """Characters of code that are kept together; what is longer must fit a narrow screen."""
 VERBATIM = (nodes.literal, nodes.literal_block, nodes.doctest_block, nodes.math, nodes.math_block)
@@ -52,7 +52,9 @@ class UnbrokenWords(SphinxTransform):
             if "-" in code.astext() and len(code.astext()) <= LONGEST and " " not in code.astext():
                 code["classes"].append("unbroken")
         for text in list(self.document.findall(nodes.Text)):
-            if not isinstance(text.parent, VERBATIM) and (RELATION.search(text) or NAME.search(text)):
+            if not isinstance(text.parent, VERBATIM) and (
+                RELATION.search(text) or NAME.search(text)
+            ):
                 text.parent.replace(text, kept_together(text))
 
 

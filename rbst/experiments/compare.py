@@ -37,7 +37,13 @@ from rbst.experiments.run import (
     write_results,
 )
 from rbst.experiments.settings import Settings, add_options, at_least, not_negative, setting
-from rbst.plotting import new_figure, plot_against_samples, plot_against_tau, plot_bias_variance
+from rbst.plotting import (
+    new_figure,
+    plot_against_samples,
+    plot_against_tau,
+    plot_bias_variance,
+    set_caption,
+)
 from rbst.problems import PROBLEMS, Problem, get_problem
 
 
@@ -115,7 +121,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, {"compare": Config()})
     parser.add_argument(
         "--plot", action="store_true",
-        help="draw bias against standard deviation too, map.png",
+        help="draw bias against standard deviation too, map.svg",
     )  # fmt: skip
     add_result_options(parser, "compare", "at most 1000 draws, to see that all works")
 
@@ -146,12 +152,12 @@ def run(arguments: argparse.Namespace) -> int:
         if d.method == "sampled":
             points.setdefault(d.estimator, []).append(d)
     batch = dict(zip([d.estimator for d in diagnoses], batches, strict=True))
-    save_figure(out / "against-tau.png", draw_against_tau, config, lines, points, batch)
+    save_figure(out / "against-tau.svg", draw_against_tau, config, lines, points, batch)
     diagnosed = [build(config.taus[0]) for name, build in builders.items() if name not in left_out]
     if any(estimator.given_D == "gumbel-rao" for estimator in diagnosed):  # the figure shows these
-        save_figure(out / "against-samples.png", draw_against_samples, config, problem)
+        save_figure(out / "against-samples.svg", draw_against_samples, config, problem)
     if arguments.plot:
-        save_figure(out / "map.png", draw_map, config, lines | points)
+        save_figure(out / "map.svg", draw_map, config, lines | points)
     heading = config.caption if config.function else f"{problem.equation}: {config.caption}"
     print(f"Results and figures are in {out}\n\n{wrapped(heading)}\n")
     for reason in dict.fromkeys(left_out.values()):
@@ -417,9 +423,7 @@ def draw_map(config: Config, diagnoses: dict[str, list[Diagnosis]]) -> Any:
     figure, axes = new_figure(1, 1, width=7, height=8)
     batch_sizes = dict.fromkeys((1, 10, 100, config.batch))
     plot_bias_variance(axes[0, 0], diagnoses, batch_sizes=list(batch_sizes))
-    figure.suptitle(
-        f"{config.caption}\nLines: exact. Open markers: {config.draws:,} draws.", fontsize=8
-    )
+    set_caption(figure, f"{config.caption}\nLines: exact. Open markers: {config.draws:,} draws.")
     return figure
 
 
@@ -440,17 +444,19 @@ def draw_against_tau(
             title = f"MSE / |gradient|$^2$ at {config.budget:g} evaluations"
         quantities = RATIOS | {title: lambda d: d.relative_mse(batch[d.estimator])}
         floor = 1e-10
-    figure, axes = new_figure(1, 3, width=12, height=4.6)
+    names = len(lines) + len(points)
+    figure, axes = new_figure(1, 3, width=8, height=3.6 + 0.2 * (names // 5 + 1))
     for column, (title, quantity) in zip(axes[0], quantities.items(), strict=True):
         plot_against_tau(column, line_taus(config), lines, points, quantity, floor)
-        column.set_title(title)
+        column.set_title(title, fontsize="medium")
     if floor is not None:
         axes[0, 2].axhline(1, color="black", linestyle="--", linewidth=1, label="returning zero")
-    figure.legend(*axes[0, 2].get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    figure.suptitle(
-        f"{config.caption}\nLines: exact; st-gs, every gr-mcK and gr have one bias. Points: {config.draws:,} "
+    labels = axes[0, 2].get_legend_handles_labels()
+    figure.legend(*labels, loc="outside lower center", ncols=5, fontsize="small")
+    set_caption(
+        figure,
+        f"{config.caption}\nLines: exact; st-gs, every gr-mcK and gr have one bias.\nPoints: {config.draws:,} "
         "draws with standard error, left out where they do not resolve the bias.",
-        fontsize=9,
     )
     return figure
 
@@ -469,13 +475,13 @@ RATIOS = {
 def draw_against_samples(config: Config, problem: Problem) -> Any:
     """Bias^2, variance and MSE of GR-MCK against K at each temperature, exact by Proposition 3."""
     columns = len(config.taus)
-    figure, axes = new_figure(1, columns, width=4 * columns, height=3.8)
+    figure, axes = new_figure(1, columns, width=min(8, 5 * columns), height=3.4)
     for column in axes[0, 1:]:
         column.sharey(axes[0, 0])
     for column, tau in zip(axes[0], config.taus, strict=True):
         st_gs = get_estimator("st-gs", tau=tau)
         plot_against_samples(column, _diagnose(st_gs, problem, config, None))
-        column.set_title(f"$\\tau$ = {tau:g}", fontsize=10)
-    axes[0, 0].legend(fontsize=7)
-    figure.suptitle(f"GR-MCK, {config.caption}; all exact", fontsize=9)
+        column.set_title(f"$\\tau$ = {tau:g}", fontsize="medium")
+    axes[0, 0].legend(fontsize="small")
+    set_caption(figure, f"GR-MCK, {config.caption}; all exact")
     return figure

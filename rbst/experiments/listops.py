@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -63,6 +63,7 @@ from rbst.models.tree_lstm import (
     greedy,
     left_branching,
 )
+from rbst.plotting import colour, draw_tree, new_figure, set_caption
 
 GIVEN_TREES = ("gold", "left")
 """What stands instead of an estimator where the tree is given."""
@@ -416,15 +417,13 @@ def format_table(config: Config, runs: Sequence[Run], results: Results) -> str:
 
 def draw_curves(config: Config, runs: Sequence[Run], results: Results) -> Any:
     """Training cost, validation accuracy and F1 along the training; one line for each run."""
-    from rbst.plotting import colour, new_figure
-
     styles = {"gold": {"color": "black"}, "left": {"color": "black", "linestyle": ":"}}
     panels = {
         "train_cost": ("training cost", "cost (nats)", 1),
         "valid_accuracy": ("validation accuracy", "accuracy (%)", 100),
         "valid_f1": ("induced against gold trees", "F1 (%)", 100),
     }
-    figure, axes = new_figure(1, 3, width=11, height=3.4)
+    figure, axes = new_figure(1, 3, width=8, height=3)
     for panel, (key, (title, label, unit)) in zip(axes.flat, panels.items(), strict=True):
         for result in results:
             name, curves = result["estimator"], result["curves"]
@@ -435,15 +434,13 @@ def draw_curves(config: Config, runs: Sequence[Run], results: Results) -> Any:
         panel.set(title=title, xlabel="iteration", ylabel=label)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     one_a_name = dict(zip(labels, handles, strict=True))
-    axes.flat[0].legend(one_a_name.values(), one_a_name, frameon=False, fontsize=8)
-    figure.suptitle(config.caption, fontsize=9)
+    axes.flat[0].legend(one_a_name.values(), one_a_name, frameon=False, fontsize="small")
+    set_caption(figure, config.caption)
     return figure
 
 
 def draw_trees(config: Config, runs: Sequence[ParserRun], results: Results) -> Any:
     """The most nested test expressions: the gold tree, and beside it what each run of the first seed found."""
-    from rbst.plotting import draw_tree, new_figure
-
     shown = [
         run
         for run in runs
@@ -459,22 +456,22 @@ def draw_trees(config: Config, runs: Sequence[ParserRun], results: Results) -> A
     for run in shown:
         _, merges = run.predict(run.best(), pad(examples))
         trees.append([m[: len(e.tokens) - 1] for m, e in zip(merges, examples, strict=True)])
-    figure, axes = new_figure(
-        len(examples), len(trees), width=3.6 * len(trees), height=2.1 * len(examples)
-    )
-    for column, (title, drawn) in enumerate(zip(titles, trees, strict=True)):
-        for row, (example, merges) in enumerate(zip(examples, drawn, strict=True)):
-            words = [TOKENS[token] for token in example.tokens]
-            draw_tree(axes[row, column], words, merges, gold=example.merges)
-            axes[row, column].set_title(
-                title
-                if column == 0
-                else f"{title}, F1 {unlabelled_f1(merges, example.merges):.0%}",
-                fontsize=8,
-            )
-    figure.suptitle(
+    return compare_trees(config, examples, dict(zip(titles, trees, strict=True)))
+
+
+def compare_trees(
+    config: Config, examples: Sequence[Example], trees: Mapping[str, Sequence[Sequence[int]]]
+) -> Any:
+    """A row for each title, the merges of its trees beside one another."""
+    figure, axes = new_figure(len(trees), len(examples), width=8, height=2.1 * len(trees) + 0.5)
+    for row, (title, drawn) in zip(axes, trees.items(), strict=True):
+        for panel, example, merges in zip(row, examples, drawn, strict=True):
+            draw_tree(panel, [TOKENS[t] for t in example.tokens], merges, gold=example.merges)
+            score = f"F1 {unlabelled_f1(merges, example.merges):.0%}"
+            panel.set_title(f"{title}, {score}", fontsize="small")
+    set_caption(
+        figure,
         f"greedy trees of test expressions; spans that the gold tree lacks in red\n{config.caption}",
-        fontsize=9,
     )
     return figure
 
@@ -579,7 +576,7 @@ EXPERIMENT = Experiment(
     load_data=load_data,
     run=ParserRun,
     table=format_table,
-    figures={"curves.png": draw_curves, "trees.png": draw_trees},
+    figures={"curves.svg": draw_curves, "trees.svg": draw_trees},
     cells=lambda grid: [
         {"estimators": (name,), "max_length": max_length, "tau": tau}
         for max_length in grid["max_length"]

@@ -46,7 +46,7 @@ from rbst.experiments.settings import (
     setting,
     temperature,
 )
-from rbst.plotting import new_figure, plot_curves, plot_programme, plot_simplex
+from rbst.plotting import new_figure, plot_curves, plot_programme, plot_simplex, set_caption
 from rbst.problems import programme, programme_direct, programme_gradient, programme_value
 from rbst.rao_blackwell import conditional_moments
 
@@ -157,9 +157,9 @@ def run(arguments: argparse.Namespace) -> int:
         },
     }
     write_results(out, config, start, results=results)
-    save_figure(out / "figure1.png", draw_figure_1, config, mesh, traces, coarse, sampled)
-    save_figure(out / "minimisation.png", draw_minimisation, config, curves)
-    print(f"Results, figure1.png and minimisation.png are in {out}\n\n{format_results(results)}")
+    save_figure(out / "figure1.svg", draw_figure_1, config, mesh, traces, coarse, sampled)
+    save_figure(out / "minimisation.svg", draw_minimisation, config, curves)
+    print(f"Results, figure1.svg and minimisation.svg are in {out}\n\n{format_results(results)}")
     return 0
 
 
@@ -356,18 +356,20 @@ def _milestones(last: int) -> list[int]:
 # Figures and the printed summary.
 
 LEGEND = """\
-Colour, at each p: log10 of the trace of the
-covariance of ST-GS, minus that of the Rao-
-Blackwellized estimator. 1 means a tenth of
-the variance. One colour scale a column,
-yellow for the highest 1% of the cells.
+Colour: log10 of the trace of the
+covariance of ST-GS, minus that of
+the Rao-Blackwellized estimator.
+1 means a tenth of the variance.
+One colour scale for each row,
+yellow for the highest 1% of cells.
 
-Dashed lines: $p_k = 2/3$, where $A(p)$ is singular
-and both traces are infinite; their ratio is not.
+Dashed: $p_k = 2/3$, where $A(p)$ is
+singular and both traces are
+infinite; their ratio is not.
 
 Blank: the cells around the optimum
-$c = (1/3, 1/3, 1/3)$, where $A = 0$, both traces
-vanish and the difference is 0/0."""
+$c = (1/3, 1/3, 1/3)$, where $A = 0$
+and the difference is 0/0."""
 
 
 def draw_figure_1(
@@ -377,30 +379,31 @@ def draw_figure_1(
     coarse: SimplexMesh,
     sampled: dict[float, dict[str, tuple[Array, Array]]],
 ) -> Any:
-    """The contours of the programme, and the difference of the log10-traces at each temperature."""
+    """The contours of the programme, and in a row for each temperature the difference of the log10-traces."""
     by_K, limit = ([log_ratio(t, name) for t in traces.values()] for name in (f"gr-mc{K}", "gr"))
-    rows = [(f"ST-GS minus GR-MC{K}\nexact", mesh, by_K), ("ST-GS minus GR\nexact", mesh, limit)]
+    columns = [(f"GR-MC{K},\nexact", mesh, by_K), ("GR,\nexact", mesh, limit)]
     if sampled:
-        title = f"ST-GS minus GR-MC{K}\n{config.samples} estimates a point"
-        rows.insert(1, (title, coarse, [sampled_log_ratio(t)[0] for t in sampled.values()]))
-    shape = len(rows), 1 + len(config.taus)
-    figure, axes = new_figure(*shape, width=3 * shape[1], height=2.8 * len(rows) + 0.8)
+        title = f"GR-MC{K},\n{config.samples} estimates a point"
+        columns.insert(1, (title, coarse, [sampled_log_ratio(t)[0] for t in sampled.values()]))
+    shape = 1 + len(config.taus), len(columns)
+    figure, axes = new_figure(*shape, width=8, height=2.6 * shape[0])
 
     plot_programme(axes[0, 0], mesh, programme_value(mesh.vertices))
-    axes[0, 0].set_title("$(p - c)^T Q (p - c)$, n = 3, dot: optimum c", fontsize=9, pad=22)
+    axes[0, 0].set_title("$(p - c)^T Q (p - c)$,\nn = 3, dot: optimum c", fontsize="small", pad=14)
     if sampled:
-        _draw_agreement(axes[1, 0], coarse, sampled)
-    axes[-1, 0].text(0, 0.5, LEGEND, fontsize=8, va="center", transform=axes[-1, 0].transAxes)
-    axes[-1, 0].set_axis_off()
-    for column, tau in enumerate(config.taus):
-        low, high = by_K[column].min(), np.quantile(limit[column], 0.99)
+        _draw_agreement(axes[0, 1], coarse, sampled)
+    text = {"fontsize": "small", "va": "center", "transform": axes[0, -1].transAxes}
+    axes[0, -1].text(0, 0.5, LEGEND, **text)
+    axes[0, -1].set_axis_off()
+    for row, tau in enumerate(config.taus):
+        low, high = by_K[row].min(), np.quantile(limit[row], 0.99)
         scale = {"vmin": low, "vmax": high, "cmap": "viridis"}
-        for row, (title, cells, differences) in enumerate(rows):
-            coloured = plot_simplex(axes[row, column + 1], cells, differences[column], **scale)
-            axes[row, column + 1].set_title(f"$\\tau$ = {tau:g}: {title}", fontsize=9, pad=14)
-        bar = {"location": "bottom", "shrink": 0.8, "aspect": 30, "extend": "both"}
-        label = f"difference in log10-trace\nmedian {np.median(by_K[column]):.2f} (exact, GR-MC{K})"
-        figure.colorbar(coloured, ax=axes[:, column + 1], label=label, **bar)
+        for panel, (title, cells, differences) in zip(axes[row + 1], columns, strict=True):
+            coloured = plot_simplex(panel, cells, differences[row], **scale)
+            panel.set_title(f"$\\tau$ = {tau:g}: ST-GS minus {title}", fontsize="small", pad=14)
+        label = f"difference in log10-trace,\nmedian {np.median(by_K[row]):.2f} (exact, GR-MC{K})"
+        bar = figure.colorbar(coloured, ax=axes[row + 1], shrink=0.9, aspect=20, extend="both")
+        bar.set_label(label, fontsize="small")
     return figure
 
 
@@ -416,11 +419,11 @@ def _draw_agreement(
             exact, difference, error, fmt=".", ms=2, lw=0.5, color=grey, label=f"$\\tau$ = {tau:g}"
         )
     axes.axline((0, 0), slope=1, color="black", linewidth=0.8)
-    axes.set_xlabel("exact", fontsize=8)
-    axes.set_ylabel("sampled, with standard error", fontsize=8)
-    axes.tick_params(labelsize=7)
-    axes.legend(fontsize=7)
-    axes.set_title(f"ST-GS minus GR-MC{K}, a dot for each cell,\nblack: equal", fontsize=9)
+    axes.set_xlabel("exact", fontsize="small")
+    axes.set_ylabel("sampled, with standard error", fontsize="small")
+    axes.tick_params(labelsize="small")
+    axes.legend(fontsize="small")
+    axes.set_title(f"ST-GS minus GR-MC{K}, a dot\nfor each cell, black: equal", fontsize="small")
 
 
 def draw_minimisation(config: Config, curves: dict[float, dict[str, list]]) -> Any:
@@ -429,30 +432,34 @@ def draw_minimisation(config: Config, curves: dict[float, dict[str, list]]) -> A
     others = [name for name in config.estimators if name not in family]
     rows = [names for names in (family, others) if names]
     columns = len(config.taus)
-    figure, axes = new_figure(len(rows), columns, width=3.6 * columns, height=3 * len(rows) + 0.6)
+    figure, axes = new_figure(len(rows), columns, width=8, height=2.9 * len(rows) + 0.6)
     for row, names in zip(axes, rows, strict=True):
         for column, tau in zip(row, config.taus, strict=True):
             plot_curves(column, {name: curves[tau][name] for name in (*names, "exact")}, "distance")
             column.set(yscale="log", ylim=(1e-4, 1.2), title=f"$\\tau$ = {tau:g}")
-            labels = [_legend_label(name, curves[tau][name]) for name in (*names, "exact")]
-            column.legend(column.get_lines(), labels, fontsize=7, loc="lower left")
+            caught = "\n".join(filter(None, (_caught(name, curves[tau][name]) for name in names)))
+            column.text(0.05, 0.05, caught, transform=column.transAxes, fontsize="small")
+    lines = {line.get_label(): line for row in axes for line in row[0].get_lines()}
+    names = [*config.estimators, "exact"]
+    place = {"loc": "outside lower center", "ncols": 8, "fontsize": "small"}
+    figure.legend([lines[name] for name in names], names, **place)
     for column in axes[-1]:
         column.set_xlabel("step")
     for row in axes:
         row[0].set_ylabel("distance to the optimum, |p - c|")
     start = ", ".join(f"{value:g}" for value in config.start)
-    figure.suptitle(
+    set_caption(
+        figure,
         f"Descent from p = ({start}), step size {config.learning_rate:g}: mean (line) and range (band) over "
         f"{config.seeds} runs, n = 3.\nA run that is caught in a corner stays at distance "
         f"{math.sqrt(2 / 3):.3f}. Black: the exact gradient.",
-        fontsize=9,
     )
     return figure
 
 
-def _legend_label(name: str, runs: list[dict[str, list]]) -> str:
+def _caught(name: str, runs: list[dict[str, list]]) -> str:
     caught = summarise_runs(runs)["runs caught in a corner"]
-    return f"{name} ({caught} of {len(runs)} caught)" if caught else name
+    return f"{name}: {caught} of {len(runs)} caught" if caught else ""
 
 
 def format_results(results: dict[str, Any]) -> str:

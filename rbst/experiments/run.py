@@ -23,7 +23,7 @@ from autograd import value_and_grad
 
 from rbst import __version__
 from rbst._array import DEVICES, Array, device_namespace, getval, new_generator
-from rbst._files import locked, new_folder, read_json, remove_parts, whole_file, write_json
+from rbst._files import locked, new_folder, read_json, remove_parts, write_json
 from rbst._progress import progress_bar
 from rbst._tables import wrapped
 from rbst._terminal import complain
@@ -40,6 +40,7 @@ from rbst.experiments.settings import (
     setting,
 )
 from rbst.experiments.training import Diverged, TrainingState, load_state, scheduled, train
+from rbst.plotting import write_figure
 
 RTOL = 1e-3
 """Tolerance of ``gr`` in training: far below the noise of one minibatch."""
@@ -472,7 +473,6 @@ def save_figure(path: Path, draw: Callable[..., Any], *arguments: Any) -> None:
     try:
         figure = draw(*arguments)
         if figure is not None:
-            with whole_file(path) as temporary:
-                figure.savefig(temporary, dpi=150)
+            write_figure(figure, path)
     except Exception as error:
         complain(f"{path.name} was not drawn: {error}")

@@ -31,6 +31,7 @@ from rbst._tables import text_table
 from rbst.autodiff import objective
 from rbst.estimators.registry import Estimator, get_estimator
 from rbst.experiments.run import RTOL, Run
+from rbst.plotting import colour, new_figure, set_caption
 from rbst.rao_blackwell import conditional_moments
 
 VARIANCE_DRAWS = 200
@@ -292,26 +293,29 @@ def _removed(split: Mapping[str, float]) -> float:
 
 def draw_figure2(run: Mapping[str, Any], same: Sequence[Sequence[Mapping[str, Any]]]) -> Any:
     """Figure 2 of the paper: (a) and (b) of a tracked run, (c) of the seeds of several estimators."""
-    from rbst.plotting import new_figure
-
     track, config = run["track"], run["config"]
     if split := all("split" in point for point in track):
-        figure, axes = new_figure(2, 3, width=12, height=7.4)
-        _draw_splits(axes[0], track)
-        _draw_removed(axes[1, 0], track)
+        figure, axes = new_figure(3, 2, width=8, height=8.4)
+        *splits, removed, errors, thresholds = axes.flat
+        _draw_splits(splits, track)
+        _draw_removed(removed, track)
     else:  # of a run that was tracked before the variance was split
-        figure, axes = new_figure(1, 3, width=12, height=3.8)
-        _draw_variances(axes[0, 0], run)
-    _draw_errors(axes[-1, 1], run)
-    _draw_thresholds(axes[-1, 2], same)
-    axes[-1, 1].legend(frameon=False, fontsize=8)  # where all lines fall, so there is room
+        figure, axes = new_figure(1, 3, width=8, height=3.5)
+        variances, errors, thresholds = axes.flat
+        _draw_variances(variances, run)
+    _draw_errors(errors, run)
+    _draw_thresholds(thresholds, same)
+    names = errors.get_legend_handles_labels()
+    figure.legend(*names, loc="outside lower center", ncols=6, fontsize="small")
+    for panel in axes.flat:
+        panel.title.set_fontsize("small")
     drawn = "draws of D, given which the moments are exact" if split else "draws of each gradient"
     at = "" if split else f"(a) at tau = {config['tau']:.3g}; "
-    figure.suptitle(
+    set_caption(
+        figure,
         f"{config['data']}, {config['bits']} bits, n = {config['arity']}, batch {config['batch_size']}; "
         f"(a) and (b) at the parameters of a run of {run['estimator']} (seed {run['seed']}); {at}\n"
         f"{VARIANCE_DRAWS} {drawn}; in (b) against the mean of {REFERENCE_DRAWS} draws of reinforce",
-        fontsize=9,
     )
     return figure
 
@@ -320,18 +324,16 @@ def _at(point: Mapping[str, Any], tau: float) -> Mapping[str, float]:
     return min(point["split"], key=lambda split: abs(split["tau"] - tau))
 
 
-def _draw_splits(row: Any, track: Sequence[Mapping[str, Any]]) -> None:
+def _draw_splits(panels: Sequence[Any], track: Sequence[Mapping[str, Any]]) -> None:
     """What the choice of D and the noise given D add to the variance, at each of the temperatures SHOWN."""
-    from rbst.plotting import colour
-
     iterations = [point["iteration"] for point in track]
     parts = {
         "choice": ("gr", "choice of D: all of GR"),
         "noise": ("st-gs", "noise given D: in ST-GS too"),
     }
-    for axes in row[1:]:
-        axes.sharey(row[0])
-    for axes, tau in zip(row, SHOWN, strict=True):
+    for axes in panels[1:]:
+        axes.sharey(panels[0])
+    for axes, tau in zip(panels, SHOWN, strict=True):
         for key, (name, label) in parts.items():
             values, errors = (
                 np.array([_at(p, tau)[k] for p in track]) for k in (key, f"{key}_error")
@@ -339,8 +341,9 @@ def _draw_splits(row: Any, track: Sequence[Mapping[str, Any]]) -> None:
             axes.errorbar(iterations, values, errors, fmt=".-", color=colour(name), label=label)
         title = f"(a) variance at tau = {_at(track[0], tau)['tau']:g}, by Proposition 3"
         axes.set(title=title, xlabel="iteration", yscale="log")
-    row[0].set_ylabel("trace of the covariance")
-    row[0].legend(frameon=False, fontsize=8)
+    for axes in panels[::2]:  # the left ones
+        axes.set_ylabel("trace of the covariance")
+    panels[0].legend(frameon=False, fontsize="small")
 
 
 def _draw_removed(axes: Any, track: Sequence[Mapping[str, Any]]) -> None:
@@ -354,12 +357,10 @@ def _draw_removed(axes: Any, track: Sequence[Mapping[str, Any]]) -> None:
         ylabel="%",
         ylim=(0, 100),
     )
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize="small")
 
 
 def _draw_variances(axes: Any, run: Mapping[str, Any]) -> None:
-    from rbst.plotting import colour
-
     iterations = [point["iteration"] for point in run["track"]]
     for name in run["track"][0]["variance"]:
         traces = [point["variance"][name] for point in run["track"]]
@@ -370,8 +371,6 @@ def _draw_variances(axes: Any, run: Mapping[str, Any]) -> None:
 
 
 def _draw_errors(axes: Any, run: Mapping[str, Any]) -> None:
-    from rbst.plotting import colour
-
     point = [point for point in run["track"] if "mse" in point][-1]
     for name, values in point["mse"].items():
         axes.errorbar(
@@ -390,8 +389,6 @@ def _draw_errors(axes: Any, run: Mapping[str, Any]) -> None:
 
 def _draw_thresholds(axes: Any, same: Sequence[Sequence[Mapping[str, Any]]]) -> None:
     """Of each estimator the mean over its seeds, and their range as a band."""
-    from rbst.plotting import colour
-
     for seeds in same:
         reached = [iterations_to_thresholds(result["curves"]) for result in seeds]
         common = [bound for bound in reached[0] if all(bound in other for other in reached)]
@@ -404,5 +401,5 @@ def _draw_thresholds(axes: Any, same: Sequence[Sequence[Mapping[str, Any]]]) -> 
     axes.set(
         title="(c) iterations to a validation bound",
         xlabel="iteration",
-        ylabel="negative bound (nats), M = 1",
+        ylabel="negative bound, M = 1",
     )

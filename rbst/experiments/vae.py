@@ -62,6 +62,7 @@ from rbst.experiments.training import (
     scheduled,
 )
 from rbst.models.vae import VAE, sigmoid
+from rbst.plotting import new_figure, plot_curves, set_caption, show_images
 
 MEASUREMENTS = 50
 """Points of the training curves."""
@@ -372,9 +373,7 @@ def finished(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def draw_curves(config: Config, runs: Sequence[Run], results: Sequence[dict[str, Any]]) -> Any:
     """The objective and the validation bound along the training of each estimator."""
-    from rbst.plotting import new_figure, plot_curves
-
-    figure, axes = new_figure(1, 2, width=9, height=3.8)
+    figure, axes = new_figure(1, 2, width=8, height=3.6)
     curves = {
         name: [run["curves"] for run in finished(results) if run["estimator"] == name]
         for name in config.estimators
@@ -387,11 +386,11 @@ def draw_curves(config: Config, runs: Sequence[Run], results: Sequence[dict[str,
     handles, names = axes.flat[0].get_legend_handles_labels()
     relaxed = [find_estimator(name, tau=config.tau).evaluates == "inside" for name in names]
     labels = [f"{n} (at relaxed codes)" if r else n for n, r in zip(names, relaxed, strict=True)]
-    axes.flat[0].legend(handles, labels, frameon=False, fontsize=8)
+    axes.flat[0].legend(handles, labels, frameon=False, fontsize="small")
     spread = (
         f"mean and range of {config.seeds} seeds" if config.seeds > 1 else f"seed {config.seed}"
     )
-    figure.suptitle(f"{config.caption}; {spread}", fontsize=9)
+    set_caption(figure, f"{config.caption}; {spread}")
     return figure
 
 
@@ -399,8 +398,6 @@ def draw_reconstructions(
     config: Config, runs: Sequence[VAERun], results: Sequence[dict[str, Any]]
 ) -> Any:
     """Test images, their reconstructions and samples from the prior, of the first seed."""
-    from rbst.plotting import new_figure, show_images
-
     # Shuffled, because the test images of MNIST are sorted by class.
     xp, test = runs[0].xp, runs[0].images.test
     shown = test[xp.asarray(np.random.default_rng(1).permutation(len(test))[:IMAGES_SHOWN])]
@@ -417,15 +414,17 @@ def draw_reconstructions(
     if not samples:
         return None
     shape = runs[0].data.shape
-    figure, axes = new_figure(1, 2, width=9, height=0.47 * (len(samples) + 1) + 0.8)
+    figure, axes = new_figure(1, 2, width=8, height=0.45 * (len(samples) + 1) + 0.8)
     show_images(axes.flat[0], reconstructions, shape)
     show_images(axes.flat[1], samples, shape)
     for panel in axes.flat:
         panel.set_anchor("S")  # the rows of one estimator stand side by side
-    axes.flat[0].set_title("reconstructions of test images, from one sampled code", fontsize=9)
-    axes.flat[1].set_title("samples from the prior", fontsize=9)
+    axes.flat[0].set_title(
+        "reconstructions of test images, from one sampled code", fontsize="small"
+    )
+    axes.flat[1].set_title("samples from the prior", fontsize="small")
     ink = "probability of ink from white (0) to black (1)"
-    figure.suptitle(f"{config.caption}; seed {config.seed}; {ink}", fontsize=9)
+    set_caption(figure, f"{config.caption}; seed {config.seed}; {ink}")
     return figure
 
 
@@ -643,9 +642,9 @@ EXPERIMENT = Experiment(
     run=VAERun,
     table=format_table,
     figures={
-        "curves.png": draw_curves,
+        "curves.svg": draw_curves,
         "reconstructions.png": draw_reconstructions,
-        "figure2.png": figure_2_of_runs,
+        "figure2.svg": figure_2_of_runs,
     },
     cells=lambda grid: [
         {"batch_size": batch_size, "arity": arity, "estimators": (name,)}
@@ -677,7 +676,7 @@ EXPERIMENT = Experiment(
         note=table_note,
         record=lambda best, cells: {"rows": [table_row(cell, best, cells[cell]) for cell in best]},
         paper=PAPER_CELLS,
-        figures={"figure2.png": figure_2},
+        figures={"figure2.svg": figure_2},
     ),
 )
 add_arguments = partial(add_experiment_arguments, EXPERIMENT)

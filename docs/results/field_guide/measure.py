@@ -17,10 +17,9 @@ from typing import Any
 
 import autograd.numpy as np
 from autograd import grad
-from matplotlib import rc_context
 
 import rbst
-from rbst._files import read_json, whole_file, write_json
+from rbst._files import read_json, write_json
 from rbst.data.digits import load_digits
 from rbst.diagnostics import Diagnosis, Figure
 from rbst.enumeration import enumerate_outcomes
@@ -29,7 +28,7 @@ from rbst.estimators.registry import ESTIMATORS
 from rbst.experiments.compare import count_evaluations
 from rbst.experiments.training import TrainingState, adam_step, minibatch
 from rbst.models.vae import VAE, bernoulli_log_likelihood
-from rbst.plotting import new_figure, plot_bias_variance
+from rbst.plotting import new_figure, plot_bias_variance, write_figure
 from rbst.problems import PROBLEMS, QUADRATIC, get_problem
 
 HERE = Path(__file__).parent
@@ -433,11 +432,7 @@ def draw(record: Mapping[str, Any]) -> None:
         plot_bias_variance(axes[0, 0], points_of(rows))
         what = vae if title.startswith("VAE") else functions
         figure.suptitle(f"{title}\n{what}", fontsize="small")
-        with (
-            rc_context({"svg.hashsalt": "rbst"}),
-            whole_file(HERE / f"{title.lower().replace(', ', '_')}.svg") as temporary,
-        ):
-            figure.savefig(temporary, metadata={"Date": None})
+        write_figure(figure, HERE / f"{title.lower().replace(', ', '_')}.svg")
 
 
 def main() -> None:

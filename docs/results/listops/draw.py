@@ -1,0 +1,40 @@
+"""Draws curves and trees of the page again from its records: ``python docs/results/listops/draw.py``.
+
+The curves come from ``runs``, the trees, whose parameters were not kept, from ``trees.json``.
+"""
+
+from pathlib import Path
+
+from rbst._files import read_json
+from rbst.data.listops import Example, evaluate, parse
+from rbst.experiments.listops import Config, compare_trees, draw_curves
+from rbst.experiments.settings import tuples
+from rbst.plotting import write_figure
+
+HERE = Path(__file__).parent
+SHOWN = ("st-gs", "gr", "gr-mc10", "gr-mc100")
+
+
+def draw_runs(rate: str, name: str) -> Config:
+    """The curves of the first seed at tau = 0.01 with this learning rate; its settings."""
+    folders = (HERE / "runs" / f"{name}-L10-tau0.01-lr{rate}-seed0" for name in SHOWN)
+    results = [read_json(folder / "result.json") for folder in folders]
+    config = Config(**tuples(results[0]["config"]))
+    write_figure(draw_curves(config, [], results), HERE / name)
+    return config
+
+
+def main() -> None:
+    """Draw all of them."""
+    draw_runs("0.2", "curves-0.2.svg")
+    config = draw_runs("0.1", "curves.svg")
+    record = read_json(HERE / "trees.json")
+    parsed = map(parse, record["expressions"])
+    examples = [Example(tokens, evaluate(tokens), merges) for tokens, merges in parsed]
+    trees = {"gold tree": [example.merges for example in examples]}
+    trees |= {name: record["trees"][name] for name in SHOWN}
+    write_figure(compare_trees(config, examples, trees), HERE / "trees.svg")
+
+
+if __name__ == "__main__":
+    main()
