@@ -189,11 +189,15 @@ def sentences():
     yield f"{five['rloo']:.2f} (`rloo`) and {five['unordered-set']:.2f} (`unordered-set`)"
     yield f"an error of {three['reinforce']:.2f} (returning"
     yield f"`sum-and-sample` {three['sum-and-sample']:.3f}"
-    runs = json.loads((DOCS / "results" / "mnist" / "report.json").read_text())["rows"]
+    mnist = DOCS / "results" / "mnist"
+    runs = json.loads((mnist / "runs" / "report.json").read_text())["rows"]
     bound = {r["estimator"]: (r["tau"], r["test_bound"]) for r in runs if r["arity"] == 16}
     for name, verb in (("gs", "reached "), ("gr-mc10", "reached "), ("st-gs", "")):
         yield f"`{name}` at τ = {bound[name][0]:g} {verb}{bound[name][1]:.2f}"
     yield f"`st` {bound['st'][1]:.2f}, `reinforce` {bound['reinforce'][1]:.2f}"
+    for name in ("gs", "st-gs"):
+        (test,) = (mnist / "recipe").glob(f"{name}-n16-*/test.json")
+        yield f"`{name}` to {json.loads(test.read_text())['test_bound']:.2f}"
 
 
 @pytest.mark.parametrize("sentence", list(sentences()))
