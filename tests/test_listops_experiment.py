@@ -188,7 +188,8 @@ def test_report_chooses_the_learning_rate_by_validation():
             "estimator": "st-gs",
             "seed": seed,
             "iterations": 5,
-            "test": {"accuracy": {"valid": valid, "test": test}, "f1": {"test": 0.5}},
+            "accuracy": {"valid": valid, "test": test},
+            "f1": {"test": 0.5},
         }
 
     runs = [run(0.1, 0, 0.6, 0.1), run(0.1, 1, 0.5, 0.3), run(0.2, 0, 0.54, 0.9)]

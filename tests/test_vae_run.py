@@ -26,12 +26,12 @@ def run(tmp_path):
     return VAERun(make_config(TINY), "st-gs", 0, load_digits(), tmp_path / "run")
 
 
-def test_the_temperature_falls_geometrically_from_tau_to_tau_final():
-    config = Config(tau=1.0, tau_final=0.25, iterations=101)
-    taus = [config.estimator("st-gs", iteration).tau for iteration in range(101)]
+def test_the_temperature_falls_geometrically_from_tau_to_tau_final(run):
+    falling = replace(run, config=Config(tau=1.0, tau_final=0.25, iterations=101))
+    taus = [falling.estimator(iteration).tau for iteration in range(101)]
     assert (taus[0], taus[50], taus[100]) == pytest.approx((1.0, 0.5, 0.25))
     np.testing.assert_allclose(np.diff(np.log(taus)), np.log(0.25) / 100)
-    assert Config(tau=0.3).estimator("st-gs", 4000).tau == 0.3
+    assert replace(run, config=Config(tau=0.3)).estimator(4000).tau == 0.3
 
 
 def test_the_learning_rate_falls_geometrically_to_its_final_value():

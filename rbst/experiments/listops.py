@@ -42,6 +42,7 @@ from rbst.experiments.run import (
     Run,
     RunSettings,
     add_experiment_arguments,
+    by_estimator,
     check_batch_size,
     run_experiment,
 )
@@ -216,15 +217,10 @@ class ParserRun(Run):
             state.velocity = self.xp.stack([state.velocity, state.velocity])
         return state
 
-    @cached_property
-    def _estimator(self) -> Estimator:
-        # A given tree needs none, and the objective of st is the mean cost.
+    def estimator(self, iteration: int) -> Estimator:
+        """The same at every iteration; a given tree needs none, and the objective of ``st`` is the mean cost."""
         name = "st" if self.name in GIVEN_TREES else self.name
         return get_estimator(name, tau=self.config.tau, rtol=RTOL)
-
-    def estimator(self, iteration: int) -> Estimator:
-        """The same estimator at every iteration."""
-        return self._estimator
 
     @cached_property
     def training(self) -> Sequences:
@@ -293,8 +289,9 @@ class ParserRun(Run):
         return {"valid_accuracy": accuracy, "valid_f1": f1}
 
     def ended(self, state: TrainingState) -> bool:
-        """Whether the patience has come to its end."""
-        return out_of_patience(state, self.config)
+        """Whether the last ``patience`` validations brought nothing better."""
+        accuracies = state.curves.get("valid_accuracy") or [0.0]
+        return len(accuracies) - 1 - int(np.argmax(accuracies)) >= self.config.patience
 
     def measure_test(self, *, progress: bool) -> dict[str, Any]:
         """Accuracy and F1 of the best parameters on every split."""
@@ -310,20 +307,6 @@ class ParserRun(Run):
         if not self.best_file.is_file():
             return {"accuracy": None, "f1": None}
         return super().test(progress=progress)
-
-
-def out_of_patience(state: TrainingState, config: Config) -> bool:
-    """Whether the last ``patience`` validations brought nothing better.
-
-    Examples
-    --------
-    >>> curves = {"valid_accuracy": [0.2, 0.5, 0.4, 0.5]}
-    >>> state = TrainingState(np.zeros(1), np.zeros(1), None, None, curves=curves)
-    >>> out_of_patience(state, Config(patience=2)), out_of_patience(state, Config(patience=3))
-    (True, False)
-    """
-    accuracies = state.curves.get("valid_accuracy", [])
-    return bool(accuracies) and len(accuracies) - 1 - int(np.argmax(accuracies)) >= config.patience
 
 
 def measure_parser(run: ParserRun, flat: Array, sequences: Sequences) -> tuple[float, float]:
@@ -391,8 +374,7 @@ def format_table(config: Config, runs: Sequence[Run], results: Results) -> str:
         (key, title) for key, title in COLUMNS if key != "published_test" or config.published_test
     ]
     rows = [["estimator", *(title for _, title in splits), "F1", "ms/iteration", "iterations"]]
-    for name in config.estimators:
-        own = [result for result in results if result["estimator"] == name]
+    for name, own in by_estimator(config, results).items():
         trained = [result for result in own if result["accuracy"]]
         cells = [
             mean_and_error([100 * result["accuracy"][key] for result in trained])
@@ -534,13 +516,13 @@ def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
     """A line of Table 1: means over runs with their standard errors."""
 
     def percent(kind: str, split: str) -> str:
-        values = [run["test"][kind][split] for run in chosen if split in run["test"][kind]]
+        values = [run[kind][split] for run in chosen if split in run[kind]]
         return mean_and_error([100 * value for value in values])
 
     (max_length, tau, name), chosen = cell, best[cell]
     iterations = [run["iterations"] for run in chosen]
     paper = PAPER_CELLS.get(paper_cell(cell))
-    test = 100 * float(np.mean([run["test"]["accuracy"]["test"] for run in chosen]))
+    test = 100 * float(np.mean([run["accuracy"]["test"] for run in chosen]))
     rates = sorted({run["config"]["learning_rate"] for run in same})
     return {
         "estimator": name,
@@ -572,7 +554,6 @@ EXPERIMENT = Experiment(
     name="listops",
     summary="a latent-tree parser",
     defaults={"generated": Config()},
-    make_config=lambda options: Config(**options),
     load_data=load_data,
     run=ParserRun,
     table=format_table,
@@ -596,23 +577,16 @@ EXPERIMENT = Experiment(
     report=Table(
         title="Table 1",
         belongs=lambda result: "max_length" in result["config"],
+        tested="accuracy",
         names=("tokens <=", "tau ="),
         cell=cell_of,
         order=lambda cell: cell,
         settings=lambda result: result["config"]["learning_rate"],
-        score=lambda results: (
-            -float(np.mean([run["test"]["accuracy"]["valid"] for run in results]))
-        ),
+        score=lambda results: -float(np.mean([run["accuracy"]["valid"] for run in results])),
         line=table_line,
         repeats=("tokens", "tau"),
         note=table_note,
-        record=lambda best, cells: {
-            "listops": [
-                {k: v for k, v in (run | run["test"]).items() if k != "test"}
-                for runs in cells.values()
-                for run in runs
-            ]
-        },
+        record=lambda best, cells: {"listops": [run for runs in cells.values() for run in runs]},
         paper=PAPER_CELLS,
     ),
     add_options=add_download,

@@ -35,10 +35,10 @@ class Table:
 
     Attributes
     ----------
-    belongs
-        Whether a result is one for this table.
     title
         What the paper calls it.
+    belongs, tested
+        Whether a result is one for this table; the figure that a result has if it was tested.
     names, cell, order
         What tells a cell from the others, by name; these values of a result, the estimator last; what sorts the cells.
     settings, score
@@ -59,6 +59,7 @@ class Table:
 
     title: str
     belongs: Callable[[Result], bool]
+    tested: str
     names: tuple[str, ...]
     cell: Callable[[Result], tuple]
     order: Callable[[tuple], tuple]
@@ -73,7 +74,7 @@ class Table:
 
 
 def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
-    """The results under these folders for this table, each with its ``folder`` and its test, if any.
+    """The results under these folders for this table, each with its ``folder`` and the figures of its test, if any.
 
     What cannot be read, or is not what such a result is, is left out and said on standard error.
     """
@@ -91,7 +92,8 @@ def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
                     raise ValueError(f"{path} has a seed that is no integer")
                 result["folder"] = str(path.parent)
                 if test.is_file():
-                    result["test"] = read_json(test)
+                    result |= read_json(test)
+                    result[table.tested]
                 table.score([result])
                 table.order(table.cell(result))
                 table.line(table.cell(result), {table.cell(result): [result]}, [result])
@@ -150,14 +152,14 @@ def named(table: Table, group: tuple) -> str:
 
 
 def paper_cell(cell: tuple) -> tuple:
-    """Beside what the paper has it stands: the exact ``gr`` beside ``gr-mc1000``."""
+    """The cell of the paper's table that this one stands beside: for the exact ``gr`` that of ``gr-mc1000``."""
     *rest, name = cell
     return (*rest, "gr-mc1000" if name == "gr" else name)
 
 
 def missing(results: Results, table: Table) -> list[str]:
     """The cells of the paper's table that have no tested run, a line for each row of estimators."""
-    done = {paper_cell(table.cell(result)) for result in results if "test" in result}
+    done = {paper_cell(table.cell(result)) for result in results if table.tested in result}
     rows: dict[tuple, list[str]] = {}
     for *cell, name in table.paper:
         if (*cell, name) not in done:

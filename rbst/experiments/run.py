@@ -12,7 +12,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,7 @@ from rbst.experiments.settings import (
     quickened,
     read_config,
     setting,
+    tuples,
 )
 from rbst.experiments.training import Diverged, TrainingState, load_state, scheduled, train
 from rbst.plotting import write_figure
@@ -277,8 +278,6 @@ class Experiment:
         What it is called, and what is trained.
     defaults
         Configurations by the data that they are the defaults for.
-    make_config
-        The configuration with these settings and the defaults for everything else.
     load_data, run
         The data of a configuration, from a folder that may be given; the kind of its runs.
     table, figures
@@ -302,7 +301,6 @@ class Experiment:
     name: str
     summary: str
     defaults: Mapping[str, Any]
-    make_config: Callable[[dict[str, Any]], Any]
     load_data: Callable[[Any, Path | None], Any]
     run: type[Run]
     table: Callable[[Any, Sequence[Any], Sequence[Any]], str]
@@ -318,6 +316,11 @@ class Experiment:
     add_options: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     prepare: Callable[[Any, argparse.Namespace], Any] = lambda config, arguments: config
     describe: Callable[[Any, Any], str] = lambda config, data: ""
+
+    def make_config(self, options: Mapping[str, Any]) -> Any:
+        """The configuration with these settings, and for everything else the defaults of its data."""
+        first = next(iter(self.defaults.values()))
+        return replace(self.defaults.get(options.get("data", ""), first), **tuples(options))
 
 
 def add_experiment_arguments(experiment: Experiment, parser: argparse.ArgumentParser) -> None:
@@ -395,10 +398,20 @@ def run_experiment(experiment: Experiment, arguments: argparse.Namespace) -> int
             result = train_run(run, checkpoint_every=arguments.checkpoint_every)
             results.append(result | run.examine(result))
         write_results(out, config, start, runs=results)
+        results = [{**r, "folder": run.folder} for run, r in zip(runs, results, strict=True)]
         for name, draw in experiment.figures.items():
             save_figure(out / name, draw, config, runs, results)
+        for name, draw in experiment.report.figures.items():
+            save_figure(out / name, draw, results)
     print(f"Results and figures are in {out}\n\n{experiment.table(config, runs, results)}")
     return 0
+
+
+def by_estimator(
+    config: Any, results: Sequence[Mapping[str, Any]]
+) -> dict[str, list[Mapping[str, Any]]]:
+    """The results of each estimator of an experiment."""
+    return {name: [r for r in results if r["estimator"] == name] for name in config.estimators}
 
 
 # ----------------------------------------------------------------------------- folders

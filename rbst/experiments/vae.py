@@ -25,13 +25,14 @@ from rbst.categorical import sample_categorical
 from rbst.data import BinaryImages, load_digits, load_mnist
 from rbst.estimators.registry import Estimator
 from rbst.experiments.own import find_estimator
-from rbst.experiments.report import Cells, Results, Table, best_runs, paper_cell
+from rbst.experiments.report import Cells, Result, Results, Table, best_runs, paper_cell
 from rbst.experiments.run import (
     RTOL,
     Experiment,
     Run,
     RunSettings,
     add_experiment_arguments,
+    by_estimator,
     check_batch_size,
     run_experiment,
 )
@@ -43,7 +44,6 @@ from rbst.experiments.settings import (
     positive,
     setting,
     temperature,
-    tuples,
 )
 from rbst.experiments.tracking import (
     draw_figure2,
@@ -181,11 +181,6 @@ class Config(RunSettings):
             f"batch {self.batch_size}"
         )
 
-    def estimator(self, name: str, iteration: int) -> Estimator:
-        """The estimator at this iteration, its temperature on the way to ``tau_final`` if that is given."""
-        tau = scheduled(self.tau, self.tau_final, "geometric", self.progress(iteration))
-        return find_estimator(name, tau=tau, rtol=RTOL)
-
 
 DEFAULTS = {
     "digits": Config(),
@@ -209,14 +204,6 @@ DEFAULTS = {
 For MNIST the architecture and the lengths of the paper; the falling rate and its factors by layer are ours, the
 paper says "SGD with momentum": with one rate for all layers the decoder's output layer starves.
 """
-
-
-def make_config(options: dict[str, Any]) -> Config:
-    """The defaults of the data set with these fields replaced; lists become tuples."""
-    data = options.get("data", "digits")
-    if data not in DEFAULTS:
-        raise ValueError(f"--data must be {' or '.join(DEFAULTS)}, got {data}; change it")
-    return replace(DEFAULTS[data], **tuples(options))
 
 
 def load_images(config: Config, data_dir: Path | None = None) -> BinaryImages:
@@ -256,8 +243,10 @@ class VAERun(Run):
         return VAE(mean_pixels, config.num_variables, config.arity, config.hidden, config.code)
 
     def estimator(self, iteration: int) -> Estimator:
-        """The estimator at the temperature of this iteration."""
-        return self.config.estimator(self.name, iteration)
+        """The estimator, its temperature on the way to ``tau_final`` if that is given."""
+        config = self.config
+        tau = scheduled(config.tau, config.tau_final, "geometric", config.progress(iteration))
+        return find_estimator(self.name, tau=tau, rtol=RTOL)
 
     def minibatch(self, iteration: int) -> Array:
         """The images of this iteration; those of the first are where gradients are examined."""
@@ -265,16 +254,15 @@ class VAERun(Run):
         size = self.config.batch_size
         return images[minibatch(len(images), size, iteration, self.seed, self.xp)]
 
-    @cached_property
-    def rate_factors(self) -> list[tuple[slice, float]]:
-        """Factors of the learning rate by layer."""
-        return self.model.rate_factors(self.config.rate_encoder, self.config.rate_output)
-
     def update(self, state: TrainingState, gradient: Array) -> None:
-        """Gradient descent with momentum."""
-        rate, momentum = self.config.learning_rate_at(state.iteration), self.config.momentum
+        """Gradient descent with momentum, each layer at its own rate."""
+        config = self.config
         momentum_step(
-            state, gradient, learning_rate=rate, momentum=momentum, rate_factors=self.rate_factors
+            state,
+            gradient,
+            learning_rate=config.learning_rate_at(state.iteration),
+            momentum=config.momentum,
+            rate_factors=self.model.rate_factors(config.rate_encoder, config.rate_output),
         )
 
     @property
@@ -311,7 +299,8 @@ class VAERun(Run):
         test continues at the block it was in and ends as if it had not been killed.
         """
         state, images, M = self.trained(), self.images.test, self.config.bound_samples
-        done = read_bounds(self.bounds_file)
+        path = bounds_file(self.folder, M)
+        done = read_bounds(path)
         with progress_bar(
             len(images), f"{self.name:<9} test  ", done.shape[1], unit="images", show=progress
         ) as bar:
@@ -320,16 +309,11 @@ class VAERun(Run):
                 x = images[first : first + IMAGES_PER_BLOCK]
                 bounds = self.model.bounds(state.parameters, x, M, self.generator(3, first))
                 done = np.hstack([done, np.stack([to_host(bound) for bound in bounds])])
-                write_npz(self.bounds_file, {"bounds": done})
+                write_npz(path, {"bounds": done})
                 bar.update(len(x))
         one, many = -done.mean(axis=1)
         error = done[1].std(ddof=1) / math.sqrt(done.shape[1])
         return {"samples": M, "test_bound_1": one, "test_bound": many, "error_over_images": error}
-
-    @property
-    def bounds_file(self) -> Path:
-        """Where the bound of each test image is."""
-        return bounds_file(self.folder, self.config.bound_samples)
 
     def examine(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """The test bounds, the variance of the gradient at the end, and along the training of a tracked run."""
@@ -349,15 +333,19 @@ def read_bounds(path: Path) -> Array:
     return read_npz(path)["bounds"] if path.exists() else np.empty((2, 0))
 
 
-def paired_difference(runs: Sequence[Path], others: Sequence[Path]) -> tuple[float, float] | None:
-    """How much higher the bounds of ``runs`` are than those of ``others``, image by image, and its standard error.
+def paired_difference(results: Results, others: Results) -> tuple[float, float] | None:
+    """How much higher the bounds of tested runs are than those of others, image by image, and its standard error.
 
-    Of several runs, which are named by their files, the mean; None where the bounds of one are not there.
+    Of several runs the mean; None where the bounds of one are not there.
     """
-    if not runs or not others or not all(path.exists() for path in (*runs, *others)):
+    runs, references = (
+        [bounds_file(r["folder"], r["samples"]) for r in some if "samples" in r]
+        for some in (results, others)
+    )
+    if not runs or not references or not all(path.exists() for path in (*runs, *references)):
         return None
     mine, theirs = (
-        np.mean([-read_bounds(path)[1] for path in some], axis=0) for some in (runs, others)
+        np.mean([-read_bounds(path)[1] for path in some], axis=0) for some in (runs, references)
     )
     difference = mine - theirs
     return float(difference.mean()), float(difference.std(ddof=1) / math.sqrt(len(difference)))
@@ -366,19 +354,16 @@ def paired_difference(runs: Sequence[Path], others: Sequence[Path]) -> tuple[flo
 # ----------------------------------------------------------------------------- what it shows
 
 
-def finished(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results of the runs that did not diverge."""
-    return [result for result in results if result["diverged_at"] is None]
+def finished(config: Config, results: Results) -> dict[str, list[Result]]:
+    """The results of the runs that did not diverge, by estimator."""
+    return by_estimator(config, [r for r in results if r["diverged_at"] is None])
 
 
-def draw_curves(config: Config, runs: Sequence[Run], results: Sequence[dict[str, Any]]) -> Any:
+def draw_curves(config: Config, runs: Sequence[Run], results: Results) -> Any:
     """The objective and the validation bound along the training of each estimator."""
     figure, axes = new_figure(1, 2, width=8, height=3.6)
-    curves = {
-        name: [run["curves"] for run in finished(results) if run["estimator"] == name]
-        for name in config.estimators
-    }
-    curves = {name: runs for name, runs in curves.items() if runs}
+    kept = finished(config, results)
+    curves = {name: [run["curves"] for run in own] for name, own in kept.items() if own}
     titles = {"train_bound": "training objective", "valid_bound": "validation bound, M = 1"}
     for panel, (key, title) in zip(axes.flat, titles.items(), strict=True):
         plot_curves(panel, curves, key)
@@ -394,9 +379,7 @@ def draw_curves(config: Config, runs: Sequence[Run], results: Sequence[dict[str,
     return figure
 
 
-def draw_reconstructions(
-    config: Config, runs: Sequence[VAERun], results: Sequence[dict[str, Any]]
-) -> Any:
+def draw_reconstructions(config: Config, runs: Sequence[VAERun], results: Results) -> Any:
     """Test images, their reconstructions and samples from the prior, of the first seed."""
     # Shuffled, because the test images of MNIST are sorted by class.
     xp, test = runs[0].xp, runs[0].images.test
@@ -428,59 +411,42 @@ def draw_reconstructions(
     return figure
 
 
-def format_table(config: Config, runs: Sequence[VAERun], results: Sequence[dict[str, Any]]) -> str:
+def format_table(config: Config, runs: Sequence[VAERun], results: Results) -> str:
     """The results as text: mean over seeds, and with several of them its standard error."""
-    columns = {
-        "test_bound_1": "test bound M=1",
-        "test_bound": f"M={config.bound_samples}",
-        "milliseconds_per_iteration": "ms/iteration",
-        "log10_trace": "log10 trace",
-    }
-    kept: dict[str, list[dict[str, Any]]] = {name: [] for name in config.estimators}
-    bounds: dict[str, list[Path]] = {name: [] for name in config.estimators}
-    for run, result in zip(runs, results, strict=True):
-        if result["diverged_at"] is None:
-            kept[run.name].append(result)
-            bounds[run.name].append(run.bounds_file)
-    with_runs = [name for name in config.estimators if kept[name]]
-    reference = "st-gs" if "st-gs" in with_runs else next(iter(with_runs), "")
-    rows = [["estimator", *columns.values()]]
+    kept = finished(config, results)
+    trained = [name for name in kept if kept[name]]
+    reference = "st-gs" if "st-gs" in trained else next(iter(trained), "")
+    rows = [
+        ["estimator", "test bound M=1", f"M={config.bound_samples}", "ms/iteration", "log10 trace"]
+    ]
     for name, own in kept.items():
+        columns = ("test_bound_1", "test_bound", "milliseconds_per_iteration", "log10_trace")
         cells = [mean_and_error([result[key] for result in own], 2) for key in columns]
         rows.append([name, *(cells if own else ["diverged"] * len(columns))])
-    if len(with_runs) > 1:
-        rows[0].insert(3, f"minus {reference}")
-        for row in rows[1:]:
-            pair = (
-                None
-                if row[0] == reference
-                else paired_difference(bounds[row[0]], bounds[reference])
-            )
-            row.insert(3, _pm(pair))
-    text = f"{text_table(rows)}\n\n{wrapped(_table_footnote(config, results, len(with_runs) > 1))}"
-    for result in results:
-        if points := result.get("track", {}).get("points"):
-            title = f"{result['estimator']}, seed {result['seed']}: the variance of ST-GS along the training"
-            text += f"\n\n{title}\n{split_table(points)}"
-    return text
-
-
-def _table_footnote(config: Config, results: Sequence[dict[str, Any]], paired: bool) -> str:
-    lines = [
+    notes = [
         "Negative log-likelihood bounds in nats on the test images, lower is better, at discrete codes."
     ]
     if config.seeds > 1:
-        lines.append(f"±: standard error of the mean over {config.seeds} seeds.")
-    if paired:
-        lines.append(
+        notes.append(f"±: standard error of the mean over {config.seeds} seeds.")
+    if len(trained) > 1:
+        notes.append(
             "minus: the difference, ± its standard error over the same test images, paired."
         )
-    lines.append(
+        rows[0].insert(3, f"minus {reference}")
+        for row in rows[1:]:
+            others = kept[reference] if row[0] != reference else []
+            row.insert(3, _pm(paired_difference(kept[row[0]], others)))
+    notes.append(
         "log10 trace: covariance of the encoder-logit gradient on a fixed minibatch, after training."
     )
-    if lost := len(results) - len(finished(results)):
-        lines.append(f"{lost} of {len(results)} runs diverged and are left out of the means.")
-    return "\n".join(lines)
+    if lost := len(results) - sum(map(len, kept.values())):
+        notes.append(f"{lost} of {len(results)} runs diverged and are left out of the means.")
+    parts = [text_table(rows), wrapped("\n".join(notes))]
+    for result in results:
+        if points := result.get("track", {}).get("points"):
+            title = f"{result['estimator']}, seed {result['seed']}: the variance of ST-GS along the training"
+            parts.append(f"{title}\n{split_table(points)}")
+    return "\n\n".join(parts)
 
 
 # ----------------------------------------------------------------------------- Table 2
@@ -553,40 +519,26 @@ def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
 def table_row(cell: tuple, best: Cells, same: Results) -> dict[str, Any]:
     """What ``report.json`` says of a cell; of several seeds the means of those that did not diverge."""
     kept = [r for r in best[cell] if math.isfinite(validation_bound(r))] or best[cell]
-    first, config = kept[0], kept[0]["config"]
-    tests = [result["test"] for result in kept if "test" in result]
-    bounds = [test["test_bound"] for test in tests]
-    reference = best.get((*cell[:-1], "st-gs"), [])
-    own = cell[-1] == "st-gs"
-    return {
-        "data": config["data"],
-        "batch_size": config["batch_size"],
-        "arity": config["arity"],
+    tested = [result for result in kept if "test_bound" in result]
+    bounds = [result["test_bound"] for result in tested]
+    first, reference = kept[0], best.get((*cell[:-1], "st-gs"), [])
+    shown = ("data", "batch_size", "arity", "learning_rate", "momentum", "tau", "tau_final")
+    return {key: first["config"][key] for key in (*shown, "iterations")} | {
+        "learning_rate_final": first["config"].get("learning_rate_final"),
         "estimator": first["estimator"],
         "runs": len(same),
         "diverged": sum(not math.isfinite(validation_bound(other)) for other in same),
         "valid_bound": float(np.mean([validation_bound(result) for result in kept])),
-        "test_bound": float(np.mean(bounds)) if tests else None,
-        "error_over_images": tests[0]["error_over_images"] if tests else None,
-        "spread_over_seeds": float(np.std(bounds, ddof=1)) if len(tests) > 1 else None,
-        "minus_st_gs": None if own else paired_difference(_bounded(kept), _bounded(reference)),
-        "samples": tests[0]["samples"] if tests else None,
+        "test_bound": float(np.mean(bounds)) if tested else None,
+        "error_over_images": tested[0]["error_over_images"] if tested else None,
+        "spread_over_seeds": float(np.std(bounds, ddof=1)) if len(tested) > 1 else None,
+        "minus_st_gs": None if cell[-1] == "st-gs" else paired_difference(kept, reference),
+        "samples": tested[0]["samples"] if tested else None,
         "paper": PAPER_CELLS.get(paper_cell(cell)),
-        "learning_rate": config["learning_rate"],
-        "learning_rate_final": config.get("learning_rate_final"),
-        "momentum": config["momentum"],
-        "tau": config["tau"],
-        "tau_final": config["tau_final"],
-        "iterations": config["iterations"],
         "seed": first["seed"],
         "thresholds": iterations_to_thresholds(first["curves"]),
         "folder": first["folder"],
     }
-
-
-def _bounded(results: Results) -> list[Path]:
-    """The files of the bounds of those that have been tested."""
-    return [bounds_file(r["folder"], r["test"]["samples"]) for r in results if "test" in r]
 
 
 def _pm(value_and_error: tuple[float, float] | None) -> str:
@@ -599,14 +551,14 @@ def _from_to(first: float, final: float | None) -> str:
 
 def table_note(best: Sequence[Results], columns: Collection[str]) -> str:
     """What stands below a table of these columns."""
-    tests = {result["test"]["samples"] for chosen in best for result in chosen if "test" in result}
+    samples = {str(r["samples"]) for chosen in best for r in chosen if "samples" in r}
     note = (
         "Negative log-likelihood bounds in nats, lower is better. Of each cell the run with the best validation "
         "bound is shown."
     )
-    if tests:
+    if samples:
         note += (
-            f" Test bounds are of M = {', '.join(map(str, sorted(tests)))} samples, ± the standard error over "
+            f" Test bounds are of M = {', '.join(sorted(samples, key=int))} samples, ± the standard error over "
             "images, most of which two rows share."
         )
     if "minus st-gs" in columns:
@@ -627,24 +579,16 @@ def figure_2(results: Results) -> Any:
     return None
 
 
-def figure_2_of_runs(config: Config, runs: Sequence[Run], results: Results) -> Any:
-    """The same of the runs of ``rbst vae --track``."""
-    folders = [{**result, "folder": run.folder} for run, result in zip(runs, results, strict=True)]
-    return figure_2(folders)
-
-
 EXPERIMENT = Experiment(
     name="vae",
     summary="a discrete VAE",
     defaults=DEFAULTS,
-    make_config=make_config,
     load_data=load_images,
     run=VAERun,
     table=format_table,
     figures={
         "curves.svg": draw_curves,
         "reconstructions.png": draw_reconstructions,
-        "figure2.svg": figure_2_of_runs,
     },
     cells=lambda grid: [
         {"batch_size": batch_size, "arity": arity, "estimators": (name,)}
@@ -666,6 +610,7 @@ EXPERIMENT = Experiment(
     report=Table(
         title="Table 2",
         belongs=lambda result: result["config"].get("data") in DEFAULTS,
+        tested="test_bound",
         names=("data", "bits", "B =", "n ="),
         cell=cell_of,
         order=place,
@@ -679,5 +624,6 @@ EXPERIMENT = Experiment(
         figures={"figure2.svg": figure_2},
     ),
 )
+make_config = EXPERIMENT.make_config
 add_arguments = partial(add_experiment_arguments, EXPERIMENT)
 run = partial(run_experiment, EXPERIMENT)
