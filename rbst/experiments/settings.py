@@ -104,19 +104,7 @@ def setting(
     absent
         What None, or a default of no words, means, for the help.
     """
-    says = {
-        "text": text,
-        "within": within,
-        "choices": tuple(choices),
-        "nargs": nargs,
-        "const": const,
-        "quick": quick,
-        "before": before,
-        "absent": absent,
-        "option": option,
-        "metavar": metavar,
-    }
-    return field(default=default, metadata=says)
+    return field(default=default, metadata=dict(locals()))
 
 
 class Settings:
