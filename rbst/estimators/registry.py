@@ -161,14 +161,14 @@ class Entry:
     name
         What :func:`get_estimator` calls it; a K at its end stands for a number of samples.
     function
-        ``(logits, sample, signal, ...) -> gradient``, or ``(f, logits, ...)`` where ``evaluates`` is
-        ``"several"``. Parameters after these are given by name: those of :func:`get_estimator`, the
+        ``(logits, sample, signal, ...) -> gradient``, or ``(f, logits, ...)`` for one that evaluates f itself.
+        Parameters after these are given by name: those of :func:`get_estimator`, the
         ``num_samples`` of a name with a K, and ``rng`` for a function that draws.
     equation, bias, source
         For the table that ``rbst estimators`` prints; the bias is ``"none"`` for an unbiased estimator.
     evaluates, sample, given_D, num_samples, categories
-        As in :class:`Estimator`. Without ``given_D`` a function of D that does not draw is ``"fixed"`` and
-        any other ``"random"``.
+        As in :class:`Estimator`. A function of f ``evaluates`` at ``"several"`` points, a function of a cost is
+        ``"cost-only"``; without ``given_D`` a function of D that does not draw is ``"fixed"`` and any other ``"random"``.
     evaluations
         How often f and its derivative are evaluated; to be given where ``evaluates`` does not say it.
     """
@@ -186,14 +186,18 @@ class Entry:
     evaluations: str = ""
 
     def __post_init__(self) -> None:
-        fixed = self.evaluates in ("corner", "cost-only") and "rng" not in parameters(self.function)
+        takes = parameters(self.function)
+        evaluates = (
+            "several" if "f" in takes else "cost-only" if "cost" in takes else self.evaluates
+        )
+        fixed = evaluates in ("corner", "cost-only") and "rng" not in takes
         derived = {
-            "given_D": "fixed" if fixed else "random",
-            "evaluations": EVALUATIONS[self.evaluates],
+            "evaluates": evaluates,
+            "given_D": self.given_D or ("fixed" if fixed else "random"),
+            "evaluations": self.evaluations or EVALUATIONS[evaluates],
         }
         for name, value in derived.items():
-            if not getattr(self, name):
-                object.__setattr__(self, name, value)
+            object.__setattr__(self, name, value)
 
     def with_samples(self, num_samples: int) -> str:
         """The name, with a number for its K if it has one: ``gr-mc10``."""
@@ -294,7 +298,6 @@ ESTIMATORS = (
         "(f(D) - b) (D - pi)",
         "none",
         "Williams 1992; Paulus et al. 2021, Eq. 2",
-        evaluates="cost-only",
     ),
     Entry(
         "reinmax-rao",
@@ -353,7 +356,6 @@ ESTIMATORS = (
         "mean over K of (f_k - mean of the other f) (D_k - pi)",
         "none",
         "Kool et al. 2019",
-        evaluates="several",
         evaluations="f K times, at samples",
     ),
     Entry(
@@ -362,7 +364,6 @@ ESTIMATORS = (
         "rloo of what the mean gradient of the others leaves, and J(pi) of the mean gradient",
         "none",
         "Titsias and Shi 2022",
-        evaluates="several",
         evaluations="f and df/dD K times, at samples",
     ),
     Entry(
@@ -371,7 +372,6 @@ ESTIMATORS = (
         "sum over the likeliest of f_i pi_i (e_i - pi), and one sample for the rest",
         "none",
         "Liu et al. 2019",
-        evaluates="several",
         evaluations="f twice for each variable",
     ),
     Entry(
@@ -380,7 +380,6 @@ ESTIMATORS = (
         "(1 - pi_a) (1 - pi_b) / (2 - pi_a - pi_b) (f_a - f_b) (e_a - e_b), a and b without replacement",
         "none",
         "Kool et al. 2020",
-        evaluates="several",
         evaluations="f once, and once for each variable",
     ),
     Entry(
@@ -389,7 +388,6 @@ ESTIMATORS = (
         "(f(b) - f(b~)) (u - 1/2), b and b~ from u and 1 - u",
         "none",
         "Yin and Zhou 2019",
-        evaluates="several",
         categories=2,
         evaluations="f twice, at samples",
     ),
@@ -399,7 +397,6 @@ ESTIMATORS = (
         "(f(b) - f(b~)) (b - b~) sigma(|phi|) / 2, the mean of arm given b and b~",
         "none",
         "Dong et al. 2020; Yin et al. 2020",
-        evaluates="several",
         categories=2,
         evaluations="f twice, at samples",
     ),
@@ -409,7 +406,6 @@ ESTIMATORS = (
         "sum over j of (F_cj - mean over m of F_mj) (1/n - varpi_j), varpi with c and j swapped",
         "none",
         "Yin et al. 2019",
-        evaluates="several",
         evaluations="f n (n - 1) / 2 + 1 times, at samples",
     ),
     Entry(
@@ -418,7 +414,6 @@ ESTIMATORS = (
         "(f(D) - f(pi) - f'(pi)' (D - pi)) (D - pi) + J(pi) f'(pi)",
         "none",
         "Gu et al. 2016",
-        evaluates="several",
         evaluations="f at D and at pi, df/dD at pi",
     ),
     Entry(
@@ -427,7 +422,6 @@ ESTIMATORS = (
         "relax with c(z) = eta f(softmax_tau(z))",
         "none",
         "Tucker et al. 2017",
-        evaluates="several",
         evaluations="f at D, f and df/dS at two relaxed samples",
     ),
     Entry(
@@ -436,7 +430,6 @@ ESTIMATORS = (
         "(f(D) - c(z~)) (D - pi) + dc(z)/dtheta - dc(z~)/dtheta, z~ given D; c is the user's",
         "none",
         "Grathwohl et al. 2018",
-        evaluates="several",
         evaluations="f once, at D; c and its derivative twice",
     ),
 )
@@ -499,7 +492,11 @@ def get_estimator(
     ValueError: unknown estimator 'gr-mc', did you mean 'gr-mcK' with a number K >= 1, such as 'gr-mc10'? Known: st, st-gs, gr-mcK, gr, zgr, reinmax, gs, foust, reinforce
     """
     entry, samples_in_name = find_entry(name)
-    optional = {
+    given = {
+        "tau": check_tau(tau),
+        "baseline": baseline,
+        "importance_weights": importance_weights,
+        "rtol": check_rtol(rtol),
         "num_samples": samples_in_name or num_samples,
         "weight": weight,
         "gap": gap,
@@ -507,64 +504,49 @@ def get_estimator(
         "num_summed": num_summed,
         "control": control,
     }
-    given: dict[str, Any] = {
-        "tau": check_tau(tau),
-        "baseline": baseline,
-        "importance_weights": importance_weights,
-        "rtol": check_rtol(rtol),
-        **{key: value for key, value in optional.items() if value is not None},
-    }
-    return _build(name, entry, given)
-
-
-def _build(name: str, entry: Entry, given: dict[str, Any]) -> Estimator:
-    """The estimator of a row, with those of the given parameters that its functions take."""
-    taken = {key: given[key] for key in given.keys() & parameters(entry.function)}
-    sampled = {key: given[key] for key in given.keys() & parameters(entry.sample)}
-    several, none = entry.evaluates == "several", cast("Any", None)
-    call = partial(
-        _estimate if several else _pull_back,
-        entry.function,
-        "rng" in parameters(entry.function),
-        taken,
-    )
+    given = {key: value for key, value in given.items() if value is not None}
+    taken, sampled = _taken(entry.function, given), _taken(entry.sample, given)
+    several = entry.evaluates == "several"
+    call = partial(_estimate if several else _pull_back, entry.function, taken)
+    functions: dict[str, Any] = {"estimate" if several else "pull_back": call}
     return Estimator(
         name,
         entry.evaluates,
-        none if several else call,
-        partial(entry.sample, **sampled) if sampled else entry.sample,
-        call if several else none,
-        entry.given_D or "random",
-        taken.get("tau"),
-        taken.get("num_samples", entry.num_samples),
-        taken.get("baseline"),
-        entry.categories,
+        sample=partial(entry.sample, **sampled) if sampled else entry.sample,
+        given_D=entry.given_D or "random",
+        tau=taken.get("tau"),
+        num_samples=taken.get("num_samples", entry.num_samples),
+        baseline=taken.get("baseline"),
+        categories=entry.categories,
+        **functions,
     )
+
+
+def _taken(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What a function takes of what is given by name."""
+    return {key: value for key, value in given.items() if key in parameters(function)}
 
 
 def _pull_back(
     function: Callable[..., Array],
-    draws: bool,
     taken: dict[str, Any],
     logits: Array,
     sample: Array,
     signal: Array,
     rng: Any,
 ) -> Array:
-    return function(logits, sample, signal, **taken, **({"rng": rng} if draws else {}))
+    return function(logits, sample, signal, **taken, **_taken(function, {"rng": rng}))
 
 
 def _estimate(
     function: Callable[..., Array],
-    draws: bool,
     taken: dict[str, Any],
     f: Callable[[Array], Array],
     logits: Array,
     rng: Any,
     df_dD: Callable[[Array], Array] | None = None,
 ) -> Array:
-    derivative = {"df_dD": df_dD} if "df_dD" in parameters(function) else {}
-    return function(f, logits, **taken, **derivative, **({"rng": rng} if draws else {}))
+    return function(f, logits, **taken, **_taken(function, {"rng": rng, "df_dD": df_dD}))
 
 
 def find_entry(name: str) -> tuple[Entry, int | None]:
@@ -584,7 +566,7 @@ def has_own_law(estimator: Estimator) -> bool:
     call = estimator.pull_back
     if not (isinstance(call, partial) and call.func is _pull_back):
         return False
-    function, _, taken = call.args
+    function, taken = call.args
     entry = next(entry for entry in ESTIMATORS if entry.function is function)
     table = entry.given_D, taken.get("num_samples", entry.num_samples), taken.get("tau")
     return table == (estimator.given_D, estimator.num_samples, estimator.tau)
@@ -596,7 +578,7 @@ def differentiates(estimator: Estimator) -> bool:
     if estimator.evaluates != "several" or call is None:
         return estimator.evaluates != "cost-only"
     if isinstance(call, partial) and call.func is _estimate:
-        function, _, taken = call.args
+        function, taken = call.args
         return "df_dD" in parameters(function) and "control" not in taken
     return "df_dD" in parameters(call)
 

@@ -25,7 +25,7 @@ from rbst._files import write_text
 from rbst._load import load_object
 from rbst._progress import progress_over
 from rbst._tables import aligned_markdown_table, text_table, wrapped
-from rbst.diagnostics import Diagnosis, Figure, brief, diagnose, diagnosis_table
+from rbst.diagnostics import Diagnosis, brief, diagnose, diagnosis_table
 from rbst.enumeration import count_outcomes, enumerate_outcomes, exact_gradient
 from rbst.estimators.registry import ESTIMATORS, Estimator, get_estimator
 from rbst.experiments.own import find_estimator
@@ -135,7 +135,9 @@ def run(arguments: argparse.Namespace) -> int:
     out = start_experiment("compare", config, arguments.out)
     start = time.perf_counter()
     diagnoses, batches, left_out = diagnose_all(config, problem, builders)
-    write_text(out / "table.md", _report(diagnoses, batches))
+    note = [NEGATIVE] if any(d.bias_squared < 0 for d in diagnoses) else []
+    tables = [diagnosis_table(diagnoses), *note, ranking(diagnoses, batches)]
+    write_text(out / "table.md", "\n\n".join(tables) + "\n")
     results = {
         "logits": config.logits,
         "gradient": gradient,
@@ -330,17 +332,13 @@ def ranking(diagnoses: Sequence[Diagnosis], batches: Sequence[int]) -> str:
 
 
 def _ranked_rows(diagnoses: Sequence[Diagnosis], batches: Sequence[int]) -> list[tuple[str, ...]]:
-    scored = [(d.relative_mse(B), _ranked(d, B)) for d, B in zip(diagnoses, batches, strict=True)]
-    zero = (ZERO, "", "1", "0", "", "", "1")
-    rows = sorted([*scored, (Figure(1.0), zero)], key=lambda scored: scored[0])
-    return [row for _, row in rows]
-
-
-def _report(diagnoses: Sequence[Diagnosis], batches: Sequence[int]) -> str:
-    """What ``table.md`` holds."""
-    note = [NEGATIVE] if any(d.bias_squared < 0 for d in diagnoses) else []
-    parts = [diagnosis_table(diagnoses), *note, ranking(diagnoses, batches)]
-    return "\n\n".join(parts) + "\n"
+    scored: list[tuple[float, tuple[str, ...]]] = []
+    for d, B in zip(diagnoses, batches, strict=True):
+        tau, mse = "" if d.tau is None else f"{d.tau:g}", d.relative_mse(B)
+        figures = map(brief, (d.relative_bias, d.relative_deviation, d.cosine))
+        scored.append((mse, (d.estimator, tau, *figures, str(B), brief(mse))))
+    scored.append((1.0, (ZERO, "", "1", "0", "", "", "1")))
+    return [row for _, row in sorted(scored, key=lambda scored: scored[0])]
 
 
 def summary(config: Config, diagnoses: Sequence[Diagnosis], batches: Sequence[int]) -> str:
@@ -380,20 +378,6 @@ def summary(config: Config, diagnoses: Sequence[Diagnosis], batches: Sequence[in
         best += f" The other {left} rows, cosines, and bias^2 and variance of each are in table.md."
     heading = tuple(name for name in HEADING if name != "cosine")
     return f"{wrapped(best)}\n\n{text_table([heading, *rows])}"
-
-
-def _ranked(d: Diagnosis, batch: int) -> tuple[str, ...]:
-    figures = [d.relative_bias, d.relative_deviation, d.cosine, d.relative_mse(batch)]
-    bias, deviation, cosine, mse = map(brief, figures)
-    return (
-        d.estimator,
-        "" if d.tau is None else f"{d.tau:g}",
-        bias,
-        deviation,
-        cosine,
-        str(batch),
-        mse,
-    )
 
 
 # Figures.

@@ -112,9 +112,9 @@ class Config(Settings):
                     f"{name} chooses its own evaluations of f, for which the direct term is not "
                     "defined; choose another --estimator"
                 )
-            if name == "foust":
+            if estimator.categories == 2:
                 raise ValueError(
-                    "foust is for Boolean variables, the programme has n = 3; leave it out"
+                    f"{name} is for Boolean variables, the programme has n = 3; leave it out"
                 )
 
 
@@ -341,16 +341,13 @@ def summarise_runs(runs: list[dict[str, list]]) -> dict[str, Any]:
     """The mean distance at a few steps, and how many runs ended in a corner."""
     distances = np.array([run["distance"] for run in runs])
     last = distances.shape[1] - 1
+    steps = sorted({0, last // 10, last // 4, last // 2, last})
     return {
-        "mean distance": {str(step): distances[:, step].mean() for step in _milestones(last)},
+        "mean distance": {str(step): distances[:, step].mean() for step in steps},
         "median distance at the end": np.median(distances[:, -1]),
         "runs": len(runs),
         "runs caught in a corner": int((distances[:, -1] > CAUGHT).sum()),
     }
-
-
-def _milestones(last: int) -> list[int]:
-    return sorted({0, last // 10, last // 4, last // 2, last})
 
 
 # Figures and the printed summary.
