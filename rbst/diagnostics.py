@@ -21,11 +21,12 @@ every figure then comes with its standard error.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from rbst._array import Array, namespace
+from rbst._blocks import slices
 from rbst._checks import check_finite, check_gradient, check_logits, check_num_samples
 from rbst._derivative import derivative
 from rbst._tables import aligned_markdown_table, text_table
@@ -36,8 +37,6 @@ from rbst.estimators.registry import Estimator, differentiates, get_estimator
 from rbst.rao_blackwell import conditional_covariance, conditional_moments, jacobian_moments
 
 DRAWS_PER_BLOCK = 2**12
-
-SAY_FIXED = ", or, if its pull_back draws nothing, declare given_D='fixed' and it is exact"
 
 
 class Figure(float):
@@ -126,13 +125,12 @@ class Diagnosis:
 
     def __str__(self) -> str:
         tau = "" if self.tau is None else f", tau = {self.tau:g}"
-        how = "exact" if self.method == "exact" else f"{self.draws:,} draws"
         named = {"bias^2": self.bias_squared, "variance": self.variance, "MSE": self.mse}
         rows = [
             [name, _shown(figure, self), brief(figure.over(self.gradient_squared))]
             for name, figure in named.items()
         ]
-        heading = [f"{self.estimator}{tau}, {how}", "value", "over |gradient|^2"]
+        heading = [f"{self.estimator}{tau}, {_how(self)}", "value", "over |gradient|^2"]
         return text_table([heading, *rows, ["cosine with the gradient", brief(self.cosine), ""]])
 
     @property
@@ -292,7 +290,13 @@ def diagnose_unchecked(
     """The same for float64 logits, without a look at what the estimator and f say of themselves."""
     if estimator.given_D == "random":
         return _diagnose_by_sampling(estimator, f, df_dD, logits, rng, num_samples, per_coordinate)
-    law_given_D = LAWS_GIVEN_D[estimator.given_D](estimator, logits, per_coordinate, rtol)
+    if estimator.given_D == "fixed":
+        law_given_D = _fixed_law(estimator, logits)
+    else:
+        # Of one variable each outcome is a category, and g need not be factored out.
+        law = _gumbel_rao_law_by_outcome if len(logits) == 1 else _gumbel_rao_law_by_category
+        quadrature = {"tau": estimator.tau, "rtol": rtol}
+        law_given_D = law(estimator.num_samples, logits, per_coordinate, quadrature)
     return _diagnose_exactly(estimator, law_given_D, f, df_dD, logits, per_coordinate)
 
 
@@ -368,7 +372,7 @@ def _signal(
     return check_gradient(gradient, namespace(logits).broadcast_to(logits, D.shape))
 
 
-def _fixed_law(estimator: Estimator, logits: Array, per_coordinate: bool, rtol: float) -> LawGivenD:
+def _fixed_law(estimator: Estimator, logits: Array) -> LawGivenD:
     """Given D, the gradient is one number for each coordinate, and its variance is zero."""
     xp = namespace(logits)
 
@@ -381,21 +385,10 @@ def _fixed_law(estimator: Estimator, logits: Array, per_coordinate: bool, rtol: 
     return law
 
 
-def _gumbel_rao_law(
-    estimator: Estimator, logits: Array, per_coordinate: bool, rtol: float
+def _gumbel_rao_law_by_outcome(
+    K: Any, logits: Array, per_coordinate: bool, quadrature: dict[str, Any]
 ) -> LawGivenD:
-    """Given D, the mean of K draws of ST-GS: its mean, and its variance over K."""
-    one_variable = len(logits) == 1  # each outcome is a category, and g need not be factored out
-    law = _law_by_outcome if one_variable else _law_by_category
-    assert estimator.num_samples is not None  # an Estimator has seen to it
-    quadrature: dict[str, Any] = {"tau": estimator.tau, "rtol": rtol}
-    return law(estimator.num_samples, logits, per_coordinate, quadrature)
-
-
-def _law_by_outcome(
-    K: float, logits: Array, per_coordinate: bool, quadrature: dict[str, Any]
-) -> LawGivenD:
-    """One quadrature for each outcome that is asked for."""
+    """Given D, the mean of K draws of ST-GS: its mean, and its variance over K, a quadrature for each outcome."""
     xp = namespace(logits)
 
     def law(D: Array, g: Array) -> tuple[Array, Array]:
@@ -409,8 +402,8 @@ def _law_by_outcome(
     return law
 
 
-def _law_by_category(
-    K: float, logits: Array, per_coordinate: bool, quadrature: dict[str, Any]
+def _gumbel_rao_law_by_category(
+    K: Any, logits: Array, per_coordinate: bool, quadrature: dict[str, Any]
 ) -> LawGivenD:
     r"""The moments of J once for each variable and category, contracted with the g of each outcome.
 
@@ -420,14 +413,13 @@ def _law_by_category(
     To subtract a common part of g changes nothing but the rounding, since the rows of J sum to zero.
     """
     xp = namespace(logits)
-    forms = {
-        (variable, category): _jacobian_forms(
-            logits[variable], category, per_coordinate, quadrature
-        )
-        for variable, possible in enumerate(xp.isfinite(logits).tolist())
-        for category in range(len(possible))
-        if possible[category]
-    }
+    forms = {}
+    for variable, possible in enumerate(xp.isfinite(logits).tolist()):
+        for category in (i for i, is_possible in enumerate(possible) if is_possible):
+            D = xp.eye(len(possible))[category]
+            M, Q = jacobian_moments(logits[variable], D, **quadrature)
+            V = Q - M[:, :, None] * M[:, None, :]
+            forms[variable, category] = M, V if per_coordinate else V.sum(axis=0, keepdims=True)
 
     def law(D: Array, g: Array) -> tuple[Array, Array]:
         d = g - (g * D).sum(axis=-1, keepdims=True)
@@ -441,19 +433,6 @@ def _law_by_category(
         return mean, variance
 
     return law
-
-
-def _jacobian_forms(
-    logits: Array, category: int, per_coordinate: bool, quadrature: dict[str, Any]
-) -> tuple[Array, Array]:
-    """M of shape ``(n, n)``, and V of shape ``(n, n, n)``, or ``(1, n, n)`` for the sum over a."""
-    D = namespace(logits).eye(logits.shape[-1])[category]
-    M, Q = jacobian_moments(logits, D, **quadrature)
-    V = Q - M[:, :, None] * M[:, None, :]
-    return M, V if per_coordinate else V.sum(axis=0, keepdims=True)
-
-
-LAWS_GIVEN_D = {"fixed": _fixed_law, "gumbel-rao": _gumbel_rao_law}
 
 
 # Sampled: what cannot be enumerated, with standard errors.
@@ -471,16 +450,18 @@ def _diagnose_by_sampling(
     """Sample moments, and the standard error of each."""
     draws = check_num_samples(draws)
     if rng is None or draws < 2:
+        cure = "pass rng=numpy.random.default_rng(seed)"
+        if estimator.evaluates in ("corner", "cost-only"):
+            cure += ", or, if its pull_back draws nothing, declare given_D='fixed' and it is exact"
         raise ValueError(
             f"estimator {estimator.name!r} is diagnosed by sampling, which needs rng and num_samples >= 2, "
-            f"got rng={rng} and num_samples={draws}; pass rng=numpy.random.default_rng(seed)"
-            + SAY_FIXED
-            * (estimator.evaluates in ("corner", "cost-only"))
+            f"got rng={rng} and num_samples={draws}; {cure}"
         )
     xp = namespace(logits)
-    blocks = [xp.broadcast_to(logits, (block, *logits.shape)) for block in _blocks(draws)]
+    many = xp.broadcast_to(logits, (draws, *logits.shape))
+    blocks = [many[block] for block in slices(draws, DRAWS_PER_BLOCK)]
     estimates = xp.concatenate(
-        [estimate_gradient(estimator, f, many, rng, df_dD=df_dD) for many in blocks]
+        [estimate_gradient(estimator, f, block, rng, df_dD=df_dD) for block in blocks]
     ).reshape(draws, -1)
     check_finite(f"estimates of {estimator.name!r}", estimates, "look at f and at its pull_back")
     gradient = exact_gradient(f, logits)
@@ -526,11 +507,6 @@ def _sampled_cosine(mean: Array, gradient: Array, centred: Array) -> Figure:
     return Figure(cosine, _mean(turning).error)
 
 
-def _blocks(draws: int) -> Iterator[int]:
-    for first in range(0, draws, DRAWS_PER_BLOCK):
-        yield min(DRAWS_PER_BLOCK, draws - first)
-
-
 def _mean(values: Array) -> Figure:
     return Figure(float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values))))
 
@@ -555,16 +531,16 @@ def diagnosis_table(diagnoses: Sequence[Diagnosis]) -> str:
     |-----------|-----|--------|-----------|-----------|---------------------|
     | reinforce |     | 0      | 1.990e-01 | 1.990e-01 | exact, baseline 0.0 |
     """
-    header = ("estimator", "tau", "bias^2", "variance", "MSE", "how")
-    return aligned_markdown_table([header, *map(_table_row, diagnoses)])
+    rows: list[tuple[str, ...]] = [("estimator", "tau", "bias^2", "variance", "MSE", "how")]
+    for d in diagnoses:
+        figures = (_shown(figure, d) for figure in (d.bias_squared, d.variance, d.mse))
+        how = _how(d) if d.baseline is None else f"{_how(d)}, baseline {d.baseline}"
+        rows.append((d.estimator, "" if d.tau is None else f"{d.tau:g}", *figures, how))
+    return aligned_markdown_table(rows)
 
 
-def _table_row(d: Diagnosis) -> tuple[str, ...]:
-    how = "exact" if d.method == "exact" else f"{d.draws:,} draws"
-    if d.baseline is not None:
-        how += f", baseline {d.baseline}"
-    figures = (_shown(figure, d) for figure in (d.bias_squared, d.variance, d.mse))
-    return (d.estimator, "" if d.tau is None else f"{d.tau:g}", *figures, how)
+def _how(d: Diagnosis) -> str:
+    return "exact" if d.method == "exact" else f"{d.draws:,} draws"
 
 
 def brief(figure: Figure) -> str:

@@ -126,13 +126,35 @@ def evaluate(tokens: Sequence[int]) -> int:
         ...
     rbst.data.listops.MalformedExpression: a bracket is not closed by ']' at token 9
     """
+    value, _ = _reduce(tokens)
+    return value
+
+
+def gold_merges(tokens: Sequence[int]) -> Merges:
+    """Return the gold tree of an expression; errors are those of `evaluate`.
+
+    It is the published one: inside each bracket the operator takes its arguments from left to
+    right and then `]`, so `[SM 6 5 ]` is `( ( ( [SM 6 ) 5 ) ] )`.
+
+    >>> gold_merges(parse("[SM 6 5 ]")[0])
+    (0, 0, 0)
+    >>> gold_merges(parse("[SM 6 [MIN 3 4 ] ]")[0])
+    (0, 1, 1, 1, 0, 0)
+    """
+    _, merges = _reduce(tokens)
+    return merges
+
+
+def _reduce(tokens: Sequence[int]) -> tuple[int, Merges]:
+    """The stack machine: the value of an expression, and the merges by which it comes about."""
     unfinished: list[list[int]] = []  # per open bracket: operator, then the arguments so far
-    value = None
+    value, merges, num_nodes = None, [], 0
     for position, token in enumerate(tokens):
         if not 0 <= token < len(TOKENS):
             raise MalformedExpression(f"{token} is not a token id 0..{len(TOKENS) - 1}", position)
         if value is not None:
             raise MalformedExpression("the expression is complete, but goes on", position)
+        num_nodes += 1
         if _FIRST_OPERATOR <= token < _CLOSE:
             unfinished.append([token])
             continue
@@ -143,46 +165,22 @@ def evaluate(tokens: Sequence[int]) -> int:
             if not arguments:
                 raise MalformedExpression(f"{TOKENS[operator]!r} has no arguments", position)
             token = _apply(operator, arguments)
+            num_nodes -= 1
+            merges.append(num_nodes - 1)
         if unfinished:
             unfinished[-1].append(token)
+            num_nodes -= 1
+            merges.append(num_nodes - 1)
         else:
             value = token
     if unfinished:
         raise MalformedExpression("a bracket is not closed by ']'", len(tokens))
     if value is None:
         raise MalformedExpression("the expression is empty", 0)
-    return value
+    return value, tuple(merges)
 
 
 # ----------------------------------------------------------------------------- trees
-
-
-def gold_merges(tokens: Sequence[int]) -> Merges:
-    """Return the gold tree of a well-formed expression.
-
-    It is the published one: inside each bracket the operator takes its arguments from left to
-    right and then `]`, so `[SM 6 5 ]` is `( ( ( [SM 6 ) 5 ) ] )`.
-
-    >>> gold_merges(parse("[SM 6 5 ]")[0])
-    (0, 0, 0)
-    >>> gold_merges(parse("[SM 6 [MIN 3 4 ] ]")[0])
-    (0, 1, 1, 1, 0, 0)
-    """
-    merges = []
-    num_nodes = num_open = 0
-    for token in tokens:
-        num_nodes += 1
-        if _FIRST_OPERATOR <= token < _CLOSE:
-            num_open += 1
-            continue
-        if token == _CLOSE:
-            num_open -= 1
-            num_nodes -= 1
-            merges.append(num_nodes - 1)
-        if num_open:
-            num_nodes -= 1
-            merges.append(num_nodes - 1)
-    return tuple(merges)
 
 
 def spans(merges: Sequence[int]) -> list[tuple[int, int]]:
@@ -205,23 +203,6 @@ def spans(merges: Sequence[int]) -> list[tuple[int, int]]:
         nodes[k : k + 2] = [(nodes[k][0], nodes[k + 1][1])]
         found.append(nodes[k])
     return found
-
-
-def bracket(tokens: Sequence[int], merges: Sequence[int]) -> str:
-    """Write a tree in the published format; `parse` reads it back.
-
-    >>> bracket(*parse("[SM 6 5 ]"))
-    '( ( ( [SM 6 ) 5 ) ] )'
-    """
-    if len(merges) != len(tokens) - 1:
-        raise ValueError(f"{len(tokens)} tokens take {len(tokens) - 1} merges, got {len(merges)}")
-    opening, closing = [0] * len(tokens), [0] * len(tokens)
-    for start, end in spans(merges):
-        opening[start] += 1
-        closing[end - 1] += 1
-    return " ".join(
-        "( " * opening[i] + TOKENS[token] + " )" * closing[i] for i, token in enumerate(tokens)
-    )
 
 
 # ----------------------------------------------------------------------------- reading
@@ -281,12 +262,11 @@ def parse(text: str, *, where: str = "expression", column: int = 1) -> tuple[Tok
     if unfinished:
         raise fault("'(' is never closed", unfinished[-1][0])
     try:
-        evaluate(tokens)
+        gold = gold_merges(tokens)
     except MalformedExpression as error:
         columns.append(len(text.rstrip()))  # where a token is missing at the end
-        index = columns[error.position]
-        raise fault(error.reason, index) from None
-    return tuple(tokens), tuple(merges) if parenthesised else gold_merges(tokens)
+        raise fault(error.reason, columns[error.position]) from None
+    return tuple(tokens), tuple(merges) if parenthesised else gold
 
 
 def read_examples(path: str | os.PathLike) -> list[Example]:
@@ -409,7 +389,7 @@ def generated_splits(
     """
     _check_max_length(max_length)
     generated = [
-        Example(tokens, evaluate(tokens), gold_merges(tokens))
+        Example(tokens, *_reduce(tokens))
         for tokens in generate(rng, num_expressions=num_expressions)
         if _fits(tokens, max_length)
     ]
