@@ -34,6 +34,7 @@ from rbst.experiments.settings import (
     Settings,
     add_options,
     at_least,
+    check_option,
     given,
     quickened,
     read_config,
@@ -362,17 +363,9 @@ def add_run_options(parser: argparse.ArgumentParser, experiment: Experiment) -> 
     experiment.add_options(parser)
 
 
-def check_run_options(arguments: argparse.Namespace) -> None:
-    """What is wrong with them is said before any work is done."""
-    if wanted := at_least(1)(arguments.checkpoint_every):
-        raise ValueError(
-            f"--checkpoint-every must be {wanted}, got {arguments.checkpoint_every}; change it"
-        )
-
-
 def run_experiment(experiment: Experiment, arguments: argparse.Namespace) -> int:
     """Train every estimator with every seed, write results and figures, and print the table."""
-    check_run_options(arguments)
+    check_option("--checkpoint-every", arguments.checkpoint_every, at_least(1))
     out, asked = arguments.out, given(arguments, next(iter(experiment.defaults.values())))
     if arguments.resume:
         config = stored_config(out, asked, experiment.make_config)

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,17 +114,22 @@ class Settings:
     def __post_init__(self) -> None:
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
-            wanted = None if value is None and "None" in str(f.type) else _wanted(f, value)
-            if wanted:
-                raise ValueError(f"{option_of(f)} must be {wanted}, got {value}; change it")
+            if value is not None or "None" not in str(f.type):
+                check_option(option_of(f), value, partial(_wanted, f))
         self.check()
 
     def check(self) -> None:
         """What concerns several settings at once."""
 
 
+def check_option(option: str, value: Any, within: Range) -> None:
+    """Refuse a value that is out of range."""
+    if wanted := within(value):
+        raise ValueError(f"{option} must be {wanted}, got {value}; change it")
+
+
 def _wanted(f: Field, value: Any) -> str | None:
-    kind, says = _kind(f), f.metadata
+    kind, says = kind_of(f), f.metadata
     several = str(f.type).startswith("tuple")
     accepted = (int, float) if kind is float else kind
     for one in value if several and isinstance(value, tuple) else (value,):
@@ -136,7 +142,8 @@ def _wanted(f: Field, value: Any) -> str | None:
     return says["within"](value) if says["within"] else None
 
 
-def _kind(f: Field) -> type:
+def kind_of(f: Field) -> type:
+    """The type of a value, or of one of several values."""
     return next(kind for kind in (int, float, str, bool) if kind.__name__ in str(f.type))
 
 
@@ -154,7 +161,7 @@ def add_options(
     """
     first = next(iter(defaults.values()))
     for f in sorted(fields(first), key=lambda f: bool(f.kw_only)):
-        says, kind = f.metadata, _kind(f)
+        says, kind = f.metadata, kind_of(f)
         if f.name in leave_out or not says["text"]:
             continue
         options: dict[str, Any] = {"dest": f.name, "default": argparse.SUPPRESS}
@@ -178,7 +185,7 @@ def add_options(
 
 def metavar_of(f: Field) -> str:
     """N for an integer, X for a number, NAME for a word, if the field does not say another."""
-    return f.metadata["metavar"] or {int: "N", float: "X", str: "NAME"}[_kind(f)]
+    return f.metadata["metavar"] or {int: "N", float: "X", str: "NAME"}[kind_of(f)]
 
 
 def default_text(values: Mapping[str, Any], absent: str = "none") -> str:

@@ -36,7 +36,6 @@ from rbst.experiments.run import (
     Experiment,
     Run,
     add_run_options,
-    check_run_options,
     default_folder,
     held_folder,
     train_run,
@@ -44,10 +43,12 @@ from rbst.experiments.run import (
 from rbst.experiments.settings import (
     add_options,
     at_least,
+    check_option,
     default_text,
     digest,
     given,
     identity,
+    kind_of,
     metavar_of,
     option_of,
 )
@@ -73,10 +74,8 @@ class Space:
                     f"--{name.replace('_', '-')} must be LOW HIGH with {lowest} <= LOW <= HIGH < {below}, "
                     f"got {low} {high}; change them"
                 )
-        if not 1 <= self.draws <= 10**6:
-            raise ValueError(f"--draws must be at least 1, got {self.draws}; change it")
-        if self.seed < 0:
-            raise ValueError(f"--search-seed must be at least 0, got {self.seed}; change it")
+        check_option("--draws", self.draws, at_least(1, 10**6))
+        check_option("--search-seed", self.seed, at_least(0, 2**63 - 1))
 
     def sample(self) -> list[dict[str, float]]:
         """The draws, one setting after the other."""
@@ -126,9 +125,8 @@ def _add_sweep(parser: argparse.ArgumentParser, experiment: Experiment) -> None:
     known = {f.name: f for f in fields(next(iter(defaults.values())))}
     for name, values in experiment.grid.items():
         text = default_text({data: tuple(values(config)) for data, config in defaults.items()})
-        kind = str if name == "estimators" else {"N": int, "X": float}[metavar_of(known[name])]
         option(
-            option_of(known[name]), dest=f"cells_{name}", type=kind, action="append",
+            option_of(known[name]), dest=f"cells_{name}", type=kind_of(known[name]), action="append",
             metavar=metavar_of(known[name]), help=f"repeatable{text}",
         )  # fmt: skip
     for name, (low, high) in experiment.intervals.items():
@@ -194,9 +192,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def planned(experiment: Experiment, arguments: argparse.Namespace) -> list[Any]:
     """The configurations of all jobs, read off the command line and checked."""
-    check_run_options(arguments)
-    if wanted := at_least(1, 1000)(arguments.workers):
-        raise ValueError(f"--workers must be {wanted}, got {arguments.workers}; change it")
+    check_option("--checkpoint-every", arguments.checkpoint_every, at_least(1))
+    check_option("--workers", arguments.workers, at_least(1, 1000))
     defaults = experiment.defaults
     options = given(arguments, next(iter(defaults.values())))
     default = defaults.get(options.get("data", ""), next(iter(defaults.values())))

@@ -82,15 +82,24 @@ def gradient_draws(
     return np.concatenate([draw(copies) for copies in sizes])
 
 
+def run_draws(
+    run: Run, parameters: Array, estimator: Estimator, rng: Any, baseline: float = 0.0
+) -> Array:
+    """Gradients at the first minibatch of a run, ``(VARIANCE_DRAWS, B, L, n)``."""
+    x = run.minibatch(0)
+    return gradient_draws(run.model, estimator, parameters, x, VARIANCE_DRAWS, rng, baseline)
+
+
+def trace_of(draws: Array) -> float:
+    """The trace of the covariance of draws."""
+    return float(draws.var(axis=0, ddof=1).sum())
+
+
 def log10_trace(run: Run) -> float:
     """Base-10 logarithm of the trace of the covariance of a run's own gradient, after its training."""
     state = run.trained()
     estimator, baseline = run.estimator(state.iteration - 1), state.baseline.value
-    draws = gradient_draws(
-        *(run.model, estimator, state.parameters, run.minibatch(0), VARIANCE_DRAWS),
-        *(run.generator(4), baseline),
-    )
-    trace = float(draws.var(axis=0, ddof=1).sum())
+    trace = trace_of(run_draws(run, state.parameters, estimator, run.generator(4), baseline))
     return math.log10(trace) if trace > 0 else -math.inf
 
 
@@ -121,8 +130,8 @@ def track(run: Run, parameters: Array, with_mse: bool) -> dict[str, Any]:
         name: splits[own]["choice"] + splits[own]["noise"] / K for name, K in SAMPLES.items()
     }
     for place, name in enumerate(SAMPLED):
-        draws = sampled_draws(run, parameters, name, own, run.generator(8, place))
-        variance[name] = float(draws.var(axis=0, ddof=1).sum())
+        estimator = get_estimator(name, tau=own)
+        variance[name] = trace_of(run_draws(run, parameters, estimator, run.generator(8, place)))
     point = {"variance": variance, "split": [splits[tau] for tau in taus]}
     if with_mse:
         rng = run.generator(9)
@@ -130,7 +139,7 @@ def track(run: Run, parameters: Array, with_mse: bool) -> dict[str, Any]:
         errors: dict[str, list[dict[str, float]]] = {name: [] for name in (*SAMPLED, *SAMPLES)}
         for tau in taus:
             for name in SAMPLED:
-                draws = sampled_draws(run, parameters, name, tau, rng)
+                draws = run_draws(run, parameters, get_estimator(name, tau=tau), rng)
                 errors[name].append(_error(tau, *mean_squared_error(draws, reference)))
             mse, error = mean_squared_error(means[tau], reference)
             for name, K in SAMPLES.items():
@@ -174,12 +183,6 @@ def split_variance(
         split[name] = float(values.mean())
         split[f"{name}_error"] = float(values.std(ddof=1) / math.sqrt(N))
     return mean, split
-
-
-def sampled_draws(run: Run, parameters: Array, name: str, tau: float, rng: Any) -> Array:
-    """Gradients with the estimator ``name``, ``(VARIANCE_DRAWS, B, L, n)``."""
-    estimator = get_estimator(name, tau=tau, rtol=RTOL)
-    return gradient_draws(run.model, estimator, parameters, run.minibatch(0), VARIANCE_DRAWS, rng)
 
 
 def read_track(folder: str | Path) -> list[dict[str, Any]]:
