@@ -448,15 +448,7 @@ def _diagnose_by_sampling(
     per_coordinate: bool,
 ) -> Diagnosis:
     """Sample moments, and the standard error of each."""
-    draws = check_num_samples(draws)
-    if rng is None or draws < 2:
-        cure = "pass rng=numpy.random.default_rng(seed)"
-        if estimator.evaluates in ("corner", "cost-only"):
-            cure += ", or, if its pull_back draws nothing, declare given_D='fixed' and it is exact"
-        raise ValueError(
-            f"estimator {estimator.name!r} is diagnosed by sampling, which needs rng and num_samples >= 2, "
-            f"got rng={rng} and num_samples={draws}; {cure}"
-        )
+    draws = _check_draws(estimator, rng, draws)
     xp = namespace(logits)
     many = xp.broadcast_to(logits, (draws, *logits.shape))
     blocks = [many[block] for block in slices(draws, DRAWS_PER_BLOCK)]
@@ -485,6 +477,19 @@ def _diagnose_by_sampling(
         bias_error=xp.sqrt(coordinates / draws).reshape(logits.shape),
         errors_covariance=2 * float((centred @ bias * deviations.sum(axis=1)).mean()) / draws,
     )
+
+
+def _check_draws(estimator: Estimator, rng: Any, draws: int) -> int:
+    draws = check_num_samples(draws)
+    if rng is None or draws < 2:
+        cure = "pass rng=numpy.random.default_rng(seed)"
+        if estimator.evaluates in ("corner", "cost-only"):
+            cure += ", or, if its pull_back draws nothing, declare given_D='fixed' and it is exact"
+        raise ValueError(
+            f"estimator {estimator.name!r} is diagnosed by sampling, which needs rng and num_samples >= 2, "
+            f"got rng={rng} and num_samples={draws}; {cure}"
+        )
+    return draws
 
 
 def _sampled_bias_squared(bias: Array, centred: Array, variance: float) -> Figure:

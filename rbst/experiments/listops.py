@@ -25,7 +25,6 @@ from rbst._tables import mean_and_error, text_table, wrapped
 from rbst.data.listops import (
     FILE,
     NUM_EXPRESSIONS,
-    OPERATORS,
     TOKENS,
     Example,
     ListOps,
@@ -360,30 +359,22 @@ def look_for_published_test(config: Config, arguments: argparse.Namespace) -> Co
 # ----------------------------------------------------------------------------- what it shows
 
 
-COLUMNS = (
-    ("train", "train"),
-    ("valid", "validation"),
-    ("test", "test"),
-    ("published_test", "published test"),
-)
+def percent(results: Results, kind: str, split: str) -> str:
+    """Mean accuracy or F1 on a split, of the runs that have one."""
+    return mean_and_error([100 * run[kind][split] for run in results if split in (run[kind] or ())])
 
 
 def format_table(config: Config, runs: Sequence[Run], results: Results) -> str:
     """The results as text: mean over seeds, and with several of them its standard error."""
-    splits = [
-        (key, title) for key, title in COLUMNS if key != "published_test" or config.published_test
-    ]
-    rows = [["estimator", *(title for _, title in splits), "F1", "ms/iteration", "iterations"]]
+    splits = {"train": "train", "valid": "validation", "test": "test"}
+    if config.published_test:
+        splits["published_test"] = "published test"
+    rows = [["estimator", *splits.values(), "F1", "ms/iteration", "iterations"]]
     for name, own in by_estimator(config, results).items():
-        trained = [result for result in own if result["accuracy"]]
-        cells = [
-            mean_and_error([100 * result["accuracy"][key] for result in trained])
-            for key, _ in splits
-        ]
-        cells.append(mean_and_error([100 * result["f1"]["test"] for result in trained]))
-        cells.append(mean_and_error([result["milliseconds_per_iteration"] for result in own]))
-        cells.append("/".join(str(result["iterations"]) for result in own))
-        rows.append([name, *cells])
+        accuracies = (percent(own, "accuracy", split) for split in splits)
+        milliseconds = mean_and_error([result["milliseconds_per_iteration"] for result in own])
+        iterations = "/".join(str(result["iterations"]) for result in own)
+        rows.append([name, *accuracies, percent(own, "f1", "test"), milliseconds, iterations])
     note = (
         "Accuracies and F1 in percent, of the parameters with the best validation accuracy, with the "
         "greedy tree. F1: unlabelled spans of the test trees against the gold ones, without the root."
@@ -428,17 +419,17 @@ def draw_trees(config: Config, runs: Sequence[ParserRun], results: Results) -> A
         for run in runs
         if run.seed == runs[0].seed and run.name not in GIVEN_TREES and run.best_file.is_file()
     ]
-    short = [e for e in runs[0].data.test if count_operators(e) and len(e.tokens) <= LONGEST_SHOWN]
-    examples = sorted(short, key=lambda e: (count_operators(e), len(e.tokens)), reverse=True)
-    examples = examples[:EXPRESSIONS_SHOWN]
+    short = [e for e in runs[0].data.test if 1 < len(e.tokens) <= LONGEST_SHOWN]
+    close = TOKENS.index("]")  # there are as many of them as operators
+    nested = sorted(short, key=lambda e: (e.tokens.count(close), len(e.tokens)), reverse=True)
+    examples = nested[:EXPRESSIONS_SHOWN]
     if not examples:
         return None
-    titles = ["gold tree", *(run.name for run in shown)]
-    trees = [[example.merges for example in examples]]
+    trees = {"gold tree": [example.merges for example in examples]}
     for run in shown:
         _, merges = run.predict(run.best(), pad(examples))
-        trees.append([m[: len(e.tokens) - 1] for m, e in zip(merges, examples, strict=True)])
-    return compare_trees(config, examples, dict(zip(titles, trees, strict=True)))
+        trees[run.name] = [m[: len(e.merges)] for m, e in zip(merges, examples, strict=True)]
+    return compare_trees(config, examples, trees)
 
 
 def compare_trees(
@@ -456,11 +447,6 @@ def compare_trees(
         f"greedy trees of test expressions; spans that the gold tree lacks in red\n{config.caption}",
     )
     return figure
-
-
-def count_operators(example: Example) -> int:
-    """Operators of an expression."""
-    return sum(TOKENS[token] in OPERATORS for token in example.tokens)
 
 
 # ----------------------------------------------------------------------------- Table 1
@@ -514,11 +500,6 @@ def describe_rates(rates: Sequence[float]) -> str:
 
 def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
     """A line of Table 1: means over runs with their standard errors."""
-
-    def percent(kind: str, split: str) -> str:
-        values = [run[kind][split] for run in chosen if split in run[kind]]
-        return mean_and_error([100 * value for value in values])
-
     (max_length, tau, name), chosen = cell, best[cell]
     iterations = [run["iterations"] for run in chosen]
     paper = PAPER_CELLS.get(paper_cell(cell))
@@ -528,12 +509,12 @@ def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
         "estimator": name,
         "tokens": f"≤ {max_length}",
         "tau": f"{tau:g}" if tau else "",
-        "test": percent("accuracy", "test"),
+        "test": percent(chosen, "accuracy", "test"),
         "paper": "" if paper is None else f"{paper:.1f}",
         "minus paper": "" if paper is None else f"{test - paper:+.1f}",
-        "published test": percent("accuracy", "published_test"),
-        "validation": percent("accuracy", "valid"),
-        "F1": percent("f1", "test"),
+        "published test": percent(chosen, "accuracy", "published_test"),
+        "validation": percent(chosen, "accuracy", "valid"),
+        "F1": percent(chosen, "f1", "test"),
         "runs": str(len(chosen)),
         "iterations": " to ".join(map(str, sorted({min(iterations), max(iterations)}))),
         "learning rate (tried)": f"{chosen[0]['config']['learning_rate']:.3g} ({describe_rates(rates)})",
