@@ -205,94 +205,66 @@ def spans(merges: Sequence[int]) -> list[tuple[int, int]]:
     return found
 
 
+def bracket(tokens: Sequence[int], merges: Sequence[int]) -> str:
+    """Write a tree in the published format.
+
+    >>> bracket(*parse("[SM 6 5 ]"))
+    '( ( ( [SM 6 ) 5 ) ] )'
+    """
+    if len(merges) != len(tokens) - 1:
+        raise ValueError(f"{len(tokens)} tokens take {len(tokens) - 1} merges, got {len(merges)}")
+    opening, closing = [0] * len(tokens), [0] * len(tokens)
+    for start, end in spans(merges):
+        opening[start] += 1
+        closing[end - 1] += 1
+    return " ".join(
+        "( " * opening[i] + TOKENS[token] + " )" * closing[i] for i, token in enumerate(tokens)
+    )
+
+
 # ----------------------------------------------------------------------------- reading
 
 
-def parse(text: str, *, where: str = "expression", column: int = 1) -> tuple[Tokens, Merges]:
-    """Read an expression, with or without the parentheses of a binary tree.
+def parse(text: str) -> tuple[Tokens, Merges]:
+    """Read an expression and its gold tree, whose parentheses may stand in the text.
 
-    Parentheses `( left right )` may spell any binary bracketing of the tokens, and the merges
-    returned are those of that tree; without parentheses they are those of the gold tree.
-
-    Raises `ValueError` with the place of the fault, as `where`, column c; the first character of
-    `text` stands in column `column`.
+    Raises `ValueError` with the place of the fault.
 
     >>> parse("[SM 6 5 ]")
     ((13, 6, 5, 14), (0, 0, 0))
-    >>> parse("( ( [SM 6 ) ( 5 ] ) )")
-    ((13, 6, 5, 14), (0, 1, 0))
+    >>> parse("( ( ( [SM 6 ) 5 ) ] )")
+    ((13, 6, 5, 14), (0, 0, 0))
     >>> parse("[SM 6 5) ]")
     Traceback (most recent call last):
         ...
     ValueError: expression, column 7: unknown token '5)'; tokens are separated by spaces
     """
-
-    def fault(reason: str, index: int) -> ValueError:
-        return ValueError(f"{where}, column {column + index}: {reason}")
-
-    tokens, columns, merges = [], [], []
-    unfinished = []  # per open parenthesis: where it stands, and its subtrees so far
-    num_nodes, num_roots, parenthesised = 0, 0, False
+    tokens, columns = [], []
     for match in re.finditer(r"\S+", text):
-        word, index = match.group(), match.start()
-        if word == "(":
-            parenthesised = True
-            unfinished.append([index, 0])
+        word, column = match.group(), match.start() + 1
+        if word in ("(", ")"):
             continue
-        if word == ")":
-            if not unfinished:
-                raise fault("')' without '('", index)
-            _, num_subtrees = unfinished.pop()
-            if num_subtrees != 2:
-                raise fault(f"parentheses hold two subtrees, got {num_subtrees}", index)
-            num_nodes -= 1
-            merges.append(num_nodes - 1)
-        elif word in _ID:
-            tokens.append(_ID[word])
-            columns.append(index)
-            num_nodes += 1
-        else:
-            raise fault(f"unknown token {word!r}; tokens are separated by spaces", index)
-        if unfinished:
-            unfinished[-1][1] += 1
-        else:
-            num_roots += 1
-            if parenthesised and num_roots > 1:
-                raise fault("the tree is complete, but goes on", index)
-    if unfinished:
-        raise fault("'(' is never closed", unfinished[-1][0])
+        if word not in _ID:
+            raise ValueError(
+                f"expression, column {column}: unknown token {word!r}; tokens are separated by spaces"
+            )
+        tokens.append(_ID[word])
+        columns.append(column)
     try:
-        gold = gold_merges(tokens)
+        return tuple(tokens), gold_merges(tokens)
     except MalformedExpression as error:
-        columns.append(len(text.rstrip()))  # where a token is missing at the end
-        raise fault(error.reason, columns[error.position]) from None
-    return tuple(tokens), tuple(merges) if parenthesised else gold
+        columns.append(len(text.rstrip()) + 1)  # where a token is missing at the end
+        raise ValueError(f"expression, column {columns[error.position]}: {error.reason}") from None
 
 
 def read_examples(path: str | os.PathLike) -> list[Example]:
-    """Read a file of lines `value<TAB>expression`, as they were published.
-
-    Raises `ValueError` naming file, line number and column for a line that is malformed or whose
-    value is not that of its expression. The tree of an example is the one the line spells.
-    """
+    """Read a published file, lines `value<TAB>expression`; its checksum has been verified."""
     examples = []
-    # A byte that is not ASCII becomes an unknown token, and so is reported with its place.
-    with open(path, encoding="ascii", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            where = f"{path}, line {number}"
-            label, tab, text = line.rstrip("\n").partition("\t")
-            if label not in DIGITS or not tab:
-                raise ValueError(
-                    f"{where}, column 1: a line is one digit, a tab and an expression, "
-                    f"got {line[:20]!r}"
-                )
-            tokens, merges = parse(text, where=where, column=len(label) + len(tab) + 1)
-            value = evaluate(tokens)
-            if value != int(label):
-                raise ValueError(f"{where}, column 1: the label is {label}, the value {value}")
-            examples.append(Example(tokens, value, merges))
-    if not examples:
-        raise ValueError(f"{path} is empty; delete it, and it is fetched again")
+    with open(path, encoding="ascii") as lines:
+        for line in lines:
+            label, text = line.split("\t")
+            tokens, merges = parse(text)
+            examples.append(Example(tokens, int(label), merges))
     return examples
 
 
