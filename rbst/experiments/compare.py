@@ -12,8 +12,9 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,9 @@ from rbst.plotting import (
     set_caption,
 )
 from rbst.problems import PROBLEMS, Problem, get_problem
+
+Builder = Callable[[float], Estimator]
+"""From a temperature to an estimator."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +102,46 @@ class Config(Settings):
             check_num_samples(K)
         count_outcomes(self.logits)
         get_estimator("reinforce", baseline=self.baseline)
-        choose_problem(self)
-        choose_estimators(self)
+        called = [build(self.taus[0]).name for build in self.builders.values()]
+        for name in called:
+            if called.count(name) > 1:
+                raise ValueError(
+                    f"each estimator needs a name of its own, got two called {name!r}; rename one"
+                )
+        _ = self.test_function
 
-    @property
+    @cached_property
     def logits(self) -> Array:
         """Normal logits of standard deviation ``scale``, shape ``(variables, n)``."""
         rng = np.random.default_rng(self.seed)
         return self.scale * rng.normal(size=(self.variables, self.n))
+
+    @cached_property
+    def test_function(self) -> Problem:
+        """One with a name, or the user's own."""
+        if not self.function:
+            return get_problem(self.problem, self.logits)
+        own = load_object(self.function, "--function")
+        if isinstance(own, Problem):
+            return own
+        if not callable(own):
+            raise ValueError(
+                f"--function must be a function of arrays (..., L, n) or an rbst.problems.Problem, got a "
+                f"{type(own).__name__} at {self.function!r}; give the address of a function"
+            )
+        df_dD: Any = getattr(own, "df_dD", None)
+        return Problem(self.function, own, df_dD, f"f = {self.function}")
+
+    @cached_property
+    def builders(self) -> dict[str, Builder]:
+        """The estimators to compare: those that were asked for, or every name with each K."""
+        names = self.estimators or tuple(
+            name for entry in ESTIMATORS for name in map(entry.with_samples, self.num_samples)
+        )
+        return {name: self._builder(name) for name in names}
+
+    def _builder(self, name: str) -> Builder:
+        return lambda tau: find_estimator(name, tau=tau, baseline=self.baseline)
 
     @property
     def caption(self) -> str:
@@ -129,51 +165,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Diagnose every estimator, write results and figures, and print the ranking."""
     config = asked_config(arguments, Config)
-    problem, builders = choose_problem(config), choose_estimators(config)
-    _check_shape(problem.f, config)
-    gradient = exact_gradient(problem.f, config.logits)  # fails for an f without values
+    _check_shape(config)
+    gradient = exact_gradient(
+        config.test_function.f, config.logits
+    )  # fails for an f without values
     out = start_experiment("compare", config, arguments.out)
     start = time.perf_counter()
-    diagnoses, batches, left_out = diagnose_all(config, problem, builders)
+    diagnoses, batch, left_out = diagnose_all(config)
     note = [NEGATIVE] if any(d.bias_squared < 0 for d in diagnoses) else []
-    tables = [diagnosis_table(diagnoses), *note, ranking(diagnoses, batches)]
+    tables = [diagnosis_table(diagnoses), *note, ranking(diagnoses, batch)]
     write_text(out / "table.md", "\n\n".join(tables) + "\n")
     results = {
         "logits": config.logits,
         "gradient": gradient,
         "diagnoses": [
             _record(d) | {"batch": B, "relative_mse": d.relative_mse(B)}
-            for d, B in zip(diagnoses, batches, strict=True)
+            for d in diagnoses
+            for B in (batch[d.estimator],)
         ],
         "left_out": left_out,
     }
     write_results(out, config, start, results=results)
-    lines = exact_lines(config, problem, builders, diagnoses)
+    lines = exact_lines(config, diagnoses)
     points: dict[str, list[Diagnosis]] = {}
     for d in diagnoses:
         if d.method == "sampled":
             points.setdefault(d.estimator, []).append(d)
-    batch = dict(zip([d.estimator for d in diagnoses], batches, strict=True))
     save_figure(out / "against-tau.svg", draw_against_tau, config, lines, points, batch)
-    diagnosed = [build(config.taus[0]) for name, build in builders.items() if name not in left_out]
-    if any(estimator.given_D == "gumbel-rao" for estimator in diagnosed):  # the figure shows these
-        save_figure(out / "against-samples.svg", draw_against_samples, config, problem)
+    diagnosed = config.builders.keys() - left_out
+    if any(config.builders[name](config.taus[0]).given_D == "gumbel-rao" for name in diagnosed):
+        save_figure(out / "against-samples.svg", draw_against_samples, config)
     if arguments.plot:
         save_figure(out / "map.svg", draw_map, config, lines | points)
-    heading = config.caption if config.function else f"{problem.equation}: {config.caption}"
-    print(f"Results and figures are in {out}\n\n{wrapped(heading)}\n")
+    named = "" if config.function else f"{config.test_function.equation}: "
+    print(f"Results and figures are in {out}\n\n{wrapped(named + config.caption)}\n")
     for reason in dict.fromkeys(left_out.values()):
         names = ", ".join(name for name, other in left_out.items() if other == reason)
         print(wrapped(f"left out: {names} ({reason})") + "\n")
-    print(summary(config, diagnoses, batches))
+    print(summary(config, diagnoses, batch))
     return 0
 
 
-def _check_shape(f: Callable[[Array], Array], config: Config) -> None:
+def _check_shape(config: Config) -> None:
     """Whether f takes the variables of this comparison at all."""
     D = next(enumerate_outcomes(config.logits))[0]
     try:
-        f(D)
+        config.test_function.f(D)
     except Exception as error:  # it is the user's
         raise ValueError(
             f"f must take arrays of shape (..., {config.variables}, {config.n}), got {type(error).__name__}: {error}; "
@@ -181,24 +218,25 @@ def _check_shape(f: Callable[[Array], Array], config: Config) -> None:
         ) from error
 
 
-def diagnose_all(
-    config: Config, problem: Problem, builders: dict[str, Builder]
-) -> tuple[list[Diagnosis], list[int], dict[str, str]]:
-    """The diagnosis of each estimator and its batch, and of those that cannot be compared the reason."""
+def diagnose_all(config: Config) -> tuple[list[Diagnosis], dict[str, int], dict[str, str]]:
+    """The diagnoses, at each temperature where there is one; batches by name, and of what cannot be compared the reason."""
     rng = np.random.default_rng(config.seed)
-    diagnoses, batches, left_out = [], [], {}
-    candidates = list(_candidates(config, builders))
+    diagnoses, batch, left_out = [], {}, {}
+    candidates = []
+    for name, build in config.builders.items():
+        first, last = build(config.taus[0]).tau, build(config.taus[-1]).tau
+        taus = config.taus if first != last else config.taus[:1]
+        candidates += [(name, build(tau)) for tau in taus]
     for name, estimator in progress_over(candidates, "diagnosing", len(candidates), "cases"):
         try:
-            batch = _batch_of(estimator, problem, config)
-            diagnoses.append(_diagnose(estimator, problem, config, rng))
-            batches.append(batch)
+            batch[estimator.name] = _batch_of(estimator, config)
+            diagnoses.append(_diagnose(estimator, config, rng))
         except ValueError as error:  # not made for this n, or beyond the budget
             left_out[name] = str(error)
     if not diagnoses:
         reasons = "; ".join(dict.fromkeys(left_out.values()))
         raise ValueError(f"no estimator can be compared here ({reasons})")
-    return diagnoses, batches, left_out
+    return diagnoses, batch, left_out
 
 
 def _record(diagnosis: Diagnosis) -> dict[str, Any]:
@@ -209,58 +247,10 @@ def _record(diagnosis: Diagnosis) -> dict[str, Any]:
     return record | {name: getattr(diagnosis, name) for name in (*errors, *ratios)}
 
 
-Builder = Callable[[float], Estimator]
-"""From a temperature to an estimator."""
-
-
-def choose_problem(config: Config) -> Problem:
-    """The test function: one with a name, or the user's own."""
-    if not config.function:
-        return get_problem(config.problem, config.logits)
-    own = load_object(config.function, "--function")
-    if isinstance(own, Problem):
-        return own
-    if not callable(own):
-        raise ValueError(
-            f"--function must be a function of arrays (..., L, n) or an rbst.problems.Problem, got a "
-            f"{type(own).__name__} at {config.function!r}; give the address of a function"
-        )
-    df_dD: Any = getattr(own, "df_dD", None)
-    return Problem(config.function, own, df_dD, f"f = {config.function}")
-
-
-def choose_estimators(config: Config) -> dict[str, Builder]:
-    """The estimators to compare: those that were asked for, or every name with each K."""
-    names = config.estimators or tuple(
-        name for entry in ESTIMATORS for name in map(entry.with_samples, config.num_samples)
-    )
-    builders = {name: _builder(name, config) for name in names}
-    called = [build(config.taus[0]).name for build in builders.values()]
-    for name in called:
-        if called.count(name) > 1:
-            raise ValueError(
-                f"each estimator needs a name of its own, got two called {name!r}; rename one"
-            )
-    return builders
-
-
-def _builder(name: str, config: Config) -> Builder:
-    return lambda tau: find_estimator(name, tau=tau, baseline=config.baseline)
-
-
-def _candidates(config: Config, builders: dict[str, Builder]) -> Iterator[tuple[str, Estimator]]:
-    """Every estimator, at each temperature if it has one that can be chosen."""
-    for name, build in builders.items():
-        first, last = build(config.taus[0]).tau, build(config.taus[-1]).tau
-        for tau in config.taus if first != last else config.taus[:1]:
-            yield name, build(tau)
-
-
-def _diagnose(
-    estimator: Estimator, problem: Problem, config: Config, rng: np.random.Generator | None
-) -> Diagnosis:
+def _diagnose(estimator: Estimator, config: Config, rng: Any = None) -> Diagnosis:
+    problem, draws = config.test_function, config.draws
     return diagnose(
-        estimator, problem.f, config.logits, df_dD=problem.df_dD, rng=rng, num_samples=config.draws
+        estimator, problem.f, config.logits, df_dD=problem.df_dD, rng=rng, num_samples=draws
     )
 
 
@@ -293,11 +283,11 @@ def count_evaluations(
     return counts[False] + counts[True], counts[True]
 
 
-def _batch_of(estimator: Estimator, problem: Problem, config: Config) -> int:
+def _batch_of(estimator: Estimator, config: Config) -> int:
     """The batch that was asked for, or what the budget buys."""
     if config.budget is None:
         return config.batch
-    values, derivatives = count_evaluations(estimator, problem.f, config.logits)
+    values, derivatives = count_evaluations(estimator, config.test_function.f, config.logits)
     cost = values + config.derivative_cost * derivatives
     if cost > config.budget:
         raise ValueError(f"one estimate costs {cost:g} evaluations, got --budget {config.budget:g}")
@@ -315,40 +305,41 @@ NEGATIVE = (
 )
 
 
-def ranking(diagnoses: Sequence[Diagnosis], batches: Sequence[int]) -> str:
-    """The estimators by the MSE of the mean of a batch over the squared gradient, and the place of zero.
+def ranking(diagnoses: Sequence[Diagnosis], batch: Mapping[str, int]) -> str:
+    """The estimators by the MSE of the mean of their batch over the squared gradient, and the place of zero.
 
     Examples
     --------
     >>> f, logits = get_problem("quadratic", np.zeros((1, 3))).f, np.log([[0.2, 0.3, 0.5]])
-    >>> print(ranking([diagnose(name, f, logits, tau=0.5) for name in ("gr", "zgr")], [10, 10]))
+    >>> print(ranking([diagnose(name, f, logits, tau=0.5) for name in ("gr", "zgr")], {"gr": 10, "zgr": 10}))
     | estimator          | tau | bias/grad | sd/grad | cosine | B  | MSE/grad^2 |
     |--------------------|-----|-----------|---------|--------|----|------------|
     | gr                 | 0.5 | 0.355     | 2.35    | 0.936  | 10 | 0.676      |
     | zgr                |     | 0         | 2.82    | 1      | 10 | 0.795      |
     | **returning zero** |     | 1         | 0       |        |    | 1          |
     """
-    return aligned_markdown_table([HEADING, *_ranked_rows(diagnoses, batches)])
+    return aligned_markdown_table([HEADING, *_ranked_rows(diagnoses, batch)])
 
 
-def _ranked_rows(diagnoses: Sequence[Diagnosis], batches: Sequence[int]) -> list[tuple[str, ...]]:
+def _ranked_rows(diagnoses: Sequence[Diagnosis], batch: Mapping[str, int]) -> list[tuple[str, ...]]:
     scored: list[tuple[float, tuple[str, ...]]] = []
-    for d, B in zip(diagnoses, batches, strict=True):
-        tau, mse = "" if d.tau is None else f"{d.tau:g}", d.relative_mse(B)
-        figures = map(brief, (d.relative_bias, d.relative_deviation, d.cosine))
-        scored.append((mse, (d.estimator, tau, *figures, str(B), brief(mse))))
+    for d in diagnoses:
+        B, tau = batch[d.estimator], "" if d.tau is None else f"{d.tau:g}"
+        figures = d.relative_bias, d.relative_deviation, d.cosine
+        mse = d.relative_mse(B)
+        scored.append((mse, (d.estimator, tau, *map(brief, figures), str(B), brief(mse))))
     scored.append((1.0, (ZERO, "", "1", "0", "", "", "1")))
     return [row for _, row in sorted(scored, key=lambda scored: scored[0])]
 
 
-def summary(config: Config, diagnoses: Sequence[Diagnosis], batches: Sequence[int]) -> str:
+def summary(config: Config, diagnoses: Sequence[Diagnosis], batch: Mapping[str, int]) -> str:
     """The ranking for a terminal: the best, and those about the place of zero; and how to read it.
 
     Examples
     --------
     >>> config, logits = Config(batch=10), np.log([[0.2, 0.3, 0.5]])
     >>> f = get_problem("quadratic", logits).f
-    >>> print(summary(config, [diagnose(name, f, logits, tau=0.5) for name in ("gr", "zgr")], [10, 10]))
+    >>> print(summary(config, [diagnose(name, f, logits, tau=0.5) for name in ("gr", "zgr")], {"gr": 10, "zgr": 10}))
     Best first, by the MSE of the mean of 10 estimates (--batch) over the squared
     gradient: below 1 is better than returning zero.
     <BLANKLINE>
@@ -359,8 +350,7 @@ def summary(config: Config, diagnoses: Sequence[Diagnosis], batches: Sequence[in
     returning zero               1        0               1
     """
     rows = [
-        (name.strip("*"), *row, B, mse)
-        for name, *row, _, B, mse in _ranked_rows(diagnoses, batches)
+        (name.strip("*"), *row, B, mse) for name, *row, _, B, mse in _ranked_rows(diagnoses, batch)
     ]
     place, left = [row[0] for row in rows].index(ZERO.strip("*")), 0
     if len(rows) > SHOWN:
@@ -383,17 +373,15 @@ def summary(config: Config, diagnoses: Sequence[Diagnosis], batches: Sequence[in
 # Figures.
 
 
-def exact_lines(
-    config: Config, problem: Problem, builders: dict[str, Builder], diagnoses: Sequence[Diagnosis]
-) -> dict[str, list[Diagnosis]]:
+def exact_lines(config: Config, diagnoses: Sequence[Diagnosis]) -> dict[str, list[Diagnosis]]:
     """Of every estimator that is exact its diagnoses at ``line_taus``."""
     taus = line_taus(config)
     exact = {d.estimator for d in diagnoses if d.method == "exact"}
-    chosen = [build for build in builders.values() if build(taus[0]).name in exact]
+    chosen = [build for build in config.builders.values() if build(taus[0]).name in exact]
     lines: dict[str, list[Diagnosis]] = {build(taus[0]).name: [] for build in chosen}
     for tau in taus:  # the outer loop: what depends on tau alone is computed once
         for estimator in (build(tau) for build in chosen):
-            lines[estimator.name].append(_diagnose(estimator, problem, config, None))
+            lines[estimator.name].append(_diagnose(estimator, config))
     return lines
 
 
@@ -456,15 +444,14 @@ RATIOS = {
 }
 
 
-def draw_against_samples(config: Config, problem: Problem) -> Any:
+def draw_against_samples(config: Config) -> Any:
     """Bias^2, variance and MSE of GR-MCK against K at each temperature, exact by Proposition 3."""
     columns = len(config.taus)
     figure, axes = new_figure(1, columns, width=min(8, 5 * columns), height=3.4)
     for column in axes[0, 1:]:
         column.sharey(axes[0, 0])
     for column, tau in zip(axes[0], config.taus, strict=True):
-        st_gs = get_estimator("st-gs", tau=tau)
-        plot_against_samples(column, _diagnose(st_gs, problem, config, None))
+        plot_against_samples(column, _diagnose(get_estimator("st-gs", tau=tau), config))
         column.set_title(f"$\\tau$ = {tau:g}", fontsize="medium")
     axes[0, 0].legend(fontsize="small")
     set_caption(figure, f"GR-MCK, {config.caption}; all exact")
