@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +33,9 @@ class Killed(Exception):
 
 class NoProgress:
     def update(self):
+        pass
+
+    def set_postfix_str(self, text):
         pass
 
 
@@ -65,16 +69,13 @@ def run(
             raise Killed
         return step(state)
 
-    train(
-        state,
-        step_or_die,
-        iterations=iterations,
+    told = SimpleNamespace(
+        config=SimpleNamespace(iterations=iterations, measure_every=measure_every),
         measure=lambda state: {"largest": float(np.abs(state.parameters).max())},
-        measure_every=measure_every,
         checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
-        progress=NoProgress(),
+        ended=lambda state: False,
     )
+    train(state, step_or_die, told, checkpoint_every=checkpoint_every, progress=NoProgress())
     return state
 
 

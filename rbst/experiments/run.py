@@ -144,11 +144,6 @@ class Run:
         """One step of the optimizer."""
         raise NotImplementedError
 
-    @property
-    def measure_every(self) -> int:
-        """Iterations between two measurements."""
-        return self.config.measure_every
-
     def measure(self, state: TrainingState) -> dict[str, float]:
         """Figures along the training, without a change of its state; the first is shown on the way."""
         raise NotImplementedError
@@ -217,36 +212,12 @@ def train_run(run: Run, *, checkpoint_every: int, progress: bool = True) -> dict
     with progress_bar(
         run.config.iterations, text, state.iteration, unit="steps", show=progress
     ) as bar:
-
-        def measure(state: TrainingState) -> dict[str, float]:
-            measured = run.measure(state)
-            name, value = next(iter(measured.items()))
-            bar.set_postfix_str(f"{name} {value:.4g}")
-            return measured
-
         try:
-            train(
-                state,
-                training_step(run),
-                iterations=run.config.iterations,
-                measure=measure,
-                measure_every=run.measure_every,
-                checkpoint=run.checkpoint,
-                checkpoint_every=checkpoint_every,
-                progress=bar,
-                ended=run.ended,
-            )
+            train(state, training_step(run), run, checkpoint_every=checkpoint_every, progress=bar)
             validated = run.validate(state)
         except Diverged:
             diverged_at = state.iteration
-    result = _trained(run, state) | {"diverged_at": diverged_at, **validated}
-    write_json(path, result)
-    return result
-
-
-def _trained(run: Run, state: TrainingState) -> dict[str, Any]:
-    """What a result says of the run and its training."""
-    return {
+    result = {
         "config": asdict(run.config),
         "version": __version__,
         "estimator": run.name,
@@ -254,7 +225,11 @@ def _trained(run: Run, state: TrainingState) -> dict[str, Any]:
         "iterations": state.iteration,
         "milliseconds_per_iteration": 1e3 * state.seconds / max(1, state.iteration),
         "curves": state.curves,
+        "diverged_at": diverged_at,
+        **validated,
     }
+    write_json(path, result)
+    return result
 
 
 def check_batch_size(size: int, examples: Sized, what: str) -> None:

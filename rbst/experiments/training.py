@@ -2,7 +2,7 @@ r"""A training loop that can be killed at any moment and resumes bit for bit.
 
 Everything that the next step depends on lies in a :class:`TrainingState`; :func:`save_state` writes it
 whole or not at all, and :func:`load_state` reads it back without unpickling anything. The loop itself knows no
-model: it is given a function that makes one step and one that measures.
+model: the step and the measurements are a run's (:class:`rbst.experiments.run.Run`).
 """
 
 from __future__ import annotations
@@ -176,24 +176,21 @@ def _shuffled(num_examples: int, epoch: int, seed: int, xp: Any) -> Indices:
 def train(
     state: TrainingState,
     step: Callable[[TrainingState], dict[str, float]],
+    run: Any,
     *,
-    iterations: int,
-    measure: Callable[[TrainingState], dict[str, float]],
-    measure_every: int,
-    checkpoint: Path,
     checkpoint_every: int,
     progress: Any,
-    ended: Callable[[TrainingState], bool] = lambda state: False,
 ) -> None:
-    """Run ``step`` until ``iterations`` are done or the training has ``ended``, measuring and saving on the way.
+    """Run ``step`` until ``run.config.iterations`` are done or ``run.ended(state)``, measuring and saving on the way.
 
     ``step(state)`` makes one update and returns named figures, which are averaged between two
-    measurements; ``measure(state)`` returns more of them and must leave the state as it is. Both go into
+    measurements; ``run.measure(state)`` returns more of them and must leave the state as it is. Both go into
     ``state.curves`` beside the iteration. ``state.seconds`` counts the steps only. Raises
     :class:`Diverged` after the first step that leaves a figure or a parameter that is not finite;
-    what is on the disk then is the last checkpoint that was still finite.
+    what is on the disk then, ``run.checkpoint``, is the last one that was still finite.
     """
-    while state.iteration < iterations and not ended(state):
+    iterations = run.config.iterations
+    while state.iteration < iterations and not run.ended(state):
         start = time.perf_counter()
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is looked for
@@ -210,11 +207,14 @@ def train(
         for name, value in figures.items():
             state.sums[name] = state.sums.get(name, 0.0) + value
         last = state.iteration == iterations
-        if state.iteration % measure_every == 0 or last:
-            _record(state, measure(state))
-            last = last or ended(state)
+        if state.iteration % run.config.measure_every == 0 or last:
+            measured = run.measure(state)
+            _record(state, measured)
+            name, value = next(iter(measured.items()))
+            progress.set_postfix_str(f"{name} {value:.4g}")
+            last = last or run.ended(state)
         if state.iteration % checkpoint_every == 0 or last:
-            save_state(checkpoint, state)
+            save_state(run.checkpoint, state)
 
 
 def _check_finite(state: TrainingState, figures: dict[str, float]) -> None:

@@ -173,6 +173,11 @@ class Config(RunSettings):
         return self.bits // (self.arity.bit_length() - 1)
 
     @property
+    def measure_every(self) -> int:
+        """Iterations between two of ``MEASUREMENTS``."""
+        return max(1, self.iterations // MEASUREMENTS)
+
+    @property
     def caption(self) -> str:
         """What a figure must say of the experiment."""
         tau = f"{self.tau:g}" if self.tau_final is None else f"{self.tau:g} to {self.tau_final:g}"
@@ -265,14 +270,9 @@ class VAERun(Run):
             rate_factors=self.model.rate_factors(config.rate_encoder, config.rate_output),
         )
 
-    @property
-    def measure_every(self) -> int:
-        """Iterations between two of ``MEASUREMENTS``."""
-        return max(1, self.config.iterations // MEASUREMENTS)
-
     def measure(self, state: TrainingState) -> dict[str, float]:
         """The single-sample validation bound, with draws of its own; a tracked run keeps its parameters."""
-        every = self.measure_every * (MEASUREMENTS // SNAPSHOTS)
+        every = self.config.measure_every * (MEASUREMENTS // SNAPSHOTS)
         snapshot = state.iteration % every == 0 or state.iteration == self.config.iterations
         if self.config.track and snapshot:
             path = self.folder / "snapshots" / f"{state.iteration:07d}.npz"
