@@ -34,7 +34,7 @@ from rbst.data.listops import (
     spans,
 )
 from rbst.estimators.registry import Estimator, get_estimator
-from rbst.experiments.report import Cells, Result, Results, Table, paper_cell
+from rbst.experiments.report import Cells, Result, Results, Table, beside_paper
 from rbst.experiments.run import (
     RTOL,
     Experiment,
@@ -502,7 +502,6 @@ def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
     """A line of Table 1: means over runs with their standard errors."""
     (max_length, tau, name), chosen = cell, best[cell]
     iterations = [run["iterations"] for run in chosen]
-    paper = PAPER_CELLS.get(paper_cell(cell))
     test = 100 * float(np.mean([run["accuracy"]["test"] for run in chosen]))
     rates = sorted({run["config"]["learning_rate"] for run in same})
     return {
@@ -510,8 +509,7 @@ def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
         "tokens": f"≤ {max_length}",
         "tau": f"{tau:g}" if tau else "",
         "test": percent(chosen, "accuracy", "test"),
-        "paper": "" if paper is None else f"{paper:.1f}",
-        "minus paper": "" if paper is None else f"{test - paper:+.1f}",
+        **beside_paper(test, cell, PAPER_CELLS),
         "published test": percent(chosen, "accuracy", "published_test"),
         "validation": percent(chosen, "accuracy", "valid"),
         "F1": percent(chosen, "f1", "test"),

@@ -157,6 +157,13 @@ def paper_cell(cell: tuple) -> tuple:
     return (*rest, "gr-mc1000" if name == "gr" else name)
 
 
+def beside_paper(found: float | None, cell: tuple, paper: Mapping[tuple, float]) -> dict[str, str]:
+    """The paper's number of a cell, and how far the one found is from it."""
+    number = paper.get(paper_cell(cell))
+    difference = "" if None in (found, number) else f"{found - number:+.1f}"  # type: ignore[operator]
+    return {"paper": "" if number is None else f"{number:.1f}", "minus paper": difference}
+
+
 def missing(results: Results, table: Table) -> list[str]:
     """The cells of the paper's table that have no tested run, a line for each row of estimators."""
     done = {paper_cell(table.cell(result)) for result in results if table.tested in result}

@@ -25,7 +25,15 @@ from rbst.categorical import sample_categorical
 from rbst.data import BinaryImages, load_digits, load_mnist
 from rbst.estimators.registry import Estimator
 from rbst.experiments.own import find_estimator
-from rbst.experiments.report import Cells, Result, Results, Table, best_runs, paper_cell
+from rbst.experiments.report import (
+    Cells,
+    Result,
+    Results,
+    Table,
+    beside_paper,
+    best_runs,
+    paper_cell,
+)
 from rbst.experiments.run import (
     RTOL,
     Experiment,
@@ -398,14 +406,11 @@ def draw_reconstructions(config: Config, runs: Sequence[VAERun], results: Result
         return None
     shape = runs[0].data.shape
     figure, axes = new_figure(1, 2, width=8, height=0.45 * (len(samples) + 1) + 0.8)
-    show_images(axes.flat[0], reconstructions, shape)
-    show_images(axes.flat[1], samples, shape)
-    for panel in axes.flat:
+    titles = "reconstructions of test images, from one sampled code", "samples from the prior"
+    for panel, title, rows in zip(axes.flat, titles, (reconstructions, samples), strict=True):
+        show_images(panel, rows, shape)
         panel.set_anchor("S")  # the rows of one estimator stand side by side
-    axes.flat[0].set_title(
-        "reconstructions of test images, from one sampled code", fontsize="small"
-    )
-    axes.flat[1].set_title("samples from the prior", fontsize="small")
+        panel.set_title(title, fontsize="small")
     ink = "probability of ink from white (0) to black (1)"
     set_caption(figure, f"{config.caption}; seed {config.seed}; {ink}")
     return figure
@@ -497,17 +502,16 @@ def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
     row = table_row(cell, best, same)
     lost = f" ({row['diverged']} diverged)" if row["diverged"] else ""
     seeds, spread = len(best[cell]), row["spread_over_seeds"]
-    error, paper = row["error_over_images"], row["paper"]
+    bound, error = row["test_bound"], row["error_over_images"]
     return {
         "estimator": row["estimator"],
         "data": row["data"],
         "B": str(row["batch_size"]),
         "n": str(row["arity"]),
-        "test bound": "" if error is None else _pm((row["test_bound"], error)),
+        "test bound": "" if error is None else _pm((bound, error)),
         "minus st-gs": _pm(row["minus_st_gs"]),
         "spread (seeds)": "" if spread is None else f"{spread:.2f} ({seeds})",
-        "paper": "" if paper is None else f"{paper:.1f}",
-        "minus paper": "" if None in (error, paper) else f"{row['test_bound'] - paper:+.1f}",
+        **beside_paper(bound, cell, PAPER_CELLS),
         "validation": f"{row['valid_bound']:.2f}",
         "runs": f"{row['runs']}{lost}",
         "learning rate": _from_to(row["learning_rate"], row["learning_rate_final"]),
