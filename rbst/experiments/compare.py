@@ -145,7 +145,7 @@ class Config(Settings):
 
     @property
     def caption(self) -> str:
-        """What a figure must say of the experiment."""
+        """What a figure must say about the experiment."""
         return (
             f"{'f = ' + self.function if self.function else self.problem + ' test function'}, L = {self.variables} variables, n = {self.n} categories, "
             f"normal logits of scale {self.scale:g}, seed {self.seed}"

@@ -66,7 +66,7 @@ from rbst.models.tree_lstm import (
 from rbst.plotting import colour, draw_tree, new_figure, set_caption
 
 GIVEN_TREES = ("gold", "left")
-"""What stands instead of an estimator where the tree is given."""
+"""Names that stand for a given tree instead of an estimator."""
 
 DATA_SEED = 0
 """The generated expressions and the splits are the same for every run."""
@@ -137,7 +137,7 @@ class Config(RunSettings):
 
     @property
     def caption(self) -> str:
-        """What a figure must say of the experiment."""
+        """What a figure must say about the experiment."""
         return (
             f"ListOps, at most {self.max_length} tokens, tau = {self.tau:g}, hidden {self.hidden}, "
             f"batch {self.examples_per_step}, {self.optimizer}, learning rate {self.learning_rate:g}"
@@ -302,7 +302,7 @@ class ParserRun(Run):
         }
 
     def test(self, *, progress: bool = True) -> dict[str, Any]:
-        """Of a training that diverged before its first validation there is nothing to test."""
+        """A training that diverged before its first validation has nothing to test."""
         if not self.best_file.is_file():
             return {"accuracy": None, "f1": None}
         return super().test(progress=progress)
@@ -520,7 +520,7 @@ def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
 
 
 def table_note(best: Sequence[Results], columns: Collection[str]) -> str:
-    """What stands below a table of these columns."""
+    """The note below a table of these columns."""
     note = (
         "Accuracy and F1 in percent, means over runs with their standard errors, with greedy trees. Of each cell "
         "the learning rate with the best validation accuracy is shown. F1: spans of the test trees "
@@ -560,7 +560,6 @@ EXPERIMENT = Experiment(
         names=("tokens <=", "tau ="),
         cell=cell_of,
         order=lambda cell: cell,
-        settings=lambda result: result["config"]["learning_rate"],
         score=lambda results: -float(np.mean([run["accuracy"]["valid"] for run in results])),
         line=table_line,
         repeats=("tokens", "tau"),

@@ -54,7 +54,7 @@ K = 1000
 """The number of samples of Figure 1, GR-MC1000."""
 
 CAUGHT = 0.5
-"""Beyond this distance from the optimum a run that has ended sits in a corner (distance .816)."""
+"""Beyond this distance from the optimum a run that has ended sits in a corner (distance 0.816)."""
 
 
 def _multiple_of_3(x: int) -> str | None:

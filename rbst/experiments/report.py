@@ -40,10 +40,9 @@ class Table:
     belongs, tested
         Whether a result is one for this table; the figure that a result has if it was tested.
     names, cell, order
-        What tells a cell from the others, by name; these values of a result, the estimator last; what sorts the cells.
-    settings, score
-        What runs of one cell share that differ in their seed alone; their validation, lower is better, infinite where
-        all of them diverged.
+        The names of the settings that distinguish the cells; their values for a result, the estimator last; the sorting key.
+    score
+        The validation of runs that differ in their seed alone, lower is better, infinite where all of them diverged.
     line
         What the table says of a cell, by column, made of the best runs of every cell and of all its runs.
     repeats
@@ -69,7 +68,6 @@ class Table:
     note: Callable[[Sequence[Results], Collection[str]], str]
     record: Callable[[Cells, Cells], dict[str, Any]]
     paper: Mapping[tuple, float]
-    settings: Callable[[Result], Any] = lambda result: settings_of(result)
     figures: Mapping[str, Callable[[Results], Any]] = field(default_factory=dict)
 
 
@@ -122,9 +120,9 @@ def best_runs(results: Results, table: Table) -> dict[tuple, list[Mapping[str, A
     """Of each cell the runs of the settings with the best validation, by seed."""
     best = {}
     for cell, same in by_cell(results, table).items():
-        groups: dict[Any, list] = {}
+        groups: dict[str, list] = {}
         for result in same:
-            groups.setdefault(table.settings(result), []).append(result)
+            groups.setdefault(settings_of(result), []).append(result)
         chosen = min(groups.values(), key=table.score)
         if math.isfinite(table.score(chosen)):
             # What was run twice counts once.

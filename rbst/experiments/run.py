@@ -88,7 +88,7 @@ class Run:
     """The name of the training curve."""
 
     aside: ClassVar[int]
-    """Number of the generator of a draw that no gradient is made of."""
+    """Number of the generator of the draw that starts the running mean."""
 
     @cached_property
     def model(self) -> Any:
@@ -117,15 +117,9 @@ class Run:
         return TrainingState(parameters, self.xp.zeros_like(parameters), rng, RunningMean())
 
     def trained(self) -> TrainingState:
-        """The state at the last checkpoint, which must be that of the end of the training."""
+        """The state at the end of the training, which is the last checkpoint."""
         state = self.start()
         load_state(self.checkpoint, state)
-        ended = read_json(self.folder / "result.json")["iterations"]
-        if state.iteration != ended:
-            raise ValueError(
-                f"{self.checkpoint} is of iteration {state.iteration}, the training ended at {ended}; "
-                f"delete {self.folder} to make this run again"
-            )
         return state
 
     def estimator(self, iteration: int) -> Estimator:
@@ -186,7 +180,7 @@ def training_step(run: Run) -> Callable[[TrainingState], dict[str, float]]:
     def step(state: TrainingState) -> dict[str, float]:
         batch, estimator = run.minibatch(state.iteration), run.estimator(state.iteration)
         if state.iteration == 0:
-            # The running mean starts at the cost of a draw that no gradient is made of.
+            # The running mean starts at the cost of a draw that is used for nothing else.
             aside = run.generator(run.aside)
             state.baseline.update(run.terms(state.parameters, batch, estimator, aside)[0])
         value, gradient = loss_and_gradient(state.parameters, batch, estimator, state)
@@ -436,7 +430,7 @@ def stored_config(
 
 
 def write_results(out: Path, config: Any, start: float, **results: Any) -> None:
-    """``results.json``: what came out, by what, when, and in how many seconds since ``start``."""
+    """``results.json``: the results with their configuration, version and time, and the seconds since ``start``."""
     write_json(
         out / "results.json",
         {

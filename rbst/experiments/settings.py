@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from rbst._files import read_json
 
 Range = Callable[[Any], "str | None"]
-"""What was wanted where a value is out of range, None where it is in it."""
+"""What was wanted if a value is out of range, None if it is in range."""
 
 
 def at_least(low: int, most: int = 10**9) -> Range:
@@ -100,8 +100,8 @@ def setting(
     quick
         The most that it is with ``--quick``.
     before
-        What it stood for in records that do not have it. At this value it is no part of the name of a job, so that the
-        folders of earlier jobs keep their names.
+        The value in records from before the field existed. A field at this value is left out of the name of a job,
+        so that the folders of earlier jobs keep their names.
     absent
         What None, or a default of no words, means, for the help.
     """
@@ -246,7 +246,7 @@ def read_config(path: Path, make_config: Callable[[dict[str, Any]], Config]) -> 
 
 
 def identity(config: Any) -> dict[str, Any]:
-    """The settings of a job without those that have the value that they stood for before they existed."""
+    """The settings of a job without those at the value that they had before the field existed."""
     before = {f.name: f.metadata["before"] for f in fields(config)}
     return {name: value for name, value in asdict(config).items() if value != before[name]}
 

@@ -47,7 +47,7 @@ GROUPS = 20
 REFERENCE_DRAWS = 4000
 MOST_THRESHOLDS = 1000
 MSE_SNAPSHOTS = 3
-"""Figure 2b is made at this many of the snapshots, spread over the training."""
+"""Figure 2b is computed at this many snapshots, spread over the training."""
 
 
 def gradient_draws(
@@ -193,7 +193,7 @@ def read_track(folder: str | Path) -> list[dict[str, Any]]:
 def reference_groups(model: Any, parameters: Array, x: Array, rng: Any) -> Array:
     """Means of ``GROUPS`` groups of unbiased gradients, ``(GROUPS, B, L, n)``.
 
-    ``reinforce`` with one baseline for each image, the mean cost of draws that no gradient is made of.
+    ``reinforce`` with one baseline for each image, the mean cost of separate draws.
     """
     views = model.layout.views(parameters)
     reinforce, logits = get_estimator("reinforce"), model.encode(views, x)

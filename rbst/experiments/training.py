@@ -151,9 +151,9 @@ def minibatch(
 ) -> Indices:
     """Indices of the minibatch of this iteration; each epoch visits the examples in a new order.
 
-    A function of its arguments alone: there is no place in the data to remember. The examples that do
-    not fill a last minibatch sit out the epoch. ``xp`` is the module of the examples, NumPy or CuPy: their
-    order is the same in both, and is copied to a device once an epoch.
+    A function of its arguments alone, so that a checkpoint needs no position in the data. Examples that do not
+    fill a last minibatch are left out of the epoch. ``xp`` is the module of the examples, NumPy or CuPy: their
+    order is the same in both, and is copied to a device once per epoch.
 
     Examples
     --------

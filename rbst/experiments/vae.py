@@ -187,7 +187,7 @@ class Config(RunSettings):
 
     @property
     def caption(self) -> str:
-        """What a figure must say of the experiment."""
+        """What a figure must say about the experiment."""
         tau = f"{self.tau:g}" if self.tau_final is None else f"{self.tau:g} to {self.tau_final:g}"
         return (
             f"{self.data}, L = {self.num_variables} variables, n = {self.arity}, tau = {tau}, "
@@ -212,7 +212,7 @@ DEFAULTS = {
         bound_samples=5000,
     ),
 }
-"""What is not asked for, by data set.
+"""The defaults of each data set.
 
 For MNIST the architecture and the lengths of the paper; the falling rate and its factors by layer are ours, the
 paper says "SGD with momentum": with one rate for all layers the decoder's output layer starves.
@@ -344,7 +344,7 @@ def read_bounds(path: Path) -> Array:
 def paired_difference(results: Results, others: Results) -> tuple[float, float] | None:
     """How much higher the bounds of tested runs are than those of others, image by image, and its standard error.
 
-    Of several runs the mean; None where the bounds of one are not there.
+    For several runs their means are compared; None where the bounds of a run are missing.
     """
     runs, references = (
         [bounds_file(r["folder"], r["samples"]) for r in some if "samples" in r]
@@ -492,7 +492,7 @@ def place(cell: tuple) -> tuple:
 
 
 def validation_bound(result: Mapping[str, Any]) -> float:
-    """By what runs are compared, lower is better; infinite for a run that diverged."""
+    """The figure by which runs are compared, lower is better; infinite for a run that diverged."""
     bound = result.get("valid_bound", math.inf)
     return bound if result["diverged_at"] is None and math.isfinite(bound) else math.inf
 
@@ -554,7 +554,7 @@ def _from_to(first: float, final: float | None) -> str:
 
 
 def table_note(best: Sequence[Results], columns: Collection[str]) -> str:
-    """What stands below a table of these columns."""
+    """The note below a table of these columns."""
     samples = {str(r["samples"]) for chosen in best for r in chosen if "samples" in r}
     note = (
         "Negative log-likelihood bounds in nats, lower is better. Of each cell the run with the best validation "
