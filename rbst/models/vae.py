@@ -268,12 +268,6 @@ defvjp(
 )
 
 
-def softplus(x: Array) -> Array:
-    r""":math:`\log(1 + \exp x)`, without overflow."""
-    xp = namespace(x)
-    return xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x)))
-
-
 def sigmoid(x: Array) -> Array:
     r""":math:`1 / (1 + \exp(-x))`, by way of a hyperbolic tangent, which does not overflow."""
     return (namespace(x).tanh(x / 2) + 1) / 2
