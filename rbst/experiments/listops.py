@@ -13,7 +13,7 @@ import argparse
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +22,11 @@ import numpy as np
 from rbst._array import Array, to_host
 from rbst._files import find_data_file, read_npz, write_npz
 from rbst._tables import mean_and_error, text_table, wrapped
-from rbst.data.listops import (
-    FILE,
-    NUM_EXPRESSIONS,
-    TOKENS,
-    Example,
-    ListOps,
-    generated_splits,
-    load_published,
-    published_splits,
-    spans,
-)
+from rbst.data import Example, ListOps, generated_splits, published_splits
+from rbst.data.listops import FILE, NUM_EXPRESSIONS, TOKENS, load_published, spans
 from rbst.estimators.registry import Estimator, get_estimator
 from rbst.experiments.report import Cells, Result, Results, Table, beside_paper
-from rbst.experiments.run import (
-    RTOL,
-    Experiment,
-    Run,
-    RunSettings,
-    add_experiment_arguments,
-    by_estimator,
-    check_batch_size,
-    run_experiment,
-)
+from rbst.experiments.run import RTOL, Experiment, Run, RunSettings, by_estimator, check_batch_size
 from rbst.experiments.settings import (
     at_least,
     fraction,
@@ -55,14 +37,7 @@ from rbst.experiments.settings import (
     temperature,
 )
 from rbst.experiments.training import TrainingState, adam_step, clip_norm, minibatch, momentum_step
-from rbst.models.tree_lstm import (
-    Sequences,
-    TreeLSTM,
-    check_estimator,
-    follow,
-    greedy,
-    left_branching,
-)
+from rbst.models.tree_lstm import Sequences, TreeLSTM, check_estimator, follow, left_branching
 from rbst.plotting import colour, draw_tree, new_figure, set_caption
 
 GIVEN_TREES = ("gold", "left")
@@ -254,7 +229,7 @@ class ParserRun(Run):
     def predict(self, flat: Array, sequences: Sequences) -> tuple[Array, Array]:
         """Classes and trees, without chance: the greedy tree, or the given one; from the host and to it."""
         sequences = sequences.move(self.xp)
-        choose = self._given(sequences) if self.name in GIVEN_TREES else greedy
+        choose = self._given(sequences) if self.name in GIVEN_TREES else None
         classes, merges = self.model.predict(flat, sequences, choose)
         return to_host(classes), to_host(merges)
 
@@ -571,5 +546,4 @@ EXPERIMENT = Experiment(
     prepare=look_for_published_test,
     describe=describe,
 )
-add_arguments = partial(add_experiment_arguments, EXPERIMENT)
-run = partial(run_experiment, EXPERIMENT)
+add_arguments, run = EXPERIMENT.add_arguments, EXPERIMENT.execute

@@ -59,15 +59,17 @@ class RunSettings(Settings):
         "cpu", "where to compute; gpu needs the extra rbst[gpu]", choices=DEVICES, before="cpu"
     )
 
-    def progress(self, iteration: int) -> float:
-        """From 0 at the first iteration to 1 at the last."""
-        return iteration / max(1, self.iterations - 1)  # type: ignore[attr-defined]
+    def on_schedule(
+        self, first: float, final: float | None, schedule: str, iteration: int
+    ) -> float:
+        """A setting at this iteration, on its way from ``first`` to ``final`` if that is given."""
+        last = self.iterations - 1  # type: ignore[attr-defined]
+        return scheduled(first, final, schedule, iteration / max(1, last))
 
     def learning_rate_at(self, iteration: int) -> float:
-        """The learning rate at this iteration, on its way to ``learning_rate_final`` if that is given."""
+        """The learning rate at this iteration."""
         first, final = self.learning_rate, self.learning_rate_final  # type: ignore[attr-defined]
-        schedule = self.schedule  # type: ignore[attr-defined]
-        return scheduled(first, final, schedule, self.progress(iteration))
+        return self.on_schedule(first, final, self.schedule, iteration)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,15 +294,65 @@ class Experiment:
         first = next(iter(self.defaults.values()))
         return replace(self.defaults.get(options.get("data", ""), first), **tuples(options))
 
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """The options of the command."""
+        add_options(parser, self.defaults)
+        self.add_run_options(parser)
+        parser.add_argument(
+            "--resume", action="store_true", help="continue the interrupted experiment in --out"
+        )
+        add_result_options(parser, self.name, "at most 100 iterations, to see that all works")
 
-def add_experiment_arguments(experiment: Experiment, parser: argparse.ArgumentParser) -> None:
-    """The options of the command of an experiment."""
-    add_options(parser, experiment.defaults)
-    add_run_options(parser, experiment)
-    parser.add_argument(
-        "--resume", action="store_true", help="continue the interrupted experiment in --out"
-    )
-    add_result_options(parser, experiment.name, "at most 100 iterations, to see that all works")
+    def add_run_options(self, parser: argparse.ArgumentParser) -> None:
+        """The options of a command that trains that are no settings."""
+        option = parser.add_argument
+        option(
+            "--data-dir",
+            type=Path,
+            metavar="FOLDER",
+            help="where the data are looked for first, then in $RBST_DATA_DIR and the cache",
+        )
+        option(
+            "--checkpoint-every", type=int, default=500, metavar="N",
+            help="steps between two checkpoints",
+        )  # fmt: skip
+        self.add_options(parser)
+
+    def execute(self, arguments: argparse.Namespace) -> int:
+        """Train every estimator with every seed, write results and figures, and print the table."""
+        check_option("--checkpoint-every", arguments.checkpoint_every, at_least(1))
+        out, asked = arguments.out, given(arguments, next(iter(self.defaults.values())))
+        if arguments.resume:
+            config = stored_config(out, asked, self.make_config)
+        else:
+            config = self.make_config(asked)
+            config = self.prepare(quickened(config) if arguments.quick else config, arguments)
+            out = out or default_folder(self.name)
+        device_namespace(config.device)  # where there is none, say so before a folder is made
+        data = self.load_data(config, arguments.data_dir)
+        with held_folder(out, resume=arguments.resume):
+            if not arguments.resume:
+                write_config(out, config)
+            if text := self.describe(config, data):
+                print(wrapped(text), flush=True)
+            start = time.perf_counter()
+            runs = [
+                self.run(config, name, seed, data, out / f"{name}-seed{seed}")
+                for seed in range(config.seed, config.seed + config.seeds)
+                for name in config.estimators
+            ]
+            results = []
+            for run in runs:
+                result = train_run(run, checkpoint_every=arguments.checkpoint_every)
+                results.append(result | run.examine(result))
+            write_results(out, config, start, runs=results)
+            results = [{**r, "folder": run.folder} for run, r in zip(runs, results, strict=True)]
+            for name, draw in self.figures.items():
+                save_figure(out / name, draw, config, runs, results)
+            for name, draw in self.report.figures.items():
+                save_figure(out / name, draw, results)
+        print(f"Results and figures are in {out}\n\n{self.table(config, runs, results)}")
+        return 0
 
 
 def add_result_options(parser: argparse.ArgumentParser, name: str, quick: str) -> None:
@@ -316,62 +368,7 @@ def asked_config(arguments: argparse.Namespace, config: type) -> Any:
     return quickened(asked) if arguments.quick else asked
 
 
-def add_run_options(parser: argparse.ArgumentParser, experiment: Experiment) -> None:
-    """The options of a command that trains that are no settings."""
-    option = parser.add_argument
-    option(
-        "--data-dir",
-        type=Path,
-        metavar="FOLDER",
-        help="where the data are looked for first, then in $RBST_DATA_DIR and the cache",
-    )
-    option(
-        "--checkpoint-every", type=int, default=500, metavar="N",
-        help="steps between two checkpoints",
-    )  # fmt: skip
-    experiment.add_options(parser)
-
-
-def run_experiment(experiment: Experiment, arguments: argparse.Namespace) -> int:
-    """Train every estimator with every seed, write results and figures, and print the table."""
-    check_option("--checkpoint-every", arguments.checkpoint_every, at_least(1))
-    out, asked = arguments.out, given(arguments, next(iter(experiment.defaults.values())))
-    if arguments.resume:
-        config = stored_config(out, asked, experiment.make_config)
-    else:
-        config = experiment.make_config(asked)
-        config = experiment.prepare(quickened(config) if arguments.quick else config, arguments)
-        out = out or default_folder(experiment.name)
-    device_namespace(config.device)  # where there is none, say so before a folder is made
-    data = experiment.load_data(config, arguments.data_dir)
-    with held_folder(out, resume=arguments.resume):
-        if not arguments.resume:
-            write_config(out, config)
-        if text := experiment.describe(config, data):
-            print(wrapped(text), flush=True)
-        start = time.perf_counter()
-        runs = [
-            experiment.run(config, name, seed, data, out / f"{name}-seed{seed}")
-            for seed in range(config.seed, config.seed + config.seeds)
-            for name in config.estimators
-        ]
-        results = []
-        for run in runs:
-            result = train_run(run, checkpoint_every=arguments.checkpoint_every)
-            results.append(result | run.examine(result))
-        write_results(out, config, start, runs=results)
-        results = [{**r, "folder": run.folder} for run, r in zip(runs, results, strict=True)]
-        for name, draw in experiment.figures.items():
-            save_figure(out / name, draw, config, runs, results)
-        for name, draw in experiment.report.figures.items():
-            save_figure(out / name, draw, results)
-    print(f"Results and figures are in {out}\n\n{experiment.table(config, runs, results)}")
-    return 0
-
-
-def by_estimator(
-    config: Any, results: Sequence[Mapping[str, Any]]
-) -> dict[str, list[Mapping[str, Any]]]:
+def by_estimator(config: Any, results: Sequence[Any]) -> dict[str, Sequence[Any]]:
     """The results of each estimator of an experiment."""
     return {name: [r for r in results if r["estimator"] == name] for name in config.estimators}
 

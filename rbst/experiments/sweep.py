@@ -32,14 +32,7 @@ from rbst._files import locked, read_json, write_json
 from rbst._progress import progress_over
 from rbst.experiments import load_experiments
 from rbst.experiments.report import Report, best_runs, collect
-from rbst.experiments.run import (
-    Experiment,
-    Run,
-    add_run_options,
-    default_folder,
-    held_folder,
-    train_run,
-)
+from rbst.experiments.run import Experiment, Run, default_folder, held_folder, train_run
 from rbst.experiments.settings import (
     add_options,
     at_least,
@@ -138,7 +131,7 @@ def _add_sweep(parser: argparse.ArgumentParser, experiment: Experiment) -> None:
     option("--draws", type=int, default=experiment.draws, metavar="N", help="runs of each cell")
     option("--search-seed", type=int, default=0, metavar="N", help="of the draws")
     add_options(parser, defaults, {*experiment.grid, *experiment.intervals, "seeds", "track"})
-    add_run_options(parser, experiment)
+    experiment.add_run_options(parser)
     option("--workers", type=int, default=usable_cores(), metavar="N", help="local processes")
     option(
         "--scheduler",

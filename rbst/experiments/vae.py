@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +24,10 @@ from rbst._tables import mean_and_error, text_table, wrapped
 from rbst.categorical import sample_categorical
 from rbst.data import BinaryImages, load_digits, load_mnist
 from rbst.estimators.registry import Estimator
+from rbst.experiments import tracking
 from rbst.experiments.own import find_estimator
-from rbst.experiments.report import (
-    Cells,
-    Result,
-    Results,
-    Table,
-    beside_paper,
-    best_runs,
-    paper_cell,
-)
-from rbst.experiments.run import (
-    RTOL,
-    Experiment,
-    Run,
-    RunSettings,
-    add_experiment_arguments,
-    by_estimator,
-    check_batch_size,
-    run_experiment,
-)
+from rbst.experiments.report import Cells, Results, Table, beside_paper, best_runs, paper_cell
+from rbst.experiments.run import RTOL, Experiment, Run, RunSettings, by_estimator, check_batch_size
 from rbst.experiments.settings import (
     at_least,
     fraction,
@@ -53,22 +37,7 @@ from rbst.experiments.settings import (
     setting,
     temperature,
 )
-from rbst.experiments.tracking import (
-    draw_figure2,
-    iterations_to_thresholds,
-    log10_trace,
-    read_track,
-    split_table,
-    track_run,
-)
-from rbst.experiments.training import (
-    SCHEDULES,
-    Diverged,
-    TrainingState,
-    minibatch,
-    momentum_step,
-    scheduled,
-)
+from rbst.experiments.training import SCHEDULES, Diverged, TrainingState, minibatch, momentum_step
 from rbst.models.vae import VAE, sigmoid
 from rbst.plotting import new_figure, plot_curves, set_caption, show_images
 
@@ -258,7 +227,7 @@ class VAERun(Run):
     def estimator(self, iteration: int) -> Estimator:
         """The estimator, its temperature on the way to ``tau_final`` if that is given."""
         config = self.config
-        tau = scheduled(config.tau, config.tau_final, "geometric", config.progress(iteration))
+        tau = config.on_schedule(config.tau, config.tau_final, "geometric", iteration)
         return find_estimator(self.name, tau=tau, rtol=RTOL)
 
     def minibatch(self, iteration: int) -> Array:
@@ -327,8 +296,8 @@ class VAERun(Run):
         """The test bounds, the variance of the gradient at the end, and along the training of a tracked run."""
         if result["diverged_at"] is not None:
             return {}
-        added = self.test() | {"log10_trace": log10_trace(self)}
-        return added | ({"track": track_run(self)} if self.config.track else {})
+        added = self.test() | {"log10_trace": tracking.log10_trace(self)}
+        return added | ({"track": tracking.track_run(self)} if self.config.track else {})
 
 
 def bounds_file(folder: str | Path, samples: int) -> Path:
@@ -362,7 +331,7 @@ def paired_difference(results: Results, others: Results) -> tuple[float, float] 
 # ----------------------------------------------------------------------------- what it shows
 
 
-def finished(config: Config, results: Results) -> dict[str, list[Result]]:
+def finished(config: Config, results: Results) -> dict[str, Results]:
     """The results of the runs that did not diverge, by estimator."""
     return by_estimator(config, [r for r in results if r["diverged_at"] is None])
 
@@ -450,7 +419,7 @@ def format_table(config: Config, runs: Sequence[VAERun], results: Results) -> st
     for result in results:
         if points := result.get("track", {}).get("points"):
             title = f"{result['estimator']}, seed {result['seed']}: the variance of ST-GS along the training"
-            parts.append(f"{title}\n{split_table(points)}")
+            parts.append(f"{title}\n{tracking.split_table(points)}")
     return "\n\n".join(parts)
 
 
@@ -540,7 +509,7 @@ def table_row(cell: tuple, best: Cells, same: Results) -> dict[str, Any]:
         "samples": tested[0]["samples"] if tested else None,
         "paper": PAPER_CELLS.get(paper_cell(cell)),
         "seed": first["seed"],
-        "thresholds": iterations_to_thresholds(first["curves"]),
+        "thresholds": tracking.iterations_to_thresholds(first["curves"]),
         "folder": first["folder"],
     }
 
@@ -575,11 +544,11 @@ def table_note(best: Sequence[Results], columns: Collection[str]) -> str:
 def figure_2(results: Results) -> Any:
     """Of the first cell that has a tracked run that run, and the best runs of each estimator; None without one."""
     table = EXPERIMENT.report
-    tracked = best_runs([run for run in results if read_track(run["folder"])], table)
+    tracked = best_runs([run for run in results if tracking.read_track(run["folder"])], table)
     for cell, (run, *_) in tracked.items():
         best = best_runs(results, table).items()
         same = [chosen for other, chosen in best if other[:-1] == cell[:-1]]
-        return draw_figure2({**run, "track": read_track(run["folder"])}, same)
+        return tracking.draw_figure2({**run, "track": tracking.read_track(run["folder"])}, same)
     return None
 
 
@@ -629,5 +598,4 @@ EXPERIMENT = Experiment(
     ),
 )
 make_config = EXPERIMENT.make_config
-add_arguments = partial(add_experiment_arguments, EXPERIMENT)
-run = partial(run_experiment, EXPERIMENT)
+add_arguments, run = EXPERIMENT.add_arguments, EXPERIMENT.execute
