@@ -339,7 +339,7 @@ def percent(results: Results, kind: str, split: str) -> str:
     return mean_and_error([100 * run[kind][split] for run in results if split in (run[kind] or ())])
 
 
-def format_table(config: Config, runs: Sequence[Run], results: Results) -> str:
+def format_table(config: Config, results: Results) -> str:
     """The results as text: mean over seeds, and with several of them its standard error."""
     splits = {"train": "train", "valid": "validation", "test": "test"}
     if config.published_test:

@@ -275,7 +275,7 @@ class Experiment:
     defaults: Mapping[str, Any]
     load_data: Callable[[Any, Path | None], Any]
     run: type[Run]
-    table: Callable[[Any, Sequence[Any], Sequence[Any]], str]
+    table: Callable[[Any, Sequence[Any]], str]
     figures: Mapping[str, Callable[[Any, Sequence[Any], Sequence[Any]], Any]]
     cells: Callable[[Mapping[str, Sequence[Any]]], list[dict[str, Any]]]
     grid: Mapping[str, Callable[[Any], Sequence[Any]]]
@@ -351,7 +351,7 @@ class Experiment:
                 save_figure(out / name, draw, config, runs, results)
             for name, draw in self.report.figures.items():
                 save_figure(out / name, draw, results)
-        print(f"Results and figures are in {out}\n\n{self.table(config, runs, results)}")
+        print(f"Results and figures are in {out}\n\n{self.table(config, results)}")
         return 0
 
 

@@ -385,7 +385,7 @@ def draw_reconstructions(config: Config, runs: Sequence[VAERun], results: Result
     return figure
 
 
-def format_table(config: Config, runs: Sequence[VAERun], results: Results) -> str:
+def format_table(config: Config, results: Results) -> str:
     """The results as text: mean over seeds, and with several of them its standard error."""
     kept = finished(config, results)
     trained = [name for name in kept if kept[name]]
