@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from inspect import signature
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from rbst._array import Array
 from rbst._checks import check_array, check_finite, check_num_samples, check_tau
@@ -36,6 +36,9 @@ from rbst.estimators.straight_through import st_gumbel_softmax, straight_through
 from rbst.estimators.without_replacement import sum_and_sample, unordered_set
 from rbst.estimators.zero_temperature import reinmax, zgr
 from rbst.rao_blackwell import check_rtol
+
+Evaluates = Literal["corner", "inside", "cost-only", "several"]
+GivenD = Literal["fixed", "gumbel-rao", "random"]
 
 
 def _sample_corner(logits: Array, rng: Any) -> tuple[Array, Array]:
@@ -90,19 +93,19 @@ class Estimator:
     """
 
     name: str
-    evaluates: Literal["corner", "inside", "cost-only", "several"]
+    evaluates: Evaluates
     # None only where the estimator has the other one: to a type checker both are functions.
     pull_back: Callable[[Array, Array, Array, Any], Array] = None  # type: ignore[assignment]
     sample: Callable[[Array, Any], tuple[Array, Array]] = _sample_corner
     estimate: Callable[..., Array] = None  # type: ignore[assignment]
-    given_D: Literal["fixed", "gumbel-rao", "random"] = "random"
+    given_D: GivenD = "random"
     tau: float | None = None
     num_samples: float | None = None
     baseline: float | Array | None = None
     categories: int | None = None
 
     def __post_init__(self) -> None:
-        kinds = ("corner", "inside", "cost-only", "several")
+        kinds = get_args(Evaluates)
         if self.evaluates not in kinds:
             raise ValueError(
                 f"evaluates must be one of {', '.join(kinds)}, got {self.evaluates!r}; choose by where "
@@ -178,9 +181,9 @@ class Entry:
     equation: str
     bias: str
     source: str
-    evaluates: Literal["corner", "inside", "cost-only", "several"] = "corner"
+    evaluates: Evaluates = "corner"
     sample: Callable[..., tuple[Array, Array]] = _sample_corner
-    given_D: Literal["fixed", "gumbel-rao", "random"] | None = None
+    given_D: GivenD | None = None
     num_samples: float | None = None
     categories: int | None = None
     evaluations: str = ""

@@ -166,9 +166,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Diagnose every estimator, write results and figures, and print the ranking."""
     config = asked_config(arguments, Config)
     _check_shape(config)
-    gradient = exact_gradient(
-        config.test_function.f, config.logits
-    )  # fails for an f without values
+    # This fails for an f without values.
+    gradient = exact_gradient(config.test_function.f, config.logits)
     out = start_experiment("compare", config, arguments.out)
     start = time.perf_counter()
     diagnoses, batch, left_out = diagnose_all(config)

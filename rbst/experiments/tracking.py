@@ -376,14 +376,8 @@ def _draw_variances(axes: Any, run: Mapping[str, Any]) -> None:
 def _draw_errors(axes: Any, run: Mapping[str, Any]) -> None:
     point = [point for point in run["track"] if "mse" in point][-1]
     for name, values in point["mse"].items():
-        axes.errorbar(
-            [value["tau"] for value in values],
-            [value["mse"] for value in values],
-            yerr=[value["standard_error"] for value in values],
-            color=colour(name),
-            capsize=2,
-            label=name,
-        )
+        taus, mse, errors = ([v[key] for v in values] for key in ("tau", "mse", "standard_error"))
+        axes.errorbar(taus, mse, errors, color=colour(name), capsize=2, label=name)
     title = f"(b) mean squared error, iteration {point['iteration']}"
     axes.set(
         title=title, xlabel="tau", ylabel="MSE, one standard error", xscale="log", yscale="log"

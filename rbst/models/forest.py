@@ -219,9 +219,8 @@ class Forest:
 
 def last_kept(taken: Pairs, B: int, n: int) -> Indices:
     """The last node of each of B sequences before the gap that a merge closes, of n nodes; ``(B,)``."""
-    kept = namespace(taken.j).full(
-        B, n - 1
-    )  # a finished sequence loses a node of padding at the end
+    # A finished sequence loses a node of padding at the end.
+    kept = namespace(taken.j).full(B, n - 1)
     kept[taken.sequence] = taken.j
     return kept
 
