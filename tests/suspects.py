@@ -487,6 +487,23 @@ def single_inside(logits, D, df_dD, *, tau):
     return (softmax_vjp(softmax(theta, tau), g) / tau).astype(logits.dtype)
 
 
+def single_inside_with_noise_of_its_own(logits, D, df_dD, *, tau, num_samples, rng):
+    arrays = (array.astype("float32") for array in (logits, D, df_dD))
+    return right(*arrays, tau=tau, num_samples=num_samples, rng=rng).astype(logits.dtype)
+
+
+def adds_a_constant(logits, D, df_dD, *, tau, num_samples, rng):
+    """Wrong in a direction without noise, where no test of the mean looks."""
+    h = right(logits, D, df_dD, tau=tau, num_samples=num_samples, rng=rng)
+    return h + np.isfinite(logits) * logits.dtype.type(1e-3)
+
+
+def draws_tempered_for_st(logits, df_dD, *, tau, rng):
+    """Right given D, which is drawn at another temperature."""
+    D, _ = draws_tempered(logits, df_dD, tau=tau, rng=rng)
+    return D, softmax_vjp(softmax(logits, tau), df_dD(D)) / tau
+
+
 def draws_nan(logits, df_dD, *, tau, rng):
     D = np.full_like(logits, np.nan)
     return D, D
@@ -773,6 +790,9 @@ CAUSES = (
     (always_double, "gr-mc4", "float64 whatever is given"),
     (always_single, "gr-mc4", "float32 whatever is given"),
     (single_inside, "st", "error is that of float32"),
+    (single_inside_with_noise_of_its_own, "gr-mc4", "error is that of float32"),
+    (adds_a_constant, "gr-mc4", "matches none of the known mistakes"),
+    (draws_tempered_for_st, "st", "D is not drawn from softmax(logits)"),
     (sums_over_the_batch, "gr-mc4", "leading axes"),
     (averages_over_the_batch, "gr-mc4", "divided by the size of the batch"),
     (averages_over_the_batch_with_noise, "gr-mc4", "divided by the size of the batch"),

@@ -190,14 +190,14 @@ def test_what_has_been_changed_in_place_is_named():
 
 BATTERY = """
     shape | temperatures | numbers of categories | rows not averaged | input left alone | noise from rng
-    float64 in, float64 out | float32 in, float32 out | entries sum to zero | linear in df_dD
+    float64 in, float64 out | float32 in, float32 out | linear in df_dD
     mean and covariance, n = 3, tau = 0.5 | mean and covariance, n = 3, tau = 0.1
     mean and covariance, n = 2, tau = 1 | mean and covariance, n = 10, tau = 2
     mean and covariance, n = 3, tau = 0.5, float32 | mean and covariance, n = 3, tau = 0.5, K = 1
     mean, n = 3, tau = 0.01 | mean, n = 100, tau = 0.5 | mean, batch of shape (b, 2, 3)
     mean, D 30 nats below the others | mean, -inf among logits near -1000
-    shared noise, float64 | shared noise, far logits, float64 | shared noise, zeros, float64
-    shared noise, float32 | shared noise, far logits, float32 | shared noise, zeros, float32
+    shared noise, float64 | shared noise, zeros, float64
+    shared noise, float32 | shared noise, zeros, float32
     extremes, float64 | draws of exactly 0, float64 | extremes, float32 | draws of exactly 0, float32
     logits +1000, float32 | logits -1000, float32
 """
@@ -562,8 +562,8 @@ def test_the_level_of_each_test_adds_up_to_the_false_alarm_rate(implementation, 
 def test_a_row_fails_below_its_level(multiple, verdict, monkeypatch):
     level = check(without_shared_noise, "gr-mc2", samples=1000).level
     for test in ("mean_test", "covariance_test"):
-        monkeypatch.setattr(rows, test, lambda sums: multiple * level)
-    monkeypatch.setattr(rows, "independence_test", lambda *arguments: (0.0, multiple * level))
+        monkeypatch.setattr(moments, test, lambda sums: multiple * level)
+    monkeypatch.setattr(moments, "independence_test", lambda *arguments: (0.0, multiple * level))
     report = check(without_shared_noise, "gr-mc2", samples=1000)
     tested = {row.verdict for row in report.rows if row.p_value is not None}
     assert tested == {verdict}
@@ -1155,7 +1155,7 @@ def test_the_report_fits_80_columns_and_ends_with_the_verdict():
     lines = str(report).splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[-2] == "1/tau is missing: the Jacobian of softmax(x / tau) is J(S) / tau (17 rows)"
-    assert lines[-1].startswith("FAILED: 19 passed, 17 failed in ")
+    assert lines[-1].startswith("FAILED: 18 passed, 17 failed in ")
     assert "cause: 1/tau is missing" in report.to_text(verbose=True)
 
 

@@ -164,7 +164,7 @@ class RemoteSubject:
         self.process.start()
         theirs.close()
         try:
-            found, arrays = self._receive(timeout)
+            found, arrays = self._receive()
         except Gone as gone:
             self.close()
             raise ValueError(f"cannot import {names[0]!r}: {gone.found}; {gone.cause}") from None
@@ -182,20 +182,15 @@ class RemoteSubject:
         arrays = {k: v for k, v in vars(question).items() if isinstance(v, np.ndarray)}
         with contextlib.suppress(OSError):  # a process that is no more is noticed below
             send(self.connection, header, arrays)
-        try:
-            header, arrays = self._receive(min(self.timeout, seconds))
-        except TimedOut:
-            if seconds < self.timeout:
-                raise BudgetSpent("not asked: the budget is spent") from None
-            raise
+        header, arrays = self._receive(seconds)
         if "unusable" in header:
             raise Unusable(*header["unusable"])
         return answer_from(arrays, question, header["changed"])
 
-    def _receive(self, seconds: float) -> tuple[dict[str, Any], dict[str, Array]]:
-        """The answer to the last question."""
+    def _receive(self, seconds: float = math.inf) -> tuple[dict[str, Any], dict[str, Array]]:
+        """The answer to the last question, within these seconds and the time-out."""
         try:
-            if self.connection.poll(seconds):
+            if self.connection.poll(min(self.timeout, seconds)):
                 return receive(self.connection)
         except (EOFError, OSError):
             self.process.join(5)
@@ -205,19 +200,16 @@ class RemoteSubject:
         except (ValueError, KeyError, zipfile.BadZipFile):
             cause = "the code writes to a pipe that is not its own"
             raise Gone("something that is no answer", "an answer", cause) from None
-        raise TimedOut(
-            f"no answer in {seconds:.3g} s", "an answer", "it hangs, or --timeout is short"
-        )
+        if seconds < self.timeout:
+            raise BudgetSpent
+        found, cause = f"no answer in {self.timeout:.3g} s", "it hangs, or --timeout is short"
+        raise Gone(found, "an answer", cause)
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
         self.process.kill()
         self.process.join()
         self.connection.close()
-
-
-class TimedOut(Gone):
-    """There was no answer in time."""
 
 
 def send(connection: Connection, header: dict[str, Any], arrays: dict[str, Any]) -> None:

@@ -32,42 +32,23 @@ Point = Literal["corner", "relaxed", "contracted"]
 
 @dataclass(frozen=True)
 class Law:
-    """How an estimator's gradient is distributed given D.
-
-    Attributes
-    ----------
-    mean
-        ``(logits, D, signal, tau) -> E[h | D]``, shape ``(..., n)``. The signal is ``df_dD``, or the cost
-        for ``reinforce``. For ``gs``, whose gradient is determined by the relaxed S, D is S.
-    num_samples
-        K, where the estimator has one.
-    covariance
-        ``(logits, D, df_dD, tau) -> Cov[h | D]`` for K = 1, shape ``(..., n, n)``; None without noise.
-    with_noise
-        ``(logits, D, df_dD, tau, exponentials) -> h``, the gradient under given noise ``(K, ..., n)``.
-    family
-        Laws of one family have the same moments for K = 1.
-    takes_cost, has_tau
-        Whether the signal is a cost ``(...)`` instead of a gradient, and whether there is a temperature.
-    point
-        Where f is evaluated: at the corner D, at a relaxed S, or between a Boolean D and the centre.
-    categories
-        The only n that there is, if there is only one.
-    whole
-        Whether nothing is asked but that the mean over D and all noise is the exact gradient.
-    """
+    """How an estimator's gradient h is distributed given D."""
 
     estimator: str
-    mean: Callable[..., Array]
-    num_samples: int | None = None
-    covariance: Callable[..., Array] | None = None
-    with_noise: Callable[..., Array] | None = None
-    family: str = "determined"
-    takes_cost: bool = False
+    mean: Callable[..., Array]  # (logits, D, signal, tau) -> E[h | D]; for gs, D is the relaxed S
+    num_samples: int | None = None  # K
+    covariance: Callable[..., Array] | None = None  # Cov[h | D] for K = 1; None without noise
+    with_noise: Callable[..., Array] | None = (
+        None  # h under exponentials (K, ..., n), the last argument
+    )
+    family: str = "determined"  # laws of one family have the same moments for K = 1
+    takes_cost: bool = False  # whether the signal is f(D), of shape (...), instead of df_dD
     has_tau: bool = True
-    point: Point = "corner"
-    categories: int | None = None
-    whole: bool = False
+    point: Point = (
+        "corner"  # where f is evaluated: D, a relaxed S, or between a Boolean D and the centre
+    )
+    categories: int | None = None  # the only n that there is, if there is only one
+    whole: bool = False  # nothing is known but the mean over D and all noise: the exact gradient
 
     @property
     def random(self) -> bool:
@@ -203,35 +184,18 @@ _FAMILIES: dict[str, tuple[Callable[..., Array], Callable[..., Array], Callable[
 
 @dataclass(frozen=True, eq=False)  # compared by identity, so that exact answers can be kept by case
 class Case:
-    """One variable at one temperature, with a gradient of f for each outcome.
+    """One variable at one temperature, with a gradient of f for each outcome."""
 
-    Attributes
-    ----------
-    logits
-        Shape ``(n,)``.
-    outcomes
-        The categories that D takes in turn, for implementations that are given D.
-    slopes
-        Shape ``(n, n)``: the gradient of f at ``D = e_k`` is row k.
-    directions
-        Shape ``(n, d)``: the directions along which the mean is tested; None for all.
-    """
-
-    logits: Array
+    logits: Array  # (n,)
     tau: float
-    outcomes: tuple[int, ...]
-    slopes: Array
-    directions: Array | None = None
+    outcomes: tuple[int, ...]  # the categories that D takes in turn, where D is given
+    slopes: Array  # (n, n): row k is the gradient of f at D = e_k
+    directions: Array | None = None  # (n, d): those along which the mean is tested; None for all
 
     @property
     def n(self) -> int:
         """Number of categories."""
         return self.logits.shape[-1]
-
-    @property
-    def usual(self) -> bool:
-        """Whether nothing in it is so extreme that rounding has a say in the answer."""
-        return bool(np.isfinite(self.logits).all() and abs(self.logits).max() < 20)
 
 
 def _case(logits: list[float] | Array, tau: float, outcomes: tuple[int, ...] | None = None) -> Case:

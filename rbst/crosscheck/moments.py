@@ -38,28 +38,16 @@ Parts = Sequence[tuple[int, Array, Array]]  # the terms of a statistic: B, x and
 
 @dataclass(frozen=True)
 class Target:
-    r"""What means of K samples of a case are to be like, given ``D = e_k``.
-
-    Attributes
-    ----------
-    outcome
-        The category k.
-    mean, covariance
-        Exact moments of a gradient, shapes ``(n,)`` and ``(n, n)``.
-    eigenvalues, whitening
-        Of the covariance, as :func:`whiten` returns them.
-    q_covariance
-        Covariance of the entries q of :math:`y y^\top`, shape ``(p, p)``; None where no covariance is tested.
-    """
+    """What means of K samples of a case are to be like, given ``D = e_k``."""
 
     case: Case
-    num_samples: int
-    outcome: int
-    mean: Array
+    num_samples: int  # K
+    outcome: int  # k
+    mean: Array  # exact moments of a gradient, (n,) and (n, n)
     covariance: Array
-    eigenvalues: Array
+    eigenvalues: Array  # of the covariance, as :func:`whiten` returns them
     whitening: Array
-    q_covariance: Array | None = None
+    q_covariance: Array | None = None  # (p, p), of the entries of y y'; None where it is not tested
 
 
 def targets(
@@ -70,13 +58,11 @@ def targets(
     *,
     covariance_tested: bool = False,
 ) -> list[Target]:
-    r"""Exact moments for each D of a case and K samples.
+    r"""Exact moments for each D of a case and K samples, whose mean has 1/K of their covariance.
 
-    A mean of K samples has 1/K of their covariance :math:`\Sigma`. The test of a covariance also weighs the
-    entries q of :math:`y y^\top` by their own covariance: 1 for a product and 2 for a square if y is normal,
-    and its distance from that falls as 1/K. For K = 1 there is no quadrature for it: it is estimated from
-    draws of the reference implementation. An error there makes the test a little less or more strict; what
-    it tests is the exact covariance all the same.
+    The covariance of q is :math:`G + (W_1 - G) / K`, with G that of a normal y. There is no quadrature for
+    that of one sample, :math:`W_1`: draws of the reference implementation estimate it. An error there makes
+    the test a little less or more strict; what it tests is the exact covariance all the same.
     """
     K, law = num_samples or law.num_samples or 1, law.of_one_sample()
     found = []
@@ -135,13 +121,7 @@ def whiten(covariance: Array, directions: Array | None = None) -> tuple[Array, A
 
 
 def products(y: Array) -> Array:
-    r"""Entries q of :math:`y y^\top - I` on and above the diagonal, for y of shape ``(b, m)``.
-
-    Examples
-    --------
-    >>> products(np.array([[2.0, 3.0]])).tolist()
-    [[3.0, 6.0, 8.0]]
-    """
+    r"""Entries q of :math:`y y^\top - I` on and above the diagonal, for y of shape ``(b, m)``."""
     rows, columns = np.triu_indices(y.shape[-1])
     return y[:, rows] * y[:, columns] - (rows == columns)
 
@@ -152,11 +132,8 @@ def products(y: Array) -> Array:
 def blend(exact: Array | float, sample: Array | float) -> Array | float:
     r"""Two thirds of the exact variance and one third of that of the sample.
 
-    For a mean of B draws of skewness :math:`\gamma`, in units of its standard error, the tail at z has
-    :math:`\exp(\gamma z^3 / 6 \sqrt B)` times its normal size where the exact variance is used, and
-    :math:`\exp(-\gamma z^3 / 3 \sqrt B)` times where that of the sample is: a mean that is too large by
-    chance comes with a variance that is. In this proportion the two cancel, in every direction;
-    docs/crosscheck.md has the derivation.
+    In this proportion the skewness of the gradients cancels in the tails of the tests: where a mean is too
+    large by chance, so is the variance of its sample. docs/crosscheck.md has the derivation.
     """
     return (2 * exact + sample) / 3
 
@@ -245,13 +222,7 @@ def variance_ratio(sums: list[Sums]) -> float:
 
 
 def quadratic_form(covariance: Array, x: Array) -> float:
-    r""":math:`x^\top V^{-1} x`, where V may be so uneven that rounding leaves it singular.
-
-    Examples
-    --------
-    >>> quadratic_form(np.diag([1.0, 4.0]), np.array([1.0, 2.0]))
-    2.0
-    """
+    r""":math:`x^\top V^{-1} x`, where V may be so uneven that rounding leaves it singular."""
     if not x.size:
         return 0.0
     values, vectors = np.linalg.eigh(covariance)

@@ -15,22 +15,10 @@ import numpy as np
 
 from rbst._array import Array
 from rbst.categorical import one_hot, softmax
-from rbst.crosscheck import laws
+from rbst.crosscheck import laws, moments
 from rbst.crosscheck.causes import Call, explain_covariance
 from rbst.crosscheck.laws import Case, Law, Problem, rows_of
-from rbst.crosscheck.moments import (
-    Sums,
-    chi_square_p_value,
-    covariance_test,
-    detectable_covariance_error,
-    detectable_mean_error,
-    group_means_test,
-    independence_test,
-    mean_test,
-    often_enough,
-    targets,
-    variance_ratio,
-)
+from rbst.crosscheck.moments import Sums
 from rbst.crosscheck.subject import Answer, BudgetSpent, Question, Unusable, signal
 from rbst.enumeration import exact_gradient
 from rbst.estimators.concrete import concrete_density, temperature_gradient
@@ -135,7 +123,7 @@ class Context:
     level: float = 0.0
     row: int = 0
     calls: int = 0
-    start: float = field(default_factory=time.monotonic)
+    deadline: float = math.inf
     means: list[Sums] = field(default_factory=list)
     values: list[tuple[str, Call, Array]] = field(default_factory=list)
 
@@ -163,15 +151,11 @@ class Context:
         self.calls += 1
         return self.options.seed, self.row, self.calls
 
-    def seconds(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self.start
-
     def seconds_left(self) -> float:
         """Seconds until the budget is spent; raises :class:`BudgetSpent` if it is."""
-        left = (self.options.budget or math.inf) - self.seconds()
+        left = self.deadline - time.monotonic()
         if left <= 0:
-            raise BudgetSpent("not asked: the budget is spent")
+            raise BudgetSpent
         return left
 
     def draws(self, share: float, fewest: int = 0) -> int:
@@ -365,15 +349,6 @@ def noise_from_rng(context: Context) -> Row:
     return judge(fine, "as the seed" if fine else "for any seed the same", "as the seed", cause)
 
 
-def zero_sum(context: Context) -> Row:
-    """The entries of the gradient sum to zero, since a constant added to the logits changes nothing."""
-    h = gradient(context, context.main, 30)
-    excess = float(abs(h.sum(axis=-1)).max() / max(abs(h).max(), 1e-300))
-    fine = excess < {"float64": 1e-9, "float32": 1e-4}.get(context.dtypes[0], 3e-2)
-    cause = "the error is that of float32: something inside is float32" if excess < 1e-5 else SOUGHT
-    return judge(fine, f"{excess:.1g} of the largest", "0", cause)
-
-
 def linear(context: Context) -> Row:
     """1024 times df_dD gives 1024 times the gradient, under the same noise."""
     case, seed = context.main, (context.options.seed, 1)
@@ -509,33 +484,26 @@ def given_beside(context: Context, key: str, dtype: str) -> Row | list[Row]:
 
 # --- Extremes ------------------------------------------------------------------------------------------
 
+SUM_ERROR = {"float64": 1e-9, "float32": 1e-4, "float16": 3e-2}
+
 
 def extremes(context: Context, asked: Cases, dtype: str) -> Row:
-    """The gradient is finite and sums to zero."""
-    largest = 0.0
+    """The gradient is finite, and sums to zero since a constant added to the logits changes nothing."""
+    largest, allowed = 0.0, SUM_ERROR[dtype]
     for label, case in asked:
         try:
             h = gradient(context, case, 64, dtype=dtype)
         except Unusable as error:
             error.found = f"{label}: {error.found}"[:72]
-            if error.expected == "finite" and _is_finite(context, case, dtype):
-                error.cause = "exp(logits) overflows: subtract the maximum first"
             raise
         bound = float(np.ptp(case.slopes, axis=-1).max()) / case.tau
         excess = float(abs(h.sum(axis=-1)).max()) / max(bound, float(abs(h).max()))
-        if excess > max(1e-3, 10 * float(np.finfo(dtype).eps)):
-            return judge(False, f"{label}: sums up to {excess:.2g}", "0", SOUGHT)
+        if excess > allowed:
+            single = "the error is that of float32: something inside is float32"
+            cause = single if excess < 1e-5 else SOUGHT
+            return judge(False, f"{label}: sums up to {excess:.2g}", "0", cause)
         largest = max(largest, excess)
     return judge(True, f"sums up to {largest:.1g}", "0")
-
-
-def _is_finite(context: Context, case: Case, dtype: str) -> bool:
-    """Whether the gradient is, once the largest logit has been taken away."""
-    try:
-        ask(context, laws.shifted(case, -int(case.logits.max())), 64, dtype=dtype)
-    except Unusable:
-        return False
-    return True
 
 
 def zeros(context: Context, dtype: str) -> Row:
@@ -586,7 +554,7 @@ def collect(
         fill(all_sums, max(draws, REFERENCE_DRAWS))
         all_sums = [
             Sums(replace(s.target, q_covariance=s.q_sample_covariance()), s.rounding)
-            for s in often_enough(all_sums)
+            for s in moments.often_enough(all_sums)
         ]
     fill(all_sums, draws)
     return _usable(all_sums, draws)
@@ -604,7 +572,9 @@ def _empty_sums(
     if context.draws_D:
         pi = softmax(case.logits)
         outcomes = tuple(k for k in np.argsort(-pi)[:MOST_OUTCOMES].tolist() if pi[k] > RAREST)
-    exact = targets(context.law, case, outcomes, num_samples, covariance_tested=covariance_tested)
+    exact = moments.targets(
+        context.law, case, outcomes, num_samples, covariance_tested=covariance_tested
+    )
     rounding = 0.0
     if dtype == "float16":
         rounding = 2 * float(np.finfo(dtype).eps * abs(case.slopes).max() / min(1.0, case.tau))
@@ -642,7 +612,7 @@ def law(
     mean = mean_row(context, sums, f"mean, {label}")
     if tested:
         return [mean, _covariance_row(context, sums, mean, f"covariance, {label}")]
-    figure = f"variance {variance_ratio(sums):.3g} of the law's"
+    figure = f"variance {moments.variance_ratio(sums):.3g} of the law's"
     return [replace(mean, found=figure) if mean.verdict == "pass" else mean]
 
 
@@ -662,22 +632,22 @@ def mean_row(context: Context, sums: list[Sums], name: str = "") -> Row:
         k = int((abs(s.deviation) / errors).argmax())
         found.append((abs(s.deviation[k]) / errors[k], s, k, errors[k]))
     _, s, k, error = max(found, key=lambda entry: entry[0])
-    exact, p_value = s.target.mean[k], mean_test(sums)
+    exact, p_value = s.target.mean[k], moments.mean_test(sums)
     shown = f"{exact + s.deviation[k]:.4g} ± {error:.1g} (D = e{s.target.outcome}, entry {k})"
-    detects, draws = detectable_mean_error(sums, context.level), sum(s.count for s in sums)
+    detects, draws = moments.detectable_mean_error(sums, context.level), sum(s.count for s in sums)
     fine = p_value >= context.level
     return judge(fine, shown, f"{exact:.4g}", SOUGHT, p_value, detects, draws, name)
 
 
 def _covariance_row(context: Context, sums: list[Sums], mean: Row, name: str) -> Row:
     """The joint test; what is shown is the total variance that is off by the most standard errors."""
-    sums = often_enough(sums)
+    sums = moments.often_enough(sums)
     if not sums:
         return judge(False, "no D often enough", "softmax(logits)", WRONG_D, name=name)
     found, error, exact = max((s.variance() for s in sums), key=lambda v: abs(v[0] - v[2]) / v[1])
-    p_value, draws = covariance_test(sums), sum(s.count for s in sums)
+    p_value, draws = moments.covariance_test(sums), sum(s.count for s in sums)
     fine = p_value >= context.level
-    detects = detectable_covariance_error(sums, context.level) if fine else None
+    detects = moments.detectable_covariance_error(sums, context.level) if fine else None
     cause = explain_covariance(sums) if mean.verdict == "pass" else SOUGHT
     shown = f"variance {found:.4g} ± {error:.1g}"
     return judge(fine, shown, f"{exact:.4g}", cause, p_value, detects, draws, name)
@@ -730,7 +700,7 @@ def _independence(context: Context, index: Any, h: Array) -> list[Row]:
             for (a, b), (j, k) in zip(_paired(kind, x), _paired(kind, given), strict=True):
                 both = j * h.shape[-1] + k
                 pairs += [(a[both == which], b[both == which]) for which in np.unique(both)]
-        correlation, p_value = independence_test(pairs, FEWEST_DRAWS)
+        correlation, p_value = moments.independence_test(pairs, FEWEST_DRAWS)
         cause, name = f"{cause}: draw it with the shape (K, ..., n)", f"{kind} independent"
         shown, fine = f"correlation {correlation:.2g}", p_value >= context.level
         found.append(judge(fine, shown, "0", cause, p_value, name=name))
@@ -760,7 +730,7 @@ def law_of_D(context: Context, case: Case, dtype: str) -> Row:
     total = int(counts.sum())
     expected = total * softmax(case.logits)
     ratio = 2 * (counts * np.log(np.maximum(counts, 1) / expected)).sum()
-    p_value = chi_square_p_value(float(ratio), case.n - 1)
+    p_value = moments.chi_square_p_value(float(ratio), case.n - 1)
     worst = int((abs(counts - expected) / np.sqrt(expected)).argmax())
     found, wanted = (f"{c[worst] / total:.4f}" for c in (counts, expected))
     return judge(p_value >= context.level, found, wanted, WRONG_D, p_value, draws=total)
@@ -791,7 +761,7 @@ def law_of_point(context: Context, case: Case, dtype: str) -> Row:
         counts = counts + np.stack([np.bincount(c, minlength=BINS) for c in cell.T])
     expected = counts.sum(axis=-1, keepdims=True) / BINS
     chi_square = float(((counts - expected) ** 2 / expected).sum())
-    p_value = chi_square_p_value(chi_square, counts.size - len(counts))
+    p_value = moments.chi_square_p_value(chi_square, counts.size - len(counts))
     worst = float(abs(counts / expected - 1).max())
     cause = "the point is not softmax((logits + G) / tau): tau, the sign or the law of G is another"
     if context.law.point == "contracted":
@@ -881,7 +851,7 @@ def unbiased(context: Context, problem: Problem, size: int, calls: int) -> Row:
     h = answer.gradient.reshape(calls, rows, -1)
     if not (abs(h) < INFINITE).all():
         raise Unusable("not finite", "finite", "NaN or infinite now and then")
-    p_value, found, errors = group_means_test(h.mean(axis=1), exact)
+    p_value, found, errors = moments.group_means_test(h.mean(axis=1), exact)
     k = int((abs(found - exact) / np.maximum(errors, 1e-12)).argmax())
     figures = f"{found[k]:.4g} ± {errors[k]:.1g} (entry {k})", f"{exact[k]:.4g}"
     cause, draws = _cause_of_bias(found, exact, size), calls * rows

@@ -29,36 +29,29 @@ OTHERS = ("log_density", "tau_gradient")
 
 @dataclass(frozen=True)
 class Question:
-    """One call: float arrays ``(..., n)``, the table of slopes ``(n, n)``, and what the noise comes from.
+    """One call: what is asked of an implementation, and what its noise comes from."""
 
-    ``costs`` replace those of the slopes. A ``problem`` is the name of a function f, to be asked for its
-    gradient as often as ``repeats`` says.
-    """
-
-    logits: Array
+    logits: Array  # (..., n), in the dtype that is asked
     D: Array
-    slopes: Array
+    slopes: Array  # (n, n): row k is the gradient of f at D = e_k
     tau: float
     seed: tuple[int, ...]
     num_samples: int | None = None
     exponentials: Array | None = None
-    with_zeros: bool = False
-    costs: Array | None = None
-    problem: str = ""
-    repeats: int = 1
+    with_zeros: bool = False  # whether the generator returns 0 now and then
+    costs: Array | None = None  # (...), instead of those of the slopes
+    problem: str = ""  # the name of a function f whose gradient is asked for
+    repeats: int = 1  # and how often
 
 
 @dataclass(frozen=True)
 class Answer:
-    """D, its gradient, the names of the arguments that are no longer what they were, and what else is given.
-
-    ``others`` are arrays ``(...)`` by name: of a relaxed sample the ``log_density`` and the ``tau_gradient``.
-    """
+    """What came back."""
 
     D: Array
     gradient: Array
-    changed: tuple[str, ...] = ()
-    others: dict[str, Array] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()  # the names of the arguments that are no longer what they were
+    others: dict[str, Array] = field(default_factory=dict)  # of OTHERS those given beside, (...)
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ class Profile:
 
     name: str
     draws_D: bool
-    accepts: tuple[str, ...]
+    accepts: tuple[str, ...]  # of KEYWORDS
     shares_noise: bool
 
     @property
@@ -94,6 +87,8 @@ class Gone(Fault):
 
 class BudgetSpent(Exception):
     """There is no time left for another call."""
+
+    reason = "not asked: the budget is spent"
 
 
 class Subject:
