@@ -47,14 +47,15 @@ def power(estimator: str, samples: int | None) -> list[str]:
 
 GRADIENTS = 1813  # given each D: few
 SHARES = (0, 1 / 3, 1)  # of the sample in the covariance that a deviation is measured by
+CASES = (*laws.USUAL, laws.COLD)
 LEVELS = (1e-2, 1e-3, 1e-4)
 
 
 def tails(label: str, covariance_tested: bool, repeats: int) -> list[list[str]]:
     """p-values of ST-GS where its gradients are rare events, a line for each share of the sample."""
-    law, case = laws.get_law("st-gs"), dict((*laws.USUAL, laws.COLD))[label]
+    law, case = laws.get_law("st-gs"), {c.name: c for c in CASES}[label]
     targets = moments.targets(law, case, case.outcomes, covariance_tested=covariance_tested)
-    test = moments.covariance_test if covariance_tested else moments.mean_test
+    part = moments.Sums.q_part if covariance_tested else moments.Sums.y_part
     rng = np.random.default_rng(0)
     p_values: dict[float, list[float]] = {share: [] for share in SHARES}
     for _ in trange(repeats, desc=label, leave=False):
@@ -66,7 +67,7 @@ def tails(label: str, covariance_tested: bool, repeats: int) -> list[list[str]]:
             s.add(st_gumbel_softmax(*rows, tau=case.tau, rng=rng))
         for share in SHARES:
             moments.blend = lambda exact, sample, share=share: (1 - share) * exact + share * sample
-            p_values[share].append(test(sums))
+            p_values[share].append(moments.p_value_of([part(s) for s in sums]))
     lines = []
     for share, found in p_values.items():
         below = [f"{(np.array(found) < level).mean():.2g}" for level in LEVELS]

@@ -7,11 +7,9 @@ cases, compares number by number where it takes the exponentials it is to use, a
 and covariance given each D. A report comes back, a row for each property, with the likeliest cause of
 each failure, found by computing the well-known wrong answers as well (:mod:`rbst.crosscheck.causes`).
 
-Rows come in the order of what rests on what: whether the code can be called at all, the law of D and the
-mean, the covariance, extremes and invariances. Where a row on which the others rest fails, nothing else is
-asked. Every row has a seed of its own, and calls grow in size by a fixed rule, so that a report can be
-repeated. The level of a statistical test is ``FALSE_ALARM_RATE`` over their number: by Bonferroni's
-inequality a right implementation fails any of them no more often than that.
+Rows come in the order of what rests on what; where a gate fails, nothing else is asked. The level of a
+statistical test is ``FALSE_ALARM_RATE`` over their number: by Bonferroni's inequality a right
+implementation fails any of them no more often than that.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ from rbst._array import Array
 from rbst.crosscheck import laws, rows
 from rbst.crosscheck.causes import NO_MISTAKE, VARIANCE, explain_mean, explain_values
 from rbst.crosscheck.laws import Case, Law, Problem, get_law, own_law
-from rbst.crosscheck.rows import SOUGHT, Cases, Context, Options, Row, judge
+from rbst.crosscheck.rows import SOUGHT, Context, Options, Row, judge
 from rbst.crosscheck.subject import (
     KEYWORDS,
     OTHERS,
@@ -90,23 +88,20 @@ def check(
         ``dtype``: ask in one precision only, ``"float16"`` included. ``tau``, ``categories``: the only
         temperature and number of categories that it is for. ``dimensions=2``: it takes ``(b, n)`` and no
         other leading axes. ``mean_only``: its variance may differ (antithetic or stratified noise).
-        ``samples``: gradients drawn for a row that tests mean and covariance, at least 1000; by default as
-        many as have about a million relaxed samples, no fewer than 2**15. ``budget``: seconds after which
-        the remaining rows are skipped; a report with a skipped row has not passed. ``seed``: of the noise
-        handed to the implementation; the cases are fixed.
+        ``samples``: gradients drawn for a row that tests mean and covariance, at least 1000. ``budget``:
+        seconds after which the remaining rows are skipped. ``seed``: of the noise that is handed to it.
 
     Returns
     -------
     Report
-        A row for each property.
+        A row for each property. A right implementation fails any of them with probability at most
+        ``FALSE_ALARM_RATE``; one that raises, returns NaN or the wrong shape fails the rows concerned. It runs
+        in this process and can end it; ``rbst check`` runs it in one of its own.
 
-    Notes
-    -----
-    A right implementation fails any row with probability at most
-    ``FALSE_ALARM_RATE``; what each test would have caught stands in its row. An implementation that
-    raises, returns NaN or the wrong shape fails the rows concerned. It runs in this process and can end it;
-    ``rbst check`` runs it in one of its own. Raises ``ValueError`` or ``TypeError`` only for arguments that
-    are not as above.
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments that are not as above, and for nothing that the implementation does.
 
     Examples
     --------
@@ -197,6 +192,8 @@ class Item:
     arguments: tuple = ()
     tests: int = 0
     gate: bool = False
+    dtype: str = ""  # the first of those that are asked
+    num_samples: int | None = None  # that of the law
 
     @property
     def question(self) -> str:
@@ -226,22 +223,18 @@ def _unbiased(context: Context, asked: list[Problem]) -> Iterator[Item]:
     yield from (Item(p.name, rows.unbiased, (p, 2**8, 2**8), 1) for p in asked)
 
 
-def _labelled(context: Context, *asked: tuple[str, Case]) -> Cases:
-    """Cases at the temperature and with the categories that there are, each once."""
-    found: dict[tuple, tuple[str, Case]] = {}
-    for label, original in asked:
-        case = context.adapt(original)
-        if np.isfinite(case.logits).sum(axis=-1).min() < 2:
-            continue  # one category only is possible
-        if label.startswith(("n =", "tau =")) and case is not original:
-            label = f"n = {case.n}, tau = {case.tau:g}"
-        found.setdefault((case.logits.tobytes(), case.tau), (label, case))
+def _each_once(context: Context, *asked: Case) -> list[Case]:
+    """list[Case] at the temperature and with the categories that there are, more than one of them possible."""
+    found: dict[tuple, Case] = {}
+    for case in map(context.adapt, asked):
+        if np.isfinite(case.logits).sum(axis=-1).min() > 1:
+            found.setdefault((case.logits.tobytes(), case.tau), case)
     return list(found.values())
 
 
 def _gates(context: Context) -> Iterator[Item]:
     yield Item("shape", rows.shape, gate=True)
-    every = [case for _, case in _labelled(context, *laws.USUAL, laws.COLD, laws.LARGE)]
+    every = _each_once(context, *laws.USUAL, laws.COLD, laws.LARGE)
     for name, option, values in (
         ("temperatures", "tau", [case.tau for case in every]),
         ("numbers of categories", "categories", [case.n for case in every]),
@@ -249,81 +242,69 @@ def _gates(context: Context) -> Iterator[Item]:
         if len(set(values)) > 1:
             arguments = (tuple(dict.fromkeys(values)), option)
             yield Item(name, rows.range_of, arguments, gate=True)
-    yield from (Item(f"{d} in, {d} out", rows.dtype, (d,)) for d in context.dtypes)
+    yield from (Item(f"{d} in, {d} out", rows.dtype, dtype=d) for d in context.dtypes)
     yield Item("rows not averaged", rows.not_averaged, gate=True)
 
 
 def _sample(context: Context) -> Iterator[Item]:
     if not context.draws_D:
         return
-    dtype = context.dtypes[0]
-    yield Item("D ~ softmax(logits)", rows.law_of_D, (context.main, dtype), 1)
+    yield Item("D ~ softmax(logits)", rows.law_of_D, (context.main,), 1)
     if context.law.point != "corner":
-        for label, case in _labelled(context, *laws.USUAL):
+        for case in _each_once(context, *laws.USUAL):
             if case.tau >= 0.5:  # a float of S forgets what its logarithm is needed for
-                yield Item(f"law of the point, {label}", rows.law_of_point, (case, dtype), 1)
+                yield Item(f"law of the point, {case.name}", rows.law_of_point, (case,), 1)
     if not context.law.random and not context.options.mean_only:
-        yield Item("D independent", rows.batch, (dtype,), 3)
+        yield Item("D independent", rows.batch, (), 3)
 
 
 def _laws(context: Context) -> Iterator[Item]:
-    mean_only, (dtype, *other_dtypes) = context.options.mean_only, context.dtypes
-    usual = _labelled(context, *laws.USUAL)
-    (first, main), draws = usual[0], context.draws(1, 2**15)
-    asked: list[tuple] = [(first, main, dtype, context.draws(2, 2**17))]
-    asked += [(label, case, dtype, draws) for label, case in usual[1:]]
-    asked += [(f"{first}, {other}", main, other, draws) for other in other_dtypes]
+    usual, mean_only = _each_once(context, *laws.USUAL), context.options.mean_only
+    main, draws = usual[0], context.draws(1, 2**15)
     takes_K = "num_samples" in context.subject.profile.accepts
+    asked: list[tuple] = [(main.name, main, context.draws(2, 2**17), "", None)]
+    asked += [(case.name, case, draws, "", None) for case in usual[1:]]
+    asked += [(f"{main.name}, {d}", main, draws, d, None) for d in context.dtypes[1:]]
     if takes_K and (context.law.num_samples or 1) > 1 and not mean_only:
-        asked.append((f"{first}, K = 1", main, dtype, draws, 1))
-    name = "mean" if mean_only else "mean and covariance"
-    for arguments in asked:
-        yield Item(f"{name}, {arguments[0]}", rows.law, arguments, 1 if mean_only else 2)
+        asked.append((f"{main.name}, K = 1", main, draws, "", 1))
+    name, tests = ("mean", 1) if mean_only else ("mean and covariance", 2)
+    for *arguments, dtype, K in asked:
+        each = f"{name}, {arguments[0]}"
+        yield Item(each, rows.law, tuple(arguments), tests, dtype=dtype, num_samples=K)
     singles = [laws.COLD, laws.LARGE, laws.MASKED]
     singles += [] if context.draws_D else [laws.UNLIKELY]  # such a D does not come by itself
-    for label, case in _low(_labelled(context, *laws.USUAL, *singles)[len(usual) :], dtype):
+    for case in _each_once(context, *laws.USUAL, *singles)[len(usual) :]:
         draws = context.draws(1.0 if case.tau < 0.1 else 1 / 8)
-        yield Item(f"mean, {label}", rows.mean, (case, dtype, draws), 1)
-    yield Item("mean, batch of shape (b, 2, 3)", rows.batch, (dtype,), 1 if mean_only else 4)
-
-
-def _low(asked: Cases, dtype: str) -> Cases:
-    """The same where float16 still tells the logits apart."""
-    if dtype != "float16":
-        return asked
-    far = [abs(case.logits[np.isfinite(case.logits)]).max() > 200 for _, case in asked]
-    moved = zip(asked, far, strict=True)
-    return [(label, laws.shifted(case, 900) if low else case) for (label, case), low in moved]
+        yield Item(f"mean, {case.name}", rows.mean, (case, draws), 1)
+    yield Item("mean, batch of shape (b, 2, 3)", rows.batch, (), 1 if mean_only else 4)
 
 
 def _shared_noise(context: Context) -> Iterator[Item]:
     if not context.subject.profile.shares_noise:
         return
-    usual = _labelled(context, *laws.USUAL, laws.LARGE, laws.UNLIKELY, laws.MASKED)
-    for dtype in context.dtypes:
-        far = [(f"logits {s:+d}", laws.shifted(context.main, s)) for s in _shifts(dtype)]
-        asked = _low(usual, dtype) + far
-        yield Item(f"shared noise, {dtype}", rows.shared_noise, (asked, dtype))
-        zeros = ([("zeros", context.main)], dtype, True)
-        yield Item(f"shared noise, zeros, {dtype}", rows.shared_noise, zeros)
+    usual = _each_once(context, *laws.USUAL, laws.LARGE, laws.UNLIKELY, laws.MASKED)
+    for d in context.dtypes:
+        asked = [*usual, *(laws.shifted(context.main, s) for s in _shifts(d))]
+        yield Item(f"shared noise, {d}", rows.shared_noise, (asked,), dtype=d)
+        zeros = ([context.main], True)
+        yield Item(f"shared noise, zeros, {d}", rows.shared_noise, zeros, dtype=d)
 
 
 def _values(context: Context) -> Iterator[Item]:
     odd = [*laws.EXTREMES, laws.MASKED, *([] if context.draws_D else [laws.UNLIKELY])]
-    asked = _labelled(context, *laws.USUAL, laws.COLD, laws.LARGE, *odd)
-    asked.append(("batch of shape (b, 2, 3)", context.adapt(laws.BATCH)))
-    for dtype in context.dtypes:
-        yield Item(f"value, {dtype}", rows.value, (_low(asked, dtype), dtype))
+    asked = _each_once(context, *laws.USUAL, laws.COLD, laws.LARGE, *odd)
+    asked.append(context.adapt(laws.BATCH))
+    yield from (Item(f"value, {d}", rows.value, (asked,), dtype=d) for d in context.dtypes)
     if context.law.point == "relaxed" and context.draws_D:
-        yield from (Item(k, rows.given_beside, (k, context.dtypes[0])) for k in OTHERS)
+        yield from (Item(k, rows.given_beside, (k,)) for k in OTHERS)
 
 
 def _extremes(context: Context) -> Iterator[Item]:
-    for dtype in context.dtypes:
-        asked = _labelled(context, *laws.USUAL[:1], *laws.EXTREMES)
-        yield Item(f"extremes, {dtype}", rows.extremes, (asked, dtype))
+    asked = _each_once(context, *laws.USUAL[:1], *laws.EXTREMES)
+    for d in context.dtypes:
+        yield Item(f"extremes, {d}", rows.extremes, (asked,), dtype=d)
         if not context.subject.profile.needs_exponentials:
-            yield Item(f"draws of exactly 0, {dtype}", rows.zeros, (dtype,))
+            yield Item(f"draws of exactly 0, {d}", rows.zeros, dtype=d)
 
 
 def _contract(context: Context) -> Iterator[Item]:
@@ -333,9 +314,9 @@ def _contract(context: Context) -> Iterator[Item]:
         yield Item("baseline without its own cost", rows.baseline)
     else:
         yield Item("linear in df_dD", rows.linear)
-    dtype, tests = context.dtypes[-1], int(context.law.random)
-    for s in _shifts(dtype):
-        yield Item(f"logits {s:+d}, {dtype}", rows.shift, (context.main, s, dtype), tests)
+    d, tests = context.dtypes[-1], int(context.law.random)
+    for s in _shifts(d):
+        yield Item(f"logits {s:+d}, {d}", rows.shift, (context.main, s), tests, dtype=d)
 
 
 def _shifts(dtype: str) -> tuple[int, int]:
@@ -355,7 +336,8 @@ def _ask_all(items: list[Item], context: Context, progress: bool) -> list[Row]:
     bar = tqdm(items, disable=disable, delay=1, leave=False)
     for context.row, item in enumerate(bar):
         bar.set_description(item.name)
-        context.calls = 0
+        context.calls, context.num_samples = 0, item.num_samples
+        context.dtype = item.dtype or context.dtypes[0]
         if reason:
             found.append(Row(item.name, "skip", reason))
             continue

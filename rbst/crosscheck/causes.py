@@ -23,6 +23,7 @@ from rbst.gumbel import conditional_gumbels
 
 NO_MISTAKE = "matches none of the known mistakes"
 VARIANCE = "the variance is"
+SINGLE = "the error is that of float32: something inside is float32"
 SEVERAL = "; or it "
 
 
@@ -309,12 +310,11 @@ def _draw(law: Law, mistake: Callable[[Call], Array], s: Sums, many: int, rng: A
 
 def _common_factor(seen: list[Sums]) -> str:
     """The factor c of a mean that is c times the exact one, if there is such a c."""
-    whitened = [(s, s.target.mean @ s.target.whitening) for s in seen]
-    top = sum(s.count * (exact @ (exact + s.y_mean)) for s, exact in whitened)
-    factor = float(top / sum(s.count * (exact @ exact) for s, exact in whitened))
-    rests = [(s.count, exact + s.y_mean - factor * exact) for s, exact in whitened]
-    chi_square = float(sum(count * (rest @ rest) for count, rest in rests))
-    chi_square /= max(factor**2, 1e-12)
+    parts = [s.y_part()[:3] for s in seen]
+    top = sum(B * (exact @ (exact + y)) for B, y, exact in parts)
+    factor = float(top / sum(B * (exact @ exact) for B, _, exact in parts))
+    rests = [(B, exact + y - factor * exact) for B, y, exact in parts]
+    chi_square = float(sum(B * (rest @ rest) for B, rest in rests)) / max(factor**2, 1e-12)
     if chi_square_p_value(chi_square, sum(len(rest) for _, rest in rests) - 1) >= FITS:
         return f"{NO_MISTAKE}; the mean is {factor:.4g} times the exact one"
     return NO_MISTAKE
@@ -344,10 +344,10 @@ def explain_values(seen: list[tuple[Call, Array]], dtype: str) -> str:
         return all(_close(np.asarray(answer(a)), found, tolerance) for a, found in seen)
 
     with np.errstate(all="ignore"):
+        if dtype == "float64" and fits(Call.right, 3e-6) and not fits(Call.right, 1e-8):
+            return SINGLE
         if fits(Call.right):
             return NO_MISTAKE
-        if dtype == "float64" and fits(Call.right, 3e-6):
-            return "the error is that of float32: something inside is float32"
         known = mistakes_of(law) | (NOISE if seen[0][0].E is not None else {})
         texts = [text for text, mistake in known.items() if fits(mistake)]
         by_D = not law.takes_cost and law.point == "corner"

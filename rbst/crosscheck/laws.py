@@ -191,18 +191,27 @@ class Case:
     outcomes: tuple[int, ...]  # the categories that D takes in turn, where D is given
     slopes: Array  # (n, n): row k is the gradient of f at D = e_k
     directions: Array | None = None  # (n, d): those along which the mean is tested; None for all
+    label: str = ""
 
     @property
     def n(self) -> int:
         """Number of categories."""
         return self.logits.shape[-1]
 
+    @property
+    def name(self) -> str:
+        """What a report calls it."""
+        return self.label or f"n = {self.n}, tau = {self.tau:g}"
 
-def _case(logits: list[float] | Array, tau: float, outcomes: tuple[int, ...] | None = None) -> Case:
+
+def _case(
+    logits: list[float] | Array, tau: float, outcomes: tuple[int, ...] = (), label: str = ""
+) -> Case:
     logits = np.asarray(logits, dtype=np.float64)
     n = len(logits)
     slopes = np.random.default_rng(n).integers(-16, 17, size=(n, n)) / 8
-    return Case(logits, tau, outcomes or tuple(range(n)), slopes)
+    directions = _orthonormal(n, DIRECTIONS) if n > MANY else None
+    return Case(logits, tau, outcomes or tuple(range(n)), slopes, directions, label)
 
 
 def _spread(n: int, width: float) -> Array:
@@ -215,37 +224,25 @@ def _orthonormal(n: int, d: int) -> Array:
 
 
 THREE = [0.25, -0.75, 1.0]
-DIRECTIONS = 10
+MANY, DIRECTIONS = 50, 10  # of more categories, the mean is tested along some directions only
 
 MAIN = _case(THREE, 0.5)
-USUAL = (
-    ("n = 3, tau = 0.5", MAIN),
-    ("n = 3, tau = 0.1", _case(THREE, 0.1)),
-    ("n = 2, tau = 1", _case([0.5, -0.25], 1.0)),
-    ("n = 10, tau = 2", _case(_spread(10, 2.0), 2.0, (0, 7))),
+USUAL = (  # mean and covariance are tested
+    *(MAIN, _case(THREE, 0.1), _case([0.5, -0.25], 1.0)),
+    _case(_spread(10, 2.0), 2.0, (0, 7)),
 )
-"""Mean and covariance are tested."""
-
-COLD = ("n = 3, tau = 0.01", _case(THREE, 0.01))
-LARGE = (
-    "n = 100, tau = 0.5",
-    replace(_case(_spread(100, 4.0), 0.5, (50,)), directions=_orthonormal(100, DIRECTIONS)),
+COLD = _case(THREE, 0.01)
+LARGE = _case(_spread(100, 4.0), 0.5, (50,))
+UNLIKELY = _case([0.25, -30.0, 1.0], 0.5, (1,), "D 30 nats below the others")
+NEAR_1000 = [-np.inf, -1000.75, -999.0, -np.inf, -999.75]
+MASKED = _case(NEAR_1000, 0.5, (1, 2, 4), "-inf among logits near -1000")
+EXTREMES = (  # finite and of zero sum is all that is asked of an estimator with noise
+    _case([30.0, 0.25, -1.0], 0.5, (0,), "D 30 nats above the others"),
+    _case([-1000.0, 0.25, 1000.0], 0.5, (2,), "logits from -1000 to 1000"),
+    *(_case(THREE, 0.001), _case(THREE, 100.0)),
 )
-UNLIKELY = ("D 30 nats below the others", _case([0.25, -30.0, 1.0], 0.5, (1,)))
-MASKED = (
-    "-inf among logits near -1000",
-    _case([-np.inf, -1000.75, -999.0, -np.inf, -999.75], 0.5, (1, 2, 4)),
-)
-EXTREMES = (
-    ("D 30 nats above the others", _case([30.0, 0.25, -1.0], 0.5, (0,))),
-    ("logits from -1000 to 1000", _case([-1000.0, 0.25, 1000.0], 0.5, (2,))),
-    ("tau = 0.001", _case(THREE, 0.001)),
-    ("tau = 100", _case(THREE, 100.0)),
-)
-"""Finite and of zero sum is all that is asked of an estimator with noise."""
-
-BATCH = replace(MAIN, logits=np.stack([np.roll(THREE, k) for k in range(6)]).reshape(2, 3, 3))
-"""Six variables (2, 3, n), each with logits of its own."""
+VARIABLES = np.stack([np.roll(THREE, k) for k in range(6)]).reshape(2, 3, 3)
+BATCH = replace(MAIN, logits=VARIABLES, label="batch of shape (b, 2, 3)")  # each has its own logits
 
 
 @lru_cache(maxsize=16)
@@ -257,7 +254,8 @@ def variables(batch: Case) -> tuple[Case, ...]:
 @lru_cache(maxsize=256)
 def shifted(case: Case, constant: int) -> Case:
     """The same with a constant added to the logits."""
-    return replace(case, logits=case.logits + constant)
+    label = case.label or f"logits {constant:+d}"
+    return replace(case, logits=case.logits + constant, label=label)
 
 
 @lru_cache(maxsize=256)
@@ -270,11 +268,13 @@ def adapted(case: Case, tau: float | None, categories: int | None) -> Case:
     logits = case.logits[..., np.arange(n) % case.n]
     outcomes = tuple(k for k in case.outcomes if k < n) or (n - 1,)
     slopes = np.random.default_rng([n, 1]).integers(-16, 17, size=(n, n)) / 8
-    return Case(logits, case.tau, outcomes, slopes, _orthonormal(n, DIRECTIONS) if n > 50 else None)
+    directions = _orthonormal(n, DIRECTIONS) if n > MANY else None
+    return Case(logits, case.tau, outcomes, slopes, directions, case.label)
 
 
-def rows_of(case: Case, shape: tuple[int, ...], dtype: str) -> tuple[Array, Array]:
-    """Logits and D of shape ``(*shape, n)``, contiguous; D takes the outcomes of the case in turn."""
+def rows_of(case: Case, axes: tuple[int, ...], dtype: str) -> tuple[Array, Array]:
+    """Logits and D in a batch of these axes, contiguous; D takes the outcomes of the case in turn."""
+    shape = (*axes, *case.logits.shape[:-1])
     logits = np.broadcast_to(case.logits, (*shape, case.n)).astype(dtype, order="C")
     first, *others = shape or (1,)
     turn = np.add.outer(np.arange(first), np.arange(math.prod(others))).reshape(shape)

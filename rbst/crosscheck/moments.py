@@ -16,7 +16,7 @@ docs/crosscheck.md has measured rates.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -31,7 +31,9 @@ DRAWS_PER_ENTRY = 40  # of a covariance that is to be tested
 POWER = 0.999  # with which an error that a test "would catch" is caught
 REFERENCE_DRAWS, REFERENCE_BLOCK = 2**16, 2**14
 
-Parts = Sequence[tuple[int, Array, Array]]  # the terms of a statistic: B, x and V of B x' V^-1 x
+Part = tuple[
+    int, Array, Array, Array
+]  # of a statistic: B, x and V of B x' V^-1 x; x is off the third
 
 # --- What gradients are to be like -----------------------------------------------------------------------
 
@@ -177,21 +179,18 @@ class Sums:
         """Covariance of the gradients."""
         return self.products / self.count - np.outer(self.deviation, self.deviation)
 
-    @property
-    def y_mean(self) -> Array:
-        """Mean of the whitened gradients."""
-        return self.deviation @ self.target.whitening
-
-    def y_covariance(self) -> Array:
-        """Covariance of the whitened gradients, blended, with what rounding adds to that of their mean."""
+    def y_part(self) -> Part:
+        """The whitened gradients, with what rounding adds to the covariance of their mean."""
         W = self.target.whitening
         rounding = self.count * self.rounding**2 * W.T @ W
-        return blend(np.eye(W.shape[-1]), W.T @ self.covariance @ W) + rounding
+        V = blend(np.eye(W.shape[-1]), W.T @ self.covariance @ W) + rounding
+        return self.count, self.deviation @ W, self.target.mean @ W, V
 
-    @property
-    def q_mean(self) -> Array:
-        """Whitened sample covariance less the identity, on and above the diagonal."""
-        return self.q_total / self.count - products(self.y_mean[None])[0] - self.diagonal
+    def q_part(self) -> Part:
+        """The entries of y y', about the mean of the sample."""
+        y_mean = self.deviation @ self.target.whitening
+        q_mean = self.q_total / self.count - products(y_mean[None])[0] - self.diagonal
+        return self.count, q_mean, self.diagonal.astype(float), self.q_covariance()
 
     def q_sample_covariance(self) -> Array:
         """Covariance of the entries of y y'."""
@@ -207,9 +206,9 @@ class Sums:
         """Total variance of the sample, its standard error, and the exact one."""
         weights = np.zeros(len(self.diagonal))
         weights[self.diagonal] = self.target.eigenvalues
-        error = math.sqrt(weights @ self.q_covariance() @ weights / self.count)
+        count, q_mean, _, W = self.q_part()
         exact = float(self.target.eigenvalues.sum())
-        return exact + float(weights @ self.q_mean), error, exact
+        return exact + float(weights @ q_mean), math.sqrt(weights @ W @ weights / count), exact
 
 
 def variance_ratio(sums: list[Sums]) -> float:
@@ -230,11 +229,6 @@ def quadratic_form(covariance: Array, x: Array) -> float:
     return float(((x @ vectors) ** 2 / np.maximum(values, floor)).sum())
 
 
-def statistic(parts: Parts) -> tuple[float, int]:
-    """A sum of independent chi-squares and its degrees of freedom."""
-    return sum(B * quadratic_form(V, x) for B, x, V in parts), sum(len(x) for _, x, _ in parts)
-
-
 def chi_square_p_value(chi_square: float, degrees: int) -> float:
     """Probability that a chi-square exceeds the statistic."""
     from scipy.special import chdtrc
@@ -242,15 +236,35 @@ def chi_square_p_value(chi_square: float, degrees: int) -> float:
     return float(chdtrc(degrees, chi_square)) if degrees else 1.0
 
 
-def mean_test(sums: list[Sums]) -> float:
-    """p-value of the mean, over the D of a case."""
-    return chi_square_p_value(*statistic([(s.count, s.y_mean, s.y_covariance()) for s in sums]))
+def p_value_of(parts: list[Part]) -> float:
+    """The p-value of a mean or of a covariance, over the D of a case."""
+    chi_square = sum(B * quadratic_form(V, x) for B, x, _, V in parts)
+    return chi_square_p_value(chi_square, sum(len(x) for _, x, *_ in parts))
 
 
-def covariance_test(sums: list[Sums]) -> float:
-    """p-value of the covariance about the sample mean, over those D that were drawn often enough."""
-    parts = [(s.count, s.q_mean, s.q_covariance()) for s in often_enough(sums)]
-    return chi_square_p_value(*statistic(parts))
+def detectable_error(parts: list[Part], level: float) -> float:
+    r"""The :math:`\epsilon` for which :math:`1 + \epsilon` times the exact value is caught, with probability POWER.
+
+    Its non-centrality, :math:`\epsilon^2 \sum_D B_D x^\top V^{-1} x` with x the exact value, is enough.
+    """
+    signal = sum(B * quadratic_form(V, exact) for B, _, exact, V in parts)
+    degrees = sum(len(x) for _, x, *_ in parts)
+    return math.sqrt(needed_noncentrality(degrees, level) / signal) if signal > 0 else math.inf
+
+
+def needed_noncentrality(degrees: int, level: float) -> float:
+    """Non-centrality at which a chi-square test of this level rejects with probability POWER.
+
+    Examples
+    --------
+    >>> round(needed_noncentrality(6, 1e-6 / 40))
+    92
+    """
+    from scipy.optimize import brentq
+    from scipy.special import chdtri, chndtr
+
+    critical = chdtri(degrees, level)
+    return float(brentq(lambda x: chndtr(critical, degrees, x) - (1 - POWER), 1e-3, 1e5))
 
 
 def often_enough(sums: list[Sums]) -> list[Sums]:
@@ -298,39 +312,3 @@ def group_means_test(means: Array, exact: Array) -> tuple[float, Array, Array]:
     t_square = N * float(((error @ vectors[:, kept]) ** 2 / values[kept]).sum())
     p_value = float(fdtrc(d, N - d, t_square * (N - d) / (d * (N - 1)))) if d else 1.0
     return p_value, means.mean(axis=0), standard_errors
-
-
-# --- What a test would have caught -------------------------------------------------------------------
-
-
-def detectable_mean_error(sums: list[Sums], level: float) -> float:
-    """The factor by which a mean must be off to be caught: ``1 + this``, with probability POWER."""
-    exact = [(s.count, s.target.mean @ s.target.whitening, s.y_covariance()) for s in sums]
-    return _detectable(exact, level)
-
-
-def detectable_covariance_error(sums: list[Sums], level: float) -> float:
-    """The same for a covariance."""
-    exact = [(s.count, s.diagonal.astype(float), s.q_covariance()) for s in often_enough(sums)]
-    return _detectable(exact, level)
-
-
-def _detectable(parts: Parts, level: float) -> float:
-    r"""The :math:`\epsilon` whose non-centrality, :math:`\epsilon^2 \sum_D B_D x^\top V^{-1} x`, is enough."""
-    signal, degrees = statistic(parts)
-    return math.sqrt(needed_noncentrality(degrees, level) / signal) if signal > 0 else math.inf
-
-
-def needed_noncentrality(degrees: int, level: float) -> float:
-    """Non-centrality at which a chi-square test of this level rejects with probability POWER.
-
-    Examples
-    --------
-    >>> round(needed_noncentrality(6, 1e-6 / 40))
-    92
-    """
-    from scipy.optimize import brentq
-    from scipy.special import chdtri, chndtr
-
-    critical = chdtri(degrees, level)
-    return float(brentq(lambda x: chndtr(critical, degrees, x) - (1 - POWER), 1e-3, 1e5))

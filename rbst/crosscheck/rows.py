@@ -16,7 +16,7 @@ import numpy as np
 from rbst._array import Array
 from rbst.categorical import one_hot, softmax
 from rbst.crosscheck import laws, moments
-from rbst.crosscheck.causes import Call, explain_covariance
+from rbst.crosscheck.causes import SINGLE, Call, explain_covariance
 from rbst.crosscheck.laws import Case, Law, Problem, rows_of
 from rbst.crosscheck.moments import Sums
 from rbst.crosscheck.subject import Answer, BudgetSpent, Question, Unusable, signal
@@ -29,8 +29,6 @@ PRECISIONS = (*DTYPES, "float16")
 BFLOAT16 = "for bfloat16, which NumPy does not have, check the same code in float32"
 SOUGHT = "?"  # a cause to be sought when all rows are known
 WRONG_D = "D is not drawn from softmax(logits): logits divided by tau, or Gumbels of the wrong law?"
-
-Cases = list[tuple[str, Case]]
 
 
 @dataclass(frozen=True)
@@ -66,19 +64,10 @@ class Row:
     cause: str = ""
 
 
-def judge(
-    fine: bool,
-    found: str,
-    expected: str,
-    cause: str = "",
-    p_value: float | None = None,
-    detects: float | None = None,
-    draws: int | None = None,
-    name: str = "",
-) -> Row:
+def judge(fine: bool, found: str, expected: str, cause: str = "", **others: Any) -> Row:
     """A row that passes, or one that fails and has a cause; without a name it has that of its item."""
-    verdict: Literal["pass", "fail"] = "pass" if fine else "fail"
-    return Row(name, verdict, found, expected, p_value, detects, draws, "" if fine else cause)
+    name, verdict = others.pop("name", ""), "pass" if fine else "fail"
+    return Row(name, verdict, found, expected, cause="" if fine else cause, **others)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -121,6 +110,8 @@ class Context:
     tau: float | None = None
     categories: int | None = None
     level: float = 0.0
+    dtype: str = "float64"  # of the row that is asked, as are its K, unless it is that of the law,
+    num_samples: int | None = None  # its number and the number of its calls
     row: int = 0
     calls: int = 0
     deadline: float = math.inf
@@ -141,6 +132,11 @@ class Context:
     def main(self) -> Case:
         """The case that is asked where any would do."""
         return self.adapt(laws.MAIN)
+
+    @property
+    def K(self) -> int:
+        """The number of samples, 1 where there is none."""
+        return self.num_samples or self.law.num_samples or 1
 
     def adapt(self, case: Case) -> Case:
         """A case at the temperature, and with the categories, that there are."""
@@ -169,29 +165,24 @@ class Context:
 
 
 def ask(
-    context: Context,
-    case: Case,
-    *axes: int,
-    dtype: str | None = None,
-    num_samples: int | None = None,
-    seed: tuple[int, ...] | None = None,
-    exponentials: Array | None = None,
-    **others: Any,
+    context: Context, case: Case, *axes: int, seed: tuple[int, ...] | None = None, **others: Any
 ) -> Answer:
     """D and the gradient of one call in a batch of these leading axes, of the right shape and finite.
 
-    ``others`` are further fields of a :class:`Question`. Code that takes two dimensions is given two.
+    ``others`` are further fields of a :class:`Question`. Code that takes two dimensions is given two, and
+    logits that float16 would not tell apart are moved.
     """
-    logits, D = rows_of(case, axes, dtype or context.dtypes[0])
+    if context.dtype == "float16" and abs(case.logits[np.isfinite(case.logits)]).max() > 200:
+        case = laws.shifted(case, 900)
+    logits, D = rows_of(case, axes, context.dtype)
     shape, seed, kind = logits.shape, seed or context.next_seed(), context.law.point
     if kind == "relaxed" and not context.draws_D:
         x = logits - np.log(np.random.default_rng((*seed, 1)).standard_exponential(shape))
         D = softmax(x.astype(logits.dtype), case.tau)
     flat = (-1, shape[-1]) if context.options.dimensions == 2 else shape
     logits, D = logits.reshape(flat), D.reshape(flat)
-    E = None if exponentials is None else exponentials.reshape(-1, *logits.shape)
-    K = num_samples or context.law.num_samples
-    question = Question(logits, D, case.slopes, case.tau, seed, K, E, **others)
+    K = context.num_samples or context.law.num_samples
+    question = Question(logits, D, case.slopes, case.tau, seed, K, **others)
     answer = context.subject.ask(question, context.seconds_left())
     point = _checked_point(answer.D, logits, kind) if context.draws_D else answer.D
     _check_finite(answer.gradient, logits)
@@ -204,14 +195,12 @@ def gradient(context: Context, case: Case, *axes: int, **others: Any) -> Array:
     return ask(context, case, *axes, **others).gradient.astype(float)
 
 
-def answers(
-    context: Context, case: Case, dtype: str, draws: int, **others: Any
-) -> Iterator[Answer]:
+def answers(context: Context, case: Case, draws: int) -> Iterator[Answer]:
     """Calls that grow in size by a rule that depends on nothing but the case."""
     numbers = case.n * max(context.law.num_samples or 1, 8)
     left, size, largest = draws, FIRST_CALL, max(FIRST_CALL, LARGEST_CALL // numbers)
     while left > 0:
-        yield ask(context, case, min(size, left), dtype=dtype, **others)
+        yield ask(context, case, min(size, left))
         left, size = left - size, min(GROWTH * size, largest)
 
 
@@ -219,10 +208,8 @@ FIRST_CALL, GROWTH = 2**6, 4  # rows; each call has four times the rows of the o
 LARGEST_CALL = 2**20  # in numbers drawn: n K for each row
 
 
-def corner(context: Context, answer: Answer) -> Array:
+def corner(answer: Answer) -> Array:
     """The one-hot D of an answer, of whose point it is the nearest."""
-    if context.law.point == "corner" and not context.draws_D:
-        return answer.D
     return one_hot(answer.D.argmax(axis=-1), answer.D.shape[-1], str(answer.D.dtype))
 
 
@@ -298,15 +285,14 @@ def range_of(context: Context, values: tuple[float, ...], option: str) -> Row:
         except Unusable as error:
             if error.expected == "finite":
                 continue  # another row asks for that
-            cause = f"{error.cause}; where it is not meant for that, declare --{option}"
-            found = f"{option} = {value:g}: {error.found}"[:72]
-            raise Unusable(found, "an answer", cause) from None
+            error.cause += f"; where it is not meant for that, declare --{option}"
+            raise error.at(f"{option} = {value:g}") from None
     return judge(True, ", ".join(f"{value:g}" for value in values), "all")
 
 
-def dtype(context: Context, wanted: str) -> Row:
+def dtype(context: Context) -> Row:
     """The gradient has the dtype of the logits."""
-    found = str(ask(context, context.main, 6, dtype=wanted).gradient.dtype)
+    found, wanted = str(ask(context, context.main, 6).gradient.dtype), context.dtype
     cause = f"something inside is {found} whatever is given: convert, or declare --dtype {found}"
     return judge(found == wanted, found, wanted, cause)
 
@@ -357,7 +343,7 @@ def linear(context: Context) -> Row:
     size = max(abs(scaled).max(), abs(h).max() * 1024, 1e-300)
     error = float(abs(scaled - 1024 * h).max() / size)
     cause = "the gradient is clipped or normalised: it is to be linear in df_dD"
-    fine = error < (1e-3 if context.dtypes[0] != "float16" else 5e-2)
+    fine = error < (1e-3 if context.dtype != "float16" else 5e-2)
     return judge(fine, f"off by {error:.1g}", "1024 times", cause)
 
 
@@ -382,7 +368,7 @@ def _score_factor(context: Context, cost: float) -> float:
     r"""The c of a gradient :math:`c (D - \pi)`, for a cost of the first of three rows."""
     costs, seed = np.array([cost, 0.0, 0.0]), (context.options.seed, 1)
     answer = ask(context, context.main, 3, costs=costs, seed=seed)
-    h, score = answer.gradient[0], corner(context, answer)[0] - softmax(context.main.logits)
+    h, score = answer.gradient[0], corner(answer)[0] - softmax(context.main.logits)
     factor = float((h @ score) / (score @ score))
     if abs(h - factor * score).max() > 1e-4 * abs(h).max():
         cause = "the gradient of a score-function estimator is a multiple of D - pi"
@@ -399,37 +385,35 @@ LOW_PRECISION = {"float32": 3e-3, "float16": 0.1}  # Eq. 9 in it, judged in floa
 ROUNDING = 128  # multiples of the machine epsilon of the terms that a gradient is a difference of
 
 
-def shared_noise(context: Context, asked: Cases, dtype: str, zero: bool = False) -> Row:
+def shared_noise(context: Context, asked: list[Case], zero: bool = False) -> Row:
     """The gradient under given exponentials, number by number; float64 is the judge of lower precisions."""
 
     def noise(case: Case) -> Array:
         rng, rows = np.random.default_rng(context.next_seed()), np.arange(ROWS_OF_A_CALL)
-        E = rng.standard_exponential((context.law.num_samples or 1, len(rows), case.n))
+        E = rng.standard_exponential((context.K, len(rows), case.n))
         if zero:
             E[0, rows, rows % case.n] = 0
-        return E.astype(dtype)
+        return E.astype(context.dtype)
 
     try:
-        return value(context, asked, dtype, noise)
+        return value(context, asked, noise)
     except Unusable as error:
         if zero and error.expected == "finite":
             error.cause = "the logarithm of a draw of exactly 0, or 0 / 0"
         raise
 
 
-def value(context: Context, asked: Cases, dtype: str, noise: Any = lambda case: None) -> Row:
+def value(context: Context, asked: list[Case], noise: Any = lambda case: None) -> Row:
     """The gradient, number by number; float64 is the judge of lower precisions."""
     found = []
-    for label, case in asked:
-        axes = (4, *case.logits.shape[:-1]) if case.logits.ndim > 1 else (ROWS_OF_A_CALL,)
+    for case in asked:
         E = noise(case)
         try:
-            answer = ask(context, case, *axes, dtype=dtype, exponentials=E)
-        except Unusable as unusable:
-            unusable.found = f"{label}: {unusable.found}"[:72]
-            raise
-        error, allowed = _error(context, case, answer, E)
-        found.append((error / allowed, f"{label}: off by {error:.1g}", f"below {allowed:.1g}"))
+            answer = ask(context, case, ROWS_OF_A_CALL, exponentials=E)
+        except Unusable as error:
+            raise error.at(case.name) from None
+        off, allowed = _error(context, case, answer, E)
+        found.append((off / allowed, f"{case.name}: off by {off:.1g}", f"below {allowed:.1g}"))
     ratio, shown, wanted = max(found)
     return judge(ratio <= 1, shown, wanted, SOUGHT)
 
@@ -439,8 +423,8 @@ def _error(context: Context, case: Case, answer: Answer, E: Array | None) -> tup
 
     A cost's gradient is right up to a baseline of each row; another row asks what that knows.
     """
-    law, dtype, h = context.law, str(answer.D.dtype), answer.gradient.astype(float)
-    D = (answer.D if law.point == "relaxed" else corner(context, answer)).astype(float)
+    law, dtype, h = context.law, context.dtype, answer.gradient.astype(float)
+    D = (answer.D if law.point == "relaxed" else corner(answer)).astype(float)
     logits = np.broadcast_to(case.logits, D.shape) - case.logits.max(axis=-1, keepdims=True)
     g = signal(answer.D, case.slopes, law).astype(float)
     call = Call(law, logits, D, g, case.tau, None if E is None else E.astype(float))
@@ -458,12 +442,11 @@ def _error(context: Context, case: Case, answer: Answer, E: Array | None) -> tup
     return float(abs(h - wanted).max()), float(relative * abs(exact).max() + rounding)
 
 
-def given_beside(context: Context, key: str, dtype: str) -> Row | list[Row]:
+def given_beside(context: Context, key: str) -> Row | list[Row]:
     """What is returned beside the gradient, (S, gradient, {name: array}), number by number."""
     found = []
-    others = context.adapt(dict(laws.USUAL)["n = 10, tau = 2"])
-    for label, case in (("n = 3", context.main), ("n = 10", others)):
-        answer = ask(context, case, ROWS_OF_A_CALL, dtype=dtype)
+    for case in (context.main, context.adapt(laws.USUAL[-1])):
+        answer = ask(context, case, ROWS_OF_A_CALL)
         if key not in answer.others:
             return []
         S = answer.D.astype(float)
@@ -472,9 +455,9 @@ def given_beside(context: Context, key: str, dtype: str) -> Row | list[Row]:
         else:
             g = signal(answer.D, case.slopes, context.law).astype(float)
             exact = temperature_gradient(np.log(S), g, tau=case.tau)
-        allowed = LOW_PRECISION.get(dtype, 1e-6) * (1 + abs(exact).max())
+        allowed = LOW_PRECISION.get(context.dtype, 1e-6) * (1 + abs(exact).max())
         error = float(abs(answer.others[key] - exact).max())
-        found.append((error / allowed, f"{label}: off by {error:.1g}", f"below {allowed:.1g}"))
+        found.append((error / allowed, f"{case.name}: off by {error:.1g}", f"below {allowed:.1g}"))
     ratio, shown, wanted = max(found)
     cause = "it is not the one of S with respect to Lebesgue measure on n - 1 entries"
     if key == "tau_gradient":
@@ -487,29 +470,27 @@ def given_beside(context: Context, key: str, dtype: str) -> Row | list[Row]:
 SUM_ERROR = {"float64": 1e-9, "float32": 1e-4, "float16": 3e-2}
 
 
-def extremes(context: Context, asked: Cases, dtype: str) -> Row:
+def extremes(context: Context, asked: list[Case]) -> Row:
     """The gradient is finite, and sums to zero since a constant added to the logits changes nothing."""
-    largest, allowed = 0.0, SUM_ERROR[dtype]
-    for label, case in asked:
+    largest, allowed = 0.0, SUM_ERROR[context.dtype]
+    for case in asked:
         try:
-            h = gradient(context, case, 64, dtype=dtype)
+            h = gradient(context, case, 64)
         except Unusable as error:
-            error.found = f"{label}: {error.found}"[:72]
-            raise
+            raise error.at(case.name) from None
         bound = float(np.ptp(case.slopes, axis=-1).max()) / case.tau
         excess = float(abs(h.sum(axis=-1)).max()) / max(bound, float(abs(h).max()))
         if excess > allowed:
-            single = "the error is that of float32: something inside is float32"
-            cause = single if excess < 1e-5 else SOUGHT
-            return judge(False, f"{label}: sums up to {excess:.2g}", "0", cause)
+            cause = SINGLE if excess < 1e-5 else SOUGHT
+            return judge(False, f"{case.name}: sums up to {excess:.2g}", "0", cause)
         largest = max(largest, excess)
     return judge(True, f"sums up to {largest:.1g}", "0")
 
 
-def zeros(context: Context, dtype: str) -> Row:
+def zeros(context: Context) -> Row:
     """The gradient is finite where the generator returns 0, as it does once in 2**23 draws of float32."""
     try:
-        ask(context, context.main, 64, dtype=dtype, with_zeros=True)
+        ask(context, context.main, 64, with_zeros=True)
     except Unusable as error:
         if error.expected == "finite":
             cure = "give it a floor below the smallest draw"
@@ -525,14 +506,7 @@ REFERENCE_DRAWS = 2**16
 RAREST, MOST_OUTCOMES = 0.02, 4  # of the D that are waited for: the least probability, and how many
 
 
-def collect(
-    context: Context,
-    case: Case,
-    dtype: str,
-    draws: int,
-    num_samples: int | None = None,
-    covariance_tested: bool = False,
-) -> list[Sums]:
+def collect(context: Context, case: Case, draws: int, tested: bool = False) -> list[Sums]:
     """Gradients of a case, summed up for each D.
 
     Where no reference says how the products of a covariance scatter, as many gradients as are tested, or
@@ -540,17 +514,17 @@ def collect(
     """
 
     def fill(all_sums: list[Sums], draws: int) -> None:
-        for answer in answers(context, case, dtype, draws, num_samples=num_samples):
+        for answer in answers(context, case, draws):
             if answer.gradient[:, np.isneginf(case.logits)].any():
                 cause = "impossible categories are not left out: their gradient is 0"
                 raise Unusable("a gradient on a logit of -inf", "0", cause)
             _add(all_sums, answer.gradient, answer.D.argmax(axis=-1))
 
-    all_sums = _empty_sums(context, case, dtype, num_samples, covariance_tested)
-    fewest = max(FEWEST_DRAWS, covariance_tested * max(s.needed for s in all_sums))
+    all_sums = _empty_sums(context, case, tested)
+    fewest = max(FEWEST_DRAWS, tested * max(s.needed for s in all_sums))
     commonest = softmax(case.logits).max() / 1.3 if context.draws_D else 1 / len(all_sums)
     draws = max(draws, math.ceil(fewest / commonest))
-    if covariance_tested and context.law.with_noise is None:
+    if tested and context.law.with_noise is None:
         fill(all_sums, max(draws, REFERENCE_DRAWS))
         all_sums = [
             Sums(replace(s.target, q_covariance=s.q_sample_covariance()), s.rounding)
@@ -560,24 +534,18 @@ def collect(
     return _usable(all_sums, draws)
 
 
-def _empty_sums(
-    context: Context,
-    case: Case,
-    dtype: str,
-    num_samples: int | None = None,
-    covariance_tested: bool = False,
-) -> list[Sums]:
+def _empty_sums(context: Context, case: Case, tested: bool = False) -> list[Sums]:
     """One for each D that is asked for, or that will come often enough by itself."""
     outcomes = case.outcomes
     if context.draws_D:
         pi = softmax(case.logits)
         outcomes = tuple(k for k in np.argsort(-pi)[:MOST_OUTCOMES].tolist() if pi[k] > RAREST)
-    exact = moments.targets(
-        context.law, case, outcomes, num_samples, covariance_tested=covariance_tested
-    )
+    exact = moments.targets(context.law, case, outcomes, context.K, covariance_tested=tested)
     rounding = 0.0
-    if dtype == "float16":
-        rounding = 2 * float(np.finfo(dtype).eps * abs(case.slopes).max() / min(1.0, case.tau))
+    if context.dtype == "float16":
+        rounding = 2 * float(
+            np.finfo(context.dtype).eps * abs(case.slopes).max() / min(1.0, case.tau)
+        )
     return [Sums(target, rounding) for target in exact]
 
 
@@ -597,17 +565,10 @@ def _usable(all_sums: list[Sums], drawn: int) -> list[Sums]:
 # --- Mean and covariance given each D ------------------------------------------------------------------
 
 
-def law(
-    context: Context,
-    label: str,
-    case: Case,
-    dtype: str,
-    draws: int,
-    num_samples: int | None = None,
-) -> list[Row]:
+def law(context: Context, label: str, case: Case, draws: int) -> list[Row]:
     """Mean and covariance given each D, all coordinates jointly; where the variance may differ, it is shown."""
     tested = not context.options.mean_only
-    sums = collect(context, case, dtype, draws, num_samples, tested)
+    sums = collect(context, case, draws, tested)
     context.means += sums
     mean = mean_row(context, sums, f"mean, {label}")
     if tested:
@@ -616,9 +577,9 @@ def law(
     return [replace(mean, found=figure) if mean.verdict == "pass" else mean]
 
 
-def mean(context: Context, case: Case, dtype: str, draws: int) -> Row:
+def mean(context: Context, case: Case, draws: int) -> Row:
     """The mean given each D; a category with a logit of -inf gets no gradient."""
-    sums = collect(context, case, dtype, draws)
+    sums = collect(context, case, draws)
     context.means += sums
     return mean_row(context, sums)
 
@@ -632,11 +593,12 @@ def mean_row(context: Context, sums: list[Sums], name: str = "") -> Row:
         k = int((abs(s.deviation) / errors).argmax())
         found.append((abs(s.deviation[k]) / errors[k], s, k, errors[k]))
     _, s, k, error = max(found, key=lambda entry: entry[0])
-    exact, p_value = s.target.mean[k], moments.mean_test(sums)
+    parts, exact = [s.y_part() for s in sums], s.target.mean[k]
+    p_value, detects = moments.p_value_of(parts), moments.detectable_error(parts, context.level)
     shown = f"{exact + s.deviation[k]:.4g} ± {error:.1g} (D = e{s.target.outcome}, entry {k})"
-    detects, draws = moments.detectable_mean_error(sums, context.level), sum(s.count for s in sums)
-    fine = p_value >= context.level
-    return judge(fine, shown, f"{exact:.4g}", SOUGHT, p_value, detects, draws, name)
+    fine, draws = p_value >= context.level, sum(s.count for s in sums)
+    known = {"p_value": p_value, "detects": detects, "draws": draws, "name": name}
+    return judge(fine, shown, f"{exact:.4g}", SOUGHT, **known)
 
 
 def _covariance_row(context: Context, sums: list[Sums], mean: Row, name: str) -> Row:
@@ -645,12 +607,13 @@ def _covariance_row(context: Context, sums: list[Sums], mean: Row, name: str) ->
     if not sums:
         return judge(False, "no D often enough", "softmax(logits)", WRONG_D, name=name)
     found, error, exact = max((s.variance() for s in sums), key=lambda v: abs(v[0] - v[2]) / v[1])
-    p_value, draws = moments.covariance_test(sums), sum(s.count for s in sums)
-    fine = p_value >= context.level
-    detects = moments.detectable_covariance_error(sums, context.level) if fine else None
+    parts, draws = [s.q_part() for s in sums], sum(s.count for s in sums)
+    fine = (p_value := moments.p_value_of(parts)) >= context.level
+    detects = moments.detectable_error(parts, context.level) if fine else None
     cause = explain_covariance(sums) if mean.verdict == "pass" else SOUGHT
     shown = f"variance {found:.4g} ± {error:.1g}"
-    return judge(fine, shown, f"{exact:.4g}", cause, p_value, detects, draws, name)
+    known = {"p_value": p_value, "detects": detects, "draws": draws, "name": name}
+    return judge(fine, shown, f"{exact:.4g}", cause, **known)
 
 
 # --- Variables with logits of their own ----------------------------------------------------------------
@@ -664,19 +627,19 @@ SHARED = {
 }
 
 
-def batch(context: Context, dtype: str) -> list[Row]:
+def batch(context: Context) -> list[Row]:
     """Variables with logits of their own, (b, 2, 3, n), keep to themselves and share no noise."""
     case, index, h = context.adapt(laws.BATCH), [], []
     draws = max(context.draws(1 / 2) // 6, 6 * FEWEST_DRAWS)
     for _ in range(-(-draws // ROWS_OF_A_BATCH)):
-        answer = ask(context, case, ROWS_OF_A_BATCH, 2, 3, dtype=dtype)
+        answer = ask(context, case, ROWS_OF_A_BATCH)
         index.append(answer.D.argmax(axis=-1).reshape(-1, 6))
         h.append(answer.gradient.astype(float).reshape(-1, 6, case.n))
     rows = []
     if context.law.random:
         all_sums = []
         for v, variable in enumerate(laws.variables(case)):
-            sums = _empty_sums(context, variable, dtype)
+            sums = _empty_sums(context, variable)
             _add(sums, np.concatenate(h)[:, v], np.concatenate(index)[:, v])
             all_sums += sums
         all_sums = _usable(all_sums, 6 * draws)
@@ -703,7 +666,7 @@ def _independence(context: Context, index: Any, h: Array) -> list[Row]:
         correlation, p_value = moments.independence_test(pairs, FEWEST_DRAWS)
         cause, name = f"{cause}: draw it with the shape (K, ..., n)", f"{kind} independent"
         shown, fine = f"correlation {correlation:.2g}", p_value >= context.level
-        found.append(judge(fine, shown, "0", cause, p_value, name=name))
+        found.append(judge(fine, shown, "0", cause, p_value=p_value, name=name))
     return found
 
 
@@ -719,27 +682,27 @@ def _paired(kind: str, x: Array) -> list[tuple[Array, Array]]:
 # --- The sample ----------------------------------------------------------------------------------------
 
 
-def law_of_D(context: Context, case: Case, dtype: str) -> Row:
+def law_of_D(context: Context, case: Case) -> Row:
     r"""The frequencies of D.
 
     The likelihood ratio :math:`2 \sum c \log(c / \bar c) \sim \chi^2_{n-1}` has a tail that holds for rare
     categories too, where that of Pearson's chi-square is too heavy.
     """
-    asked = answers(context, case, dtype, context.draws(1 / 4))
-    counts = sum(corner(context, answer).astype(float).sum(axis=0) for answer in asked)
+    asked = answers(context, case, context.draws(1 / 4))
+    counts = sum(corner(answer).astype(float).sum(axis=0) for answer in asked)
     total = int(counts.sum())
     expected = total * softmax(case.logits)
     ratio = 2 * (counts * np.log(np.maximum(counts, 1) / expected)).sum()
     p_value = moments.chi_square_p_value(float(ratio), case.n - 1)
     worst = int((abs(counts - expected) / np.sqrt(expected)).argmax())
     found, wanted = (f"{c[worst] / total:.4f}" for c in (counts, expected))
-    return judge(p_value >= context.level, found, wanted, WRONG_D, p_value, draws=total)
+    return judge(p_value >= context.level, found, wanted, WRONG_D, p_value=p_value, draws=total)
 
 
 BINS = 16
 
 
-def law_of_point(context: Context, case: Case, dtype: str) -> Row:
+def law_of_point(context: Context, case: Case) -> Row:
     r"""The law of the point inside the simplex, turned into uniforms.
 
     With :math:`w_j = \exp(\theta_j) S_j^{-\tau}`, proportional to the exponentials behind the Gumbels,
@@ -747,7 +710,7 @@ def law_of_point(context: Context, case: Case, dtype: str) -> Row:
     shares of its stick-breaking on the interval. For a contracted point it is u itself.
     """
     counts: Any = 0
-    for answer in answers(context, case, dtype, context.draws(1 / 4)):
+    for answer in answers(context, case, context.draws(1 / 4)):
         S = answer.D.astype(float)
         if context.law.point == "contracted":
             uniforms = 2 * S.max(axis=-1, keepdims=True) - 1
@@ -767,7 +730,7 @@ def law_of_point(context: Context, case: Case, dtype: str) -> Row:
     if context.law.point == "contracted":
         cause = "the point is not u D + (1 - u) / 2 with u uniform"
     figures, draws = (f"a bin off by {100 * worst:.2g} %", f"{BINS} bins alike"), counts[0].sum()
-    return judge(p_value >= context.level, *figures, cause, p_value, draws=int(draws))
+    return judge(p_value >= context.level, *figures, cause, p_value=p_value, draws=int(draws))
 
 
 # --- A constant added to the logits --------------------------------------------------------------------
@@ -777,22 +740,22 @@ SAME = {"float64": 1e-6, "float32": 1e-2, "float16": 0.25}  # what rounding may 
 LIMITS = (709.8, 745.2, 708.4, 88.8, 103.3, 87.3, 11.1, 16.7, 9.7)  # of exp in each dtype
 
 
-def shift(context: Context, case: Case, constant: int, dtype: str) -> Row:
+def shift(context: Context, case: Case, constant: int) -> Row:
     """A constant added to the logits changes nothing."""
     moved = laws.shifted(case, constant)
     try:
         if context.law.random:
-            row = mean(context, moved, dtype, context.draws(1 / 8))
+            row = mean(context, moved, context.draws(1 / 8))
         else:
-            row = value(context, [(f"logits {constant:+d}", moved)], dtype)
+            row = value(context, [moved])
     except Unusable as error:
         row = judge(False, error.found, error.expected, error.cause)
     if row.verdict == "pass":
         return row
-    return replace(row, cause=_cause_of_shift(context, case, constant, dtype) or row.cause)
+    return replace(row, cause=_cause_of_shift(context, case, constant) or row.cause)
 
 
-def _cause_of_shift(context: Context, case: Case, constant: int, dtype: str) -> str:
+def _cause_of_shift(context: Context, case: Case, constant: int) -> str:
     """Bisection for the smallest shift of this sign that goes wrong; empty if no shift is to blame.
 
     The same seed is to give the same gradients whatever the shift.
@@ -801,17 +764,18 @@ def _cause_of_shift(context: Context, case: Case, constant: int, dtype: str) -> 
 
     def fault_at(constant: int) -> str:
         try:
-            h = gradient(context, laws.shifted(case, constant), 64, dtype=dtype, seed=seed)
+            h = gradient(context, laws.shifted(case, constant), 64, seed=seed)
         except Unusable:
             return "the answer is not finite"
-        if abs(h - unshifted).max() <= SAME[dtype] * abs(unshifted).max() / min(1, 2 * case.tau):
+        same = SAME[context.dtype] / min(1, 2 * case.tau)
+        if abs(h - unshifted).max() <= same * abs(unshifted).max():
             return ""
         if abs(h).max() < 1e-9 * abs(unshifted).max():
             return "a gradient of 0, hidden by an epsilon or by NaN turned into 0"
         return "another gradient"
 
     try:
-        unshifted = gradient(context, case, 64, dtype=dtype, seed=seed)
+        unshifted = gradient(context, case, 64, seed=seed)
     except Unusable as error:
         return error.cause
     fault = fault_at(constant)
@@ -855,7 +819,7 @@ def unbiased(context: Context, problem: Problem, size: int, calls: int) -> Row:
     k = int((abs(found - exact) / np.maximum(errors, 1e-12)).argmax())
     figures = f"{found[k]:.4g} ± {errors[k]:.1g} (entry {k})", f"{exact[k]:.4g}"
     cause, draws = _cause_of_bias(found, exact, size), calls * rows
-    return judge(p_value >= context.level, *figures, cause, p_value, draws=draws)
+    return judge(p_value >= context.level, *figures, cause, p_value=p_value, draws=draws)
 
 
 def _cause_of_bias(found: Array, exact: Array, rows: int) -> str:

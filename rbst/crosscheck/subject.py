@@ -76,6 +76,11 @@ class Fault(Exception):
         super().__init__(found)
         self.found, self.expected, self.cause = found, expected, cause
 
+    def at(self, place: str) -> Fault:
+        """The same, saying where."""
+        self.found = f"{place}: {self.found}"[:72]
+        return self
+
 
 class Unusable(Fault):
     """An answer that cannot be compared at all."""
