@@ -224,7 +224,7 @@ def _unbiased(context: Context, asked: list[Problem]) -> Iterator[Item]:
 
 
 def _each_once(context: Context, *asked: Case) -> list[Case]:
-    """list[Case] at the temperature and with the categories that there are, more than one of them possible."""
+    """Cases at the temperature and with the categories that there are, more than one of them possible."""
     found: dict[tuple, Case] = {}
     for case in map(context.adapt, asked):
         if np.isfinite(case.logits).sum(axis=-1).min() > 1:
@@ -261,16 +261,17 @@ def _sample(context: Context) -> Iterator[Item]:
 def _laws(context: Context) -> Iterator[Item]:
     usual, mean_only = _each_once(context, *laws.USUAL), context.options.mean_only
     main, draws = usual[0], context.draws(1, 2**15)
-    takes_K = "num_samples" in context.subject.profile.accepts
-    asked: list[tuple] = [(main.name, main, context.draws(2, 2**17), "", None)]
-    asked += [(case.name, case, draws, "", None) for case in usual[1:]]
-    asked += [(f"{main.name}, {d}", main, draws, d, None) for d in context.dtypes[1:]]
-    if takes_K and (context.law.num_samples or 1) > 1 and not mean_only:
-        asked.append((f"{main.name}, K = 1", main, draws, "", 1))
     name, tests = ("mean", 1) if mean_only else ("mean and covariance", 2)
-    for *arguments, dtype, K in asked:
-        each = f"{name}, {arguments[0]}"
-        yield Item(each, rows.law, tuple(arguments), tests, dtype=dtype, num_samples=K)
+
+    def both(label: str, case: Case, draws: int = draws, **others: Any) -> Item:
+        return Item(f"{name}, {label}", rows.law, (label, case, draws), tests, **others)
+
+    yield both(main.name, main, context.draws(2, 2**17))
+    yield from (both(case.name, case) for case in usual[1:])
+    yield from (both(f"{main.name}, {d}", main, dtype=d) for d in context.dtypes[1:])
+    takes_K = "num_samples" in context.subject.profile.accepts
+    if takes_K and (context.law.num_samples or 1) > 1 and not mean_only:
+        yield both(f"{main.name}, K = 1", main, num_samples=1)
     singles = [laws.COLD, laws.LARGE, laws.MASKED]
     singles += [] if context.draws_D else [laws.UNLIKELY]  # such a D does not come by itself
     for case in _each_once(context, *laws.USUAL, *singles)[len(usual) :]:
@@ -285,9 +286,9 @@ def _shared_noise(context: Context) -> Iterator[Item]:
     usual = _each_once(context, *laws.USUAL, laws.LARGE, laws.UNLIKELY, laws.MASKED)
     for d in context.dtypes:
         asked = [*usual, *(laws.shifted(context.main, s) for s in _shifts(d))]
-        yield Item(f"shared noise, {d}", rows.shared_noise, (asked,), dtype=d)
-        zeros = ([context.main], True)
-        yield Item(f"shared noise, zeros, {d}", rows.shared_noise, zeros, dtype=d)
+        yield Item(f"shared noise, {d}", rows.value, (asked, True), dtype=d)
+        zeros = ([context.main], True, True)
+        yield Item(f"shared noise, zeros, {d}", rows.value, zeros, dtype=d)
 
 
 def _values(context: Context) -> Iterator[Item]:

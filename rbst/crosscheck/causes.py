@@ -48,11 +48,6 @@ class Call:
         """The Gumbels x of Eq. 9."""
         return conditional_gumbels(self.logits, self.D, self.E)
 
-    @property
-    def free(self) -> Array:
-        """Gumbels that are not given D."""
-        return self.logits - np.log(self.E)
-
     def relaxed(self, x: Array, tau: float | None = None) -> Array:
         """S, the tempered softmax of x."""
         weights = np.exp((x - x.max(axis=-1, keepdims=True)) / (tau or self.tau))
@@ -121,13 +116,13 @@ GUMBEL: Mistakes = {
         lambda a: a.pull_back(a.located.mean(axis=0, keepdims=True))
     ),
     "matches fresh Gumbels, or another D: they are not drawn given the D that f saw": (
-        lambda a: a.pull_back(a.free)
+        lambda a: a.pull_back(a.logits - np.log(a.E))
     ),
     "matches Gumbels of the wrong sign: G = -log E": (
         lambda a: a.pull_back(a.logits + np.log(a.E))
     ),
     "matches Gumbels of the others that may exceed that of D: Eq. 9 bounds them": (
-        lambda a: a.pull_back(np.where(a.D == 1, a.located, a.free))
+        lambda a: a.pull_back(np.where(a.D == 1, a.located, a.logits - np.log(a.E)))
     ),
     "matches Eq. 9 with the noise that drew D: it takes exponentials of its own": _noise_of_D,
     "matches Eq. 9 with Z = 1: the logits are taken for log-probabilities": (

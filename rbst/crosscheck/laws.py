@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -27,8 +27,6 @@ from rbst.rao_blackwell import conditional_covariance, conditional_mean
 
 UNBIASED = "unbiased"
 
-Point = Literal["corner", "relaxed", "contracted"]
-
 
 @dataclass(frozen=True)
 class Law:
@@ -38,17 +36,13 @@ class Law:
     mean: Callable[..., Array]  # (logits, D, signal, tau) -> E[h | D]; for gs, D is the relaxed S
     num_samples: int | None = None  # K
     covariance: Callable[..., Array] | None = None  # Cov[h | D] for K = 1; None without noise
-    with_noise: Callable[..., Array] | None = (
-        None  # h under exponentials (K, ..., n), the last argument
-    )
+    with_noise: Callable[..., Array] | None = None  # h; exponentials (K, ..., n) come last
     family: str = "determined"  # laws of one family have the same moments for K = 1
     takes_cost: bool = False  # whether the signal is f(D), of shape (...), instead of df_dD
     has_tau: bool = True
-    point: Point = (
-        "corner"  # where f is evaluated: D, a relaxed S, or between a Boolean D and the centre
-    )
+    point: str = "corner"  # where f is evaluated; or "relaxed", or "contracted" to the centre
     categories: int | None = None  # the only n that there is, if there is only one
-    whole: bool = False  # nothing is known but the mean over D and all noise: the exact gradient
+    whole: bool = False  # only its mean over D and all noise is known: the exact gradient
 
     @property
     def random(self) -> bool:
@@ -99,7 +93,7 @@ def get_law(estimator: str) -> Law:
     def mean(logits: Array, D: Array, signal: Array, tau: float) -> Array:
         return get_estimator(estimator, tau=tau).pull_back(logits, D, signal, None)
 
-    points: dict[str, Point] = {"gs": "relaxed", "foust": "contracted"}
+    points = {"gs": "relaxed", "foust": "contracted"}
     return Law(
         estimator,
         mean,

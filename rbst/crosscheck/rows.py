@@ -147,12 +147,12 @@ class Context:
         self.calls += 1
         return self.options.seed, self.row, self.calls
 
-    def seconds_left(self) -> float:
-        """Seconds until the budget is spent; raises :class:`BudgetSpent` if it is."""
+    def put(self, question: Question) -> Answer:
+        """The answer to a question, if the budget is not spent."""
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise BudgetSpent
-        return left
+        return self.subject.ask(question, left)
 
     def draws(self, share: float, fewest: int = 0) -> int:
         """Gradients for a row: about 2**20 relaxed samples, since the variance of a mean falls as 1 / K."""
@@ -182,8 +182,7 @@ def ask(
     flat = (-1, shape[-1]) if context.options.dimensions == 2 else shape
     logits, D = logits.reshape(flat), D.reshape(flat)
     K = context.num_samples or context.law.num_samples
-    question = Question(logits, D, case.slopes, case.tau, seed, K, **others)
-    answer = context.subject.ask(question, context.seconds_left())
+    answer = context.put(Question(logits, D, case.slopes, case.tau, seed, K, **others))
     point = _checked_point(answer.D, logits, kind) if context.draws_D else answer.D
     _check_finite(answer.gradient, logits)
     point = point.astype(logits.dtype).reshape(shape)
@@ -385,37 +384,30 @@ LOW_PRECISION = {"float32": 3e-3, "float16": 0.1}  # Eq. 9 in it, judged in floa
 ROUNDING = 128  # multiples of the machine epsilon of the terms that a gradient is a difference of
 
 
-def shared_noise(context: Context, asked: list[Case], zero: bool = False) -> Row:
-    """The gradient under given exponentials, number by number; float64 is the judge of lower precisions."""
-
-    def noise(case: Case) -> Array:
-        rng, rows = np.random.default_rng(context.next_seed()), np.arange(ROWS_OF_A_CALL)
-        E = rng.standard_exponential((context.K, len(rows), case.n))
-        if zero:
-            E[0, rows, rows % case.n] = 0
-        return E.astype(context.dtype)
-
-    try:
-        return value(context, asked, noise)
-    except Unusable as error:
-        if zero and error.expected == "finite":
-            error.cause = "the logarithm of a draw of exactly 0, or 0 / 0"
-        raise
-
-
-def value(context: Context, asked: list[Case], noise: Any = lambda case: None) -> Row:
-    """The gradient, number by number; float64 is the judge of lower precisions."""
+def value(context: Context, asked: list[Case], shared: bool = False, zero: bool = False) -> Row:
+    """The gradient, under shared noise if it has any, number by number; float64 judges lower precisions."""
     found = []
     for case in asked:
-        E = noise(case)
+        E = _exponentials(context, case, zero) if shared else None
         try:
             answer = ask(context, case, ROWS_OF_A_CALL, exponentials=E)
         except Unusable as error:
+            if zero and error.expected == "finite":
+                error.cause = "the logarithm of a draw of exactly 0, or 0 / 0"
             raise error.at(case.name) from None
         off, allowed = _error(context, case, answer, E)
         found.append((off / allowed, f"{case.name}: off by {off:.1g}", f"below {allowed:.1g}"))
     ratio, shown, wanted = max(found)
     return judge(ratio <= 1, shown, wanted, SOUGHT)
+
+
+def _exponentials(context: Context, case: Case, zero: bool) -> Array:
+    """Those that are given; with a zero among the first sample of every row."""
+    rng, rows = np.random.default_rng(context.next_seed()), np.arange(ROWS_OF_A_CALL)
+    E = rng.standard_exponential((context.K, len(rows), case.n))
+    if zero:
+        E[0, rows, rows % case.n] = 0
+    return E.astype(context.dtype)
 
 
 def _error(context: Context, case: Case, answer: Answer, E: Array | None) -> tuple[float, float]:
@@ -596,9 +588,8 @@ def mean_row(context: Context, sums: list[Sums], name: str = "") -> Row:
     parts, exact = [s.y_part() for s in sums], s.target.mean[k]
     p_value, detects = moments.p_value_of(parts), moments.detectable_error(parts, context.level)
     shown = f"{exact + s.deviation[k]:.4g} ± {error:.1g} (D = e{s.target.outcome}, entry {k})"
-    fine, draws = p_value >= context.level, sum(s.count for s in sums)
-    known = {"p_value": p_value, "detects": detects, "draws": draws, "name": name}
-    return judge(fine, shown, f"{exact:.4g}", SOUGHT, **known)
+    row = judge(p_value >= context.level, shown, f"{exact:.4g}", SOUGHT, p_value=p_value, name=name)
+    return replace(row, detects=detects, draws=sum(s.count for s in sums))
 
 
 def _covariance_row(context: Context, sums: list[Sums], mean: Row, name: str) -> Row:
@@ -607,13 +598,14 @@ def _covariance_row(context: Context, sums: list[Sums], mean: Row, name: str) ->
     if not sums:
         return judge(False, "no D often enough", "softmax(logits)", WRONG_D, name=name)
     found, error, exact = max((s.variance() for s in sums), key=lambda v: abs(v[0] - v[2]) / v[1])
-    parts, draws = [s.q_part() for s in sums], sum(s.count for s in sums)
-    fine = (p_value := moments.p_value_of(parts)) >= context.level
+    parts = [s.q_part() for s in sums]
+    p_value = moments.p_value_of(parts)
+    fine = p_value >= context.level
     detects = moments.detectable_error(parts, context.level) if fine else None
     cause = explain_covariance(sums) if mean.verdict == "pass" else SOUGHT
     shown = f"variance {found:.4g} ± {error:.1g}"
-    known = {"p_value": p_value, "detects": detects, "draws": draws, "name": name}
-    return judge(fine, shown, f"{exact:.4g}", cause, **known)
+    row = judge(fine, shown, f"{exact:.4g}", cause, p_value=p_value, name=name)
+    return replace(row, detects=detects, draws=sum(s.count for s in sums))
 
 
 # --- Variables with logits of their own ----------------------------------------------------------------
@@ -811,7 +803,7 @@ def unbiased(context: Context, problem: Problem, size: int, calls: int) -> Row:
     asked = np.broadcast_to(logits, (size, *logits.shape)).copy() if size else logits
     seed = context.next_seed()
     question = Question(asked, asked, asked, 1.0, seed, problem=problem.name, repeats=calls)
-    answer = context.subject.ask(question, context.seconds_left())
+    answer = context.put(question)
     h = answer.gradient.reshape(calls, rows, -1)
     if not (abs(h) < INFINITE).all():
         raise Unusable("not finite", "finite", "NaN or infinite now and then")
