@@ -334,28 +334,31 @@ def _ask_all(items: list[Item], context: Context, progress: bool) -> list[Row]:
     found: list[Row] = []
     reason = ""
     disable = None if progress else True  # None: not unless standard error is a terminal
-    bar = tqdm(items, disable=disable, delay=1, leave=False)
-    for context.row, item in enumerate(bar):
-        bar.set_description(item.name)
-        context.calls, context.num_samples = 0, item.num_samples
-        context.dtype = item.dtype or context.dtypes[0]
-        if reason:
-            found.append(Row(item.name, "skip", reason))
-            continue
-        last = item.gate
-        try:
-            answers = item.ask(context, *item.arguments)
-        except Fault as fault:
-            answers = judge(False, fault.found, fault.expected, fault.cause)
-            last = last or isinstance(fault, Gone)
-        except BudgetSpent as spent:
-            reason = spent.reason
-            answers = Row("", "skip", reason)
-        answers = answers if isinstance(answers, list) else [answers]
-        if last and answers[0].verdict == "fail":
-            reason = "not asked"
-        found += [replace(row, property=row.property or item.name) for row in answers]
+    with tqdm(items, disable=disable, delay=1, leave=False) as bar:
+        for context.row, item in enumerate(bar):
+            bar.set_description(item.name)
+            answers = [Row("", "skip", reason)]
+            if not reason:
+                answers, reason = _ask(item, context)
+            found += [replace(row, property=row.property or item.name) for row in answers]
     return found
+
+
+def _ask(item: Item, context: Context) -> tuple[list[Row], str]:
+    """The rows of an item, and why nothing else is asked, if that is so."""
+    context.calls, context.num_samples = 0, item.num_samples
+    context.dtype = item.dtype or context.dtypes[0]
+    gone = False
+    try:
+        answers = item.ask(context, *item.arguments)
+    except BudgetSpent as spent:
+        return [Row("", "skip", spent.reason)], spent.reason
+    except Fault as fault:
+        answers = judge(False, fault.found, fault.expected, fault.cause)
+        gone = isinstance(fault, Gone)
+    answers = answers if isinstance(answers, list) else [answers]
+    ends = gone or (item.gate and answers[0].verdict == "fail")
+    return answers, "not asked" if ends else ""
 
 
 def _explained(found: list[Row], context: Context) -> tuple[Row, ...]:

@@ -222,12 +222,12 @@ def _other_estimators(law: Law) -> Mistakes:
 
     found = {}
     for name in checkable():
-        same_mean = law.family == "gumbel-rao" and name in ("gr", "st-gs", "decoupled-st-gs")
-        if "K" in name or name == law.estimator or same_mean:
+        if "K" in name or name == law.estimator:
             continue
         other = get_law(name)
-        wanted = (law.takes_cost, law.point, False)
-        if (other.takes_cost, other.point, other.whole) == wanted and other.categories is None:
+        wanted = (law.takes_cost, law.point, False, None)
+        same = (other.takes_cost, other.point, other.whole, other.categories) == wanted
+        if same and other.mean is not law.mean:
             found[f"matches the estimator {name!r}"] = mean_of(other)
     return found
 
