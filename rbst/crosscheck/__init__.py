@@ -305,7 +305,8 @@ def _extremes(context: Context) -> Iterator[Item]:
     for d in context.dtypes:
         yield Item(f"extremes, {d}", rows.extremes, (asked,), dtype=d)
         if not context.subject.profile.needs_exponentials:
-            yield Item(f"draws of exactly 0, {d}", rows.zeros, dtype=d)
+            zeros = ([context.main], True)
+            yield Item(f"draws of exactly 0, {d}", rows.extremes, zeros, dtype=d)
 
 
 def _contract(context: Context) -> Iterator[Item]:

@@ -462,13 +462,19 @@ def given_beside(context: Context, key: str) -> Row | list[Row]:
 SUM_ERROR = {"float64": 1e-9, "float32": 1e-4, "float16": 3e-2}
 
 
-def extremes(context: Context, asked: list[Case]) -> Row:
-    """The gradient is finite, and sums to zero since a constant added to the logits changes nothing."""
+def extremes(context: Context, asked: list[Case], zeros: bool = False) -> Row:
+    """The gradient is finite and sums to zero, where logits are extreme and where the generator returns 0.
+
+    It does so once in 2**23 draws of float32. The sum is that of a derivative in a constant added to the logits.
+    """
     largest, allowed = 0.0, SUM_ERROR[context.dtype]
     for case in asked:
         try:
-            h = gradient(context, case, 64)
+            h = gradient(context, case, 64, with_zeros=zeros)
         except Unusable as error:
+            if zeros and error.expected == "finite":
+                cure = "give it a floor below the smallest draw"
+                error.cause = f"the logarithm of a draw of exactly 0: {cure}"
             raise error.at(case.name) from None
         bound = float(np.ptp(case.slopes, axis=-1).max()) / case.tau
         excess = float(abs(h.sum(axis=-1)).max()) / max(bound, float(abs(h).max()))
@@ -477,18 +483,6 @@ def extremes(context: Context, asked: list[Case]) -> Row:
             return judge(False, f"{case.name}: sums up to {excess:.2g}", "0", cause)
         largest = max(largest, excess)
     return judge(True, f"sums up to {largest:.1g}", "0")
-
-
-def zeros(context: Context) -> Row:
-    """The gradient is finite where the generator returns 0, as it does once in 2**23 draws of float32."""
-    try:
-        ask(context, context.main, 64, with_zeros=True)
-    except Unusable as error:
-        if error.expected == "finite":
-            cure = "give it a floor below the smallest draw"
-            error.cause = f"the logarithm of a draw of exactly 0: {cure}"
-        raise
-    return judge(True, "finite", "finite")
 
 
 # --- Gradients, summed up for each D -------------------------------------------------------------------
