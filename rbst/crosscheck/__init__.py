@@ -459,7 +459,8 @@ class Report:
             text = f"{cause or 'no cause is known'} ({count} row{'s' if count > 1 else ''})"
             lines += textwrap.wrap(text, WIDTH, subsequent_indent="    ")
         passed, failed, skipped = (sum(r.verdict == kind for r in self.rows) for kind in COLOURS)
-        counts = f"{passed} passed, {failed} failed" + f", {skipped} not asked" * bool(skipped)
+        counts = f"{passed} passed, {failed} failed"
+        counts += f", {skipped} not asked" if skipped else ""
         last = f"{self.verdict.upper()}: {counts} in {self.seconds:.1f} s"
         if self.passed:
             rate = f"with probability at most {self.false_alarm_rate:.0e}"
@@ -494,11 +495,13 @@ def _line(row: Row, colour: bool) -> str:
 
 def _known(row: Row) -> list[str]:
     """All that is known of a row, in lines of the same width."""
-    known = [f"found {row.found}" * bool(row.found), f"exact {row.expected}" * bool(row.expected)]
-    known += [] if row.p_value is None else [f"p = {row.p_value:.2g}"]
+    figures = (("found", row.found), ("exact", row.expected))
+    known = [f"{word} {figure}" for word, figure in figures if figure]
+    if row.p_value is not None:
+        known.append(f"p = {row.p_value:.2g}")
     if row.detects and math.isfinite(row.detects):
         known.append(f"would catch {100 * row.detects:.2g} %")
-    texts = ["; ".join(filter(None, known)), f"cause: {row.cause}" * bool(row.cause)]
+    texts = ["; ".join(known), f"cause: {row.cause}" if row.cause else ""]
     lines = [line for text in texts for line in textwrap.wrap(text, WIDTH - 6)]
     return [" " * 6 + line for line in lines]
 

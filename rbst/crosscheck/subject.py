@@ -123,7 +123,8 @@ class Subject:
             )
         if draws_D is None:  # df_dD or f, which are called with D, instead of D itself
             positional = [p.name for p in named if p.kind in _POSITIONAL]
-            draws_D = (*positional, "", "")[1].startswith("df_d") or positional[1:2] == ["f"]
+            second = positional[1] if len(positional) > 1 else ""
+            draws_D = second == "f" or second.startswith("df_d")
         anything = not named or any(p.kind == p.VAR_KEYWORD for p in named)
         accepts = tuple(name for name in KEYWORDS if anything or name in self.parameters)
         takes_noise = "exponentials" in self.parameters and law.with_noise is not None
