@@ -1065,7 +1065,8 @@ def test_what_a_loss_needs(command, tmp_path):
     (tmp_path / "lossy.py").write_text(LOSS)
     words = ["lossy:loss", "--estimator", "unbiased"]
     for more, message in (
-        (["--logits", "0 1; 0"], "rows of numbers of one length"),
+        (["--logits", "0 1; 0 1"], "--logits is for a --function"),
+        (["--logits", "0 1; 0", "--function", "lossy:f"], "rows of numbers of one length"),
         (["--function", "lossy:f"], "--function needs --logits"),
     ):
         status, _, messages = command(*words, *more)
