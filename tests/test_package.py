@@ -49,6 +49,21 @@ def test_the_conda_recipe_is_of_this_version_and_needs_what_the_package_needs():
         assert f"    - {name} >={bound}\n" in recipe.read_text()
 
 
+def test_every_yaml_file_is_one_and_the_recipe_takes_the_python_of_the_package():
+    yaml = pytest.importorskip("yaml", reason="needs PyYAML, which the extra 'docs' brings")
+    folders = (ROOT, ROOT / "conda", ROOT / ".github", *(ROOT / ".github").glob("*/"))
+    paths = [path for folder in folders for path in folder.glob("*.y*ml")]
+    paths += [ROOT / "CITATION.cff", *ROOT.glob(".pre-commit-config.yaml")]
+    read = {path.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths}
+    assert all(isinstance(content, dict) for content in read.values())
+    if recipe := read.get("recipe.yaml"):
+        metadata = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        least = re.search(r'requires-python = ">=(.*)"', metadata)[1]
+        backend = re.search(r'requires = \["(.*?)"\]', metadata)[1].replace(">", " >")
+        assert recipe["context"]["python_min"] == least
+        assert backend in recipe["requirements"]["host"]
+
+
 @pytest.fixture
 def build_hook(monkeypatch):
     """The module that gives the package its README and its addresses."""

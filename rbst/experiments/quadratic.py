@@ -357,8 +357,8 @@ Colour: log10 of the trace of the
 covariance of ST-GS, minus that of
 the Rao-Blackwellized estimator.
 1 means a tenth of the variance.
-One colour scale for each row,
-yellow for the highest 1% of cells.
+One colour scale for each row; the
+highest 1% of cells share its end.
 
 Dashed: $p_k = 2/3$, where $A(p)$ is
 singular and both traces are
