@@ -552,6 +552,33 @@ def figure_2(results: Results) -> Any:
     return None
 
 
+def draw_gains(results: Results) -> Any:
+    """How far below ``st-gs`` each cell ends, image by image, beside the paper; None where nothing can be paired."""
+    from rbst.plotting import colour, new_figure
+
+    best = best_runs(results, EXPERIMENT.report)
+    gains = {}
+    for *group, name in best:
+        cell, reference = (*group, name), (*group, "st-gs")
+        if name != "st-gs" and (gain := paired_difference(best.get(reference, []), best[cell])):
+            theirs, own = (PAPER_CELLS.get(paper_cell(c), math.nan) for c in (reference, cell))
+            gains[f"{name}, n = {group[-1]}"] = (*gain, theirs - own, colour(name))
+    if not gains:
+        return None
+    figure, ((axes,),) = new_figure(1, 1, width=6.4, height=1.1 + 0.3 * len(gains))
+    measured, paper = "measured, 95 % over images", "in the paper"
+    for y, (mean, error, paper_gain, c) in enumerate(gains.values()):
+        axes.errorbar(mean, y, xerr=1.96 * error, fmt="o", capsize=3, color=c, label=measured)
+        axes.plot(paper_gain, y, "o", markersize=10, fillstyle="none", color=c, label=paper)
+        measured = paper = "_said"
+    axes.set_yticks(range(len(gains)), gains)
+    axes.set_ylim(len(gains) - 0.4, -0.6)
+    axes.axvline(0, color="grey", linewidth=0.8)
+    axes.set_xlabel("test bound, nats below st-gs")
+    axes.legend(fontsize="small")
+    return figure
+
+
 EXPERIMENT = Experiment(
     name="vae",
     summary="a discrete VAE",
@@ -594,7 +621,7 @@ EXPERIMENT = Experiment(
         note=table_note,
         record=lambda best, cells: {"rows": [table_row(cell, best, cells[cell]) for cell in best]},
         paper=PAPER_CELLS,
-        figures={"figure2.svg": figure_2},
+        figures={"gains.svg": draw_gains, "figure2.svg": figure_2},
     ),
 )
 make_config = EXPERIMENT.make_config
