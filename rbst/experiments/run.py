@@ -291,8 +291,11 @@ class Experiment:
 
     def make_config(self, options: Mapping[str, Any]) -> Any:
         """The configuration with these settings, and for everything else the defaults of its data."""
-        first = next(iter(self.defaults.values()))
-        return replace(self.defaults.get(options.get("data", ""), first), **tuples(options))
+        return replace(self.default(options.get("data", "")), **tuples(options))
+
+    def default(self, data: str = "") -> Any:
+        """The defaults of these data, by default of the first."""
+        return self.defaults.get(data, next(iter(self.defaults.values())))
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """The options of the command."""
@@ -321,7 +324,7 @@ class Experiment:
     def execute(self, arguments: argparse.Namespace) -> int:
         """Train every estimator with every seed, write results and figures, and print the table."""
         check_option("--checkpoint-every", arguments.checkpoint_every, at_least(1))
-        out, asked = arguments.out, given(arguments, next(iter(self.defaults.values())))
+        out, asked = arguments.out, given(arguments, self.default())
         if arguments.resume:
             config = stored_config(out, asked, self.make_config)
         else:

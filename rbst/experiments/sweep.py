@@ -115,7 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_sweep(parser: argparse.ArgumentParser, experiment: Experiment) -> None:
     option, defaults = parser.add_argument, experiment.defaults
-    known = {f.name: f for f in fields(next(iter(defaults.values())))}
+    known = {f.name: f for f in fields(experiment.default())}
     for name, values in experiment.grid.items():
         text = default_text({data: tuple(values(config)) for data, config in defaults.items()})
         option(
@@ -187,9 +187,8 @@ def planned(experiment: Experiment, arguments: argparse.Namespace) -> list[Any]:
     """The configurations of all jobs, read off the command line and checked."""
     check_option("--checkpoint-every", arguments.checkpoint_every, at_least(1))
     check_option("--workers", arguments.workers, at_least(1, 1000))
-    defaults = experiment.defaults
-    options = given(arguments, next(iter(defaults.values())))
-    default = defaults.get(options.get("data", ""), next(iter(defaults.values())))
+    options = given(arguments, experiment.default())
+    default = experiment.default(options.get("data", ""))
     grid = {
         name: tuple(dict.fromkeys(getattr(arguments, f"cells_{name}") or values(default)))
         for name, values in experiment.grid.items()
