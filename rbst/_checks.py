@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rbst._array import Array, getval, is_array, namespace, row_max, row_sum
+from rbst._array import Array, getval, is_array, namespace, new_generator, row_max, row_sum
 
 FLOATS = "fd"  # the characters of float32 and float64: their names take longer to find
 
@@ -106,6 +106,11 @@ def check_logits(logits: Array) -> Array:
 
 def check_one_hot(D: Array, logits: Array) -> Array:
     """One-hot ``D`` of the shape and dtype of ``logits``, never on a category of logit -inf."""
+    if np.ndim(D) and np.shape(D) == logits.shape[:-1]:
+        raise ValueError(
+            f"D must be one-hot, of the shape of logits, {logits.shape}, got {np.shape(D)}, as of indices; "
+            f"rbst.one_hot(D, {logits.shape[-1]}) makes it so"
+        )
     D = _check_companion("D", D, logits)
     ones = D == 1
     if not bool((ones | (D == 0)).all() and (row_sum(D) == 1).all()):
@@ -227,6 +232,16 @@ def check_rng(rng: Any, like: Array) -> Any:
             f"with {xp.__name__}.random.default_rng(seed)"
         )
     return rng
+
+
+def check_seed(rng: Any, like: Array) -> Any:
+    """The same, or one made of a seed: for a function that draws once all that it draws, as SPEC 7 has it.
+
+    Elsewhere a seed would give D and the noise given D the same numbers, which are to be independent.
+    """
+    if isinstance(rng, numbers.Integral) and not isinstance(rng, bool):
+        return new_generator(namespace(getval(like)), int(rng))
+    return check_rng(rng, like)
 
 
 def check_exponentials(exponentials: Array, logits: Array) -> Array:

@@ -21,11 +21,11 @@ from autograd.extend import defvjp, primitive
 from autograd.tracer import isbox
 
 from rbst._array import Array, getval, namespace, spawn_generator
-from rbst._checks import check_array, check_logits, check_rng
+from rbst._checks import check_array, check_logits, check_rng, check_seed
 from rbst._derivative import check_derivative_seen, derivative, random_outcomes
 from rbst.categorical import log_probability
 from rbst.enumeration import check_costs
-from rbst.estimators.registry import Estimator, parameters
+from rbst.estimators.registry import Estimator, as_estimator, parameters
 
 
 @primitive
@@ -41,7 +41,7 @@ defvjp(
 )
 
 
-def stochastic_node(logits: Array, estimator: Estimator, rng: Any) -> Array:
+def stochastic_node(logits: Array, estimator: Estimator | str, rng: Any) -> Array:
     r"""A sample of categorical variables as a node of an autograd graph.
 
     Forward: the point at which the estimator evaluates f: D for straight-through estimators and
@@ -70,6 +70,7 @@ def stochastic_node(logits: Array, estimator: Estimator, rng: Any) -> Array:
     >>> autograd.grad(loss)(np.log(np.array([0.2, 0.3, 0.5])))
     array([-0.36, -0.24,  0.6 ])
     """
+    estimator = as_estimator(estimator)
     if estimator.evaluates == "several":
         raise ValueError(
             f"estimator {estimator.name!r} evaluates f at several points, which a node of a graph cannot "
@@ -161,7 +162,7 @@ def check_estimate(estimator: Estimator, gradient: Array, logits: Array) -> Arra
 
 
 def objective(
-    estimator: Estimator,
+    estimator: Estimator | str,
     cost: Array,
     direct: Array | float,
     draws: Sequence[tuple[Array, Array]],
@@ -196,7 +197,7 @@ def objective(
     array([[-0.24, -0.36,  0.6 ]])
     """
     total = cost + direct
-    if estimator.evaluates == "cost-only":
+    if as_estimator(estimator).evaluates == "cost-only":
         log_p = reduce(add, (_joint_log_probability(logits, D) for logits, D in draws))
         if cost.shape != log_p.shape:
             raise ValueError(
@@ -215,7 +216,7 @@ def _joint_log_probability(logits: Array, D: Array) -> Array:
 
 
 def estimate_gradient(
-    estimator: Estimator,
+    estimator: Estimator | str,
     f: Callable[[Array], Array],
     logits: Array,
     rng: Any,
@@ -229,14 +230,14 @@ def estimate_gradient(
     Parameters
     ----------
     estimator
-        From :func:`rbst.get_estimator`, or your own.
+        From :func:`rbst.get_estimator`, your own, or a name, at a temperature of 1.
     f
         Maps arrays ``(..., L, n)`` to costs ``(...)``.
     logits
         Shape ``(..., L, n)``: L variables of n categories; leading axes are independent problems with the
         same f.
     rng
-        A ``numpy.random.Generator`` (or CuPy's).
+        A ``numpy.random.Generator`` (or CuPy's), or a seed.
     df_dD
         The derivative of f, from ``(..., L, n)`` to the same shape. By default autograd differentiates f,
         which must then use ``autograd.numpy``, and not look costs up by ``D.argmax()``: where the derivative is 0
@@ -257,7 +258,8 @@ def estimate_gradient(
     >>> estimate_gradient(get_estimator("st"), f, logits, np.random.default_rng(0))
     array([[-0.36, -0.24,  0.6 ]])
     """
-    logits, rng = check_logits(logits), check_rng(rng, logits)
+    estimator, logits = as_estimator(estimator), check_logits(logits)
+    rng = check_seed(rng, logits)
     if logits.ndim < 2 or logits.shape[-2] == 0:
         raise ValueError(
             f"logits must have L >= 1 variables in their shape (..., L, n), got {logits.shape}; give one "

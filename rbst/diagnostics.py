@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 from rbst._array import Array, namespace
 from rbst._blocks import slices
-from rbst._checks import check_finite, check_gradient, check_logits, check_num_samples
+from rbst._checks import check_finite, check_gradient, check_logits, check_num_samples, check_seed
 from rbst._derivative import derivative
 from rbst._tables import aligned_markdown_table, text_table
 from rbst.autodiff import check_estimate, estimate_gradient
@@ -210,7 +210,7 @@ def diagnose(
     df_dD
         The derivative of f; by default autograd differentiates f, and one difference quotient has to agree.
     rng
-        Generator of the draws, where the diagnosis is sampled; an exact one ignores it.
+        Generator of the draws, or a seed, where the diagnosis is sampled; an exact one ignores it.
     num_samples
         Number of estimates then.
     per_coordinate
@@ -448,7 +448,7 @@ def _diagnose_by_sampling(
     per_coordinate: bool,
 ) -> Diagnosis:
     """Sample moments, and the standard error of each."""
-    draws = _check_draws(estimator, rng, draws)
+    draws, rng = _check_draws(estimator, rng, draws), check_seed(rng, logits)
     xp = namespace(logits)
     many = xp.broadcast_to(logits, (draws, *logits.shape))
     blocks = [many[block] for block in slices(draws, DRAWS_PER_BLOCK)]

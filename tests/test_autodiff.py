@@ -4,6 +4,7 @@ import autograd
 import autograd.numpy as np
 import numpy
 import pytest
+from numpy.testing import assert_array_equal
 from oracles import (
     ANY_ARITY,
     NAMES,
@@ -14,6 +15,7 @@ from oracles import (
     quadratic,
 )
 
+import rbst
 from rbst import (
     Estimator,
     estimate_gradient,
@@ -26,6 +28,7 @@ from rbst import (
     straight_through,
 )
 from rbst.categorical import softmax_vjp
+from rbst.problems import QUADRATIC
 
 LOGITS = numpy.array([[0.4, -0.3], [1.0, 0.2]])
 ONCE = [name for name in NAMES if get_estimator(name).evaluates != "several"]
@@ -458,3 +461,42 @@ def test_two_nodes_of_a_checkpointed_function_share_the_generator_that_it_makes(
 
     plain, checkpointed = (autograd.grad(g)(ROW) for g in (f, autograd.checkpoint(f)))
     numpy.testing.assert_array_equal(plain, checkpointed)
+
+
+def test_a_name_does_wherever_an_estimator_does():
+    logits = np.log([[0.2, 0.3, 0.5]])
+    draw = np.random.default_rng
+    for name in ("zgr", "gr", "reinforce"):
+        estimator = rbst.get_estimator(name)
+        named = rbst.estimate_gradient(name, QUADRATIC.f, logits, draw(0))
+        assert_array_equal(named, rbst.estimate_gradient(estimator, QUADRATIC.f, logits, draw(0)))
+        node = rbst.stochastic_node(logits, name, draw(0))
+        assert_array_equal(node, rbst.stochastic_node(logits, estimator, draw(0)))
+        terms = (np.ones(1), 0.0, [(logits, np.eye(3)[[0]])])
+        assert rbst.objective(name, *terms) == rbst.objective(estimator, *terms)
+
+
+def test_a_seed_is_taken_where_all_that_is_random_is_drawn_at_once_and_nowhere_else():
+    """Elsewhere D and the noise given D would be made of the same numbers."""
+    logits, D, g = np.log([[0.2, 0.3, 0.5]]), np.eye(3)[[0]], np.ones((1, 3))
+    named = rbst.estimate_gradient("gr-mc10", QUADRATIC.f, logits, 3)
+    same = rbst.estimate_gradient("gr-mc10", QUADRATIC.f, logits, np.random.default_rng(3))
+    assert_array_equal(named, same)
+    rloo = rbst.get_estimator("rloo", num_samples=2)
+    seeded = rbst.diagnose(rloo, QUADRATIC.f, logits, rng=3, num_samples=50)
+    drawn = rbst.diagnose(rloo, QUADRATIC.f, logits, rng=np.random.default_rng(3), num_samples=50)
+    assert seeded.variance == drawn.variance
+    for call in (
+        lambda: rbst.sample_categorical(logits, 0),
+        lambda: rbst.gumbel_rao(logits, D, g, tau=0.5, num_samples=2, rng=0),
+        lambda: rbst.stochastic_node(logits, "zgr", 0),
+        lambda: rbst.estimate_gradient("zgr", QUADRATIC.f, logits, True),
+    ):
+        with pytest.raises(TypeError, match="default_rng"):
+            call()
+
+
+def test_indices_in_place_of_one_hot_rows_are_told_one_hot():
+    logits = np.zeros((2, 3))
+    with pytest.raises(ValueError, match=r"rbst.one_hot\(D, 3\)"):
+        rbst.zgr(logits, np.array([0, 2]), np.ones((2, 3)))

@@ -439,6 +439,11 @@ ESTIMATORS = (
 """Every estimator that :func:`get_estimator` knows."""
 
 
+def as_estimator(estimator: Estimator | str) -> Estimator:
+    """An estimator as it is, or the one of a name, at a temperature of 1."""
+    return get_estimator(estimator) if isinstance(estimator, str) else estimator
+
+
 def get_estimator(
     name: str,
     *,
