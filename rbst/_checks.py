@@ -106,11 +106,6 @@ def check_logits(logits: Array) -> Array:
 
 def check_one_hot(D: Array, logits: Array) -> Array:
     """One-hot ``D`` of the shape and dtype of ``logits``, never on a category of logit -inf."""
-    if np.ndim(D) and np.shape(D) == logits.shape[:-1]:
-        raise ValueError(
-            f"D must be one-hot, of the shape of logits, {logits.shape}, got {np.shape(D)}, as of indices; "
-            f"rbst.one_hot(D, {logits.shape[-1]}) makes it so"
-        )
     D = _check_companion("D", D, logits)
     ones = D == 1
     if not bool((ones | (D == 0)).all() and (row_sum(D) == 1).all()):
@@ -172,9 +167,11 @@ def check_simplex(S: Array, logits: Array) -> Array:
 def _check_companion(name: str, array: Array, logits: Array) -> Array:
     array = check_array(name, array, logits)
     if array.shape != logits.shape:
+        cure = "broadcast it first, for example with numpy.broadcast_to"
+        if name == "D" and array.ndim and array.shape == logits.shape[:-1]:
+            cure = f"if these are indices, rbst.one_hot(D, {logits.shape[-1]}) makes them one-hot"
         raise ValueError(
-            f"{name} must have the shape of logits, {logits.shape}, got {array.shape}; "
-            "broadcast it first, for example with numpy.broadcast_to"
+            f"{name} must have the shape of logits, {logits.shape}, got {array.shape}; {cure}"
         )
     return array.astype(logits.dtype, copy=False)
 

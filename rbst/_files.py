@@ -22,7 +22,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -317,12 +317,22 @@ def fetch_data_file(
     data_dir: str | os.PathLike | None = None,
     sha256: str | None = None,
     md5: str | None = None,
+    beside: Sequence[str] = (),
 ) -> Path:
-    """Find a data file, or download it into the cache; either way its checksums hold."""
+    """Find a data file, or download it into the cache; either way its checksums hold.
+
+    Where it cannot be had the error names those that are wanted ``beside`` it.
+    """
     path = find_data_file(name, data_dir)
     if path is None:
         path = cache_folder() / name
-        download(url, path, sha256=sha256, md5=md5)
+        try:
+            download(url, path, sha256=sha256, md5=md5)
+        except ConnectionError as error:
+            raise ConnectionError(
+                f"{error}; any mirror will do, since checksums are verified; "
+                f"wanted: {', '.join(beside or [name])}"
+            ) from error
     else:
         verify(path, sha256=sha256, md5=md5, cure=f"delete it, and it is fetched from {url}")
     return path

@@ -69,11 +69,12 @@ def load_mnist(data_dir: str | os.PathLike | None = None) -> BinaryImages:
 
 def _pack(path: Path, data_dir: str | os.PathLike | None) -> Path:
     packed, downloaded = {}, []
+    names = [TEXT_FILE.format(split=split) for split in TEXT_SHA256]
     for split, checksum in TEXT_SHA256.items():
         name, url = TEXT_FILE.format(split=split), ADDRESS.format(split=split)
         if find_data_file(name, data_dir) is None:
             downloaded.append(cache_folder() / name)
-        text = fetch_data_file(name, url, data_dir=data_dir, sha256=checksum)
+        text = fetch_data_file(name, url, data_dir=data_dir, sha256=checksum, beside=names)
         packed[split] = np.packbits(_parse(text), axis=1)
     _verify_packed(packed, "the parsed text")
     write_npz(path, packed, compressed=True)
