@@ -291,15 +291,15 @@ def test_tau(call, tau, error, wanted, came, cure):
     assert_rejects(call, tau, error, wanted, came, cure)
 
 
-@pytest.mark.parametrize("call", OF_RNG.values(), ids=OF_RNG)
-@pytest.mark.parametrize(
-    "rng", [None, 0, np.random, np.random.RandomState(0), np.random.default_rng]
-)
-def test_rng(call, rng):
-    name = type(rng).__name__
-    assert_rejects(
-        call, rng, TypeError, "numpy.random.Generator", f"got {name}", "default_rng(seed)"
-    )
+WRONG = (None, np.random, np.random.RandomState(0), np.random.default_rng, True)
+
+
+@pytest.mark.parametrize("name", OF_RNG)
+def test_rng(name):
+    for rng in WRONG if name == "estimate_gradient" else (*WRONG, 0):  # which takes a seed
+        came = f"got {type(rng).__name__}"
+        wanted, cure = "numpy.random.Generator", "default_rng(seed)"
+        assert_rejects(OF_RNG[name], rng, TypeError, wanted, came, cure)
 
 
 @pytest.mark.parametrize(
