@@ -198,6 +198,7 @@ def test_an_own_function_is_named_once(compare):
     assert captured.out.count("mine:f") == 1
 
 
+@pytest.mark.filterwarnings("ignore:Output seems independent of input")  # autograd says less
 def test_a_table_that_is_looked_up_leaves_out_what_needs_a_derivative(compare):
     """Stood in the ranking with the MSE of returning zero, 'exact'."""
     words = [word for name in ("gr", "zgr", "reinforce") for word in ("--estimator", name)]
