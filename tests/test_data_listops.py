@@ -419,6 +419,13 @@ def test_published_file_is_verified_before_it_is_read(monkeypatch, published, tm
     assert names(_files.cache_folder()) == []
 
 
+def test_the_file_of_the_long_range_arena_is_told_what_it_is(tmp_path):
+    text = "Source\tTarget\n( ( ( [MAX 2 ) 9 ) ] )\t9\n"
+    (tmp_path / "listops_test_d20s.tsv").write_text(text)
+    with pytest.raises(ValueError, match=r"Long Range Arena .* wanted that of Nangia and Bowman"):
+        listops.load_published("test", tmp_path)
+
+
 def test_unknown_split():
     with pytest.raises(ValueError, match=r"split must be one of \['test', 'train'\], got 'valid'"):
         listops.load_published("valid")

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rbst._files import fetch_data_file
+from rbst._files import fetch_data_file, find_data_file
 
 DIGITS = tuple("0123456789")
 OPERATORS = ("[MIN", "[MAX", "[MED", "[SM")
@@ -277,6 +277,13 @@ def load_published(split: str, data_dir: str | os.PathLike | None = None) -> lis
     """
     if split not in CHECKSUMS:
         raise ValueError(f"split must be one of {sorted(CHECKSUMS)}, got {split!r}")
+    found = find_data_file(FILE.format(split=split), data_dir)
+    if found is not None and found.read_bytes()[:13] == b"Source\tTarget":
+        raise ValueError(
+            f"{found} is ListOps as the Long Range Arena has it (columns Source and Target, 500 to 2,000 tokens), "
+            f"wanted that of Nangia and Bowman (2018); move it away, and theirs is fetched from "
+            f"{ADDRESS.format(split=split)}"
+        )
     path = fetch_data_file(
         FILE.format(split=split), ADDRESS.format(split=split), data_dir=data_dir, **CHECKSUMS[split]
     )
