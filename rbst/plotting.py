@@ -1,7 +1,8 @@
 """One colour for each estimator, everywhere, and the truth in black.
 
 Matplotlib is imported where it is used. Functions draw into Axes and return them; whoever called saves
-the figure. No figure is wider than 8 inches and no letter smaller than ``"small"``, so that a page shows it at its size. Imported by experiments and tutorials only.
+the figure. No figure is wider than 8 inches and no letter smaller than ``"small"``, so that a page shows it
+at its size. Imported by experiments and tutorials only.
 """
 
 from __future__ import annotations

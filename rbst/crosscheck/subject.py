@@ -46,7 +46,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """What the implementation returned."""
 
     D: Array
     gradient: Array

@@ -280,7 +280,7 @@ def load_published(split: str, data_dir: str | os.PathLike | None = None) -> lis
     found = find_data_file(FILE.format(split=split), data_dir)
     if found is not None and found.read_bytes()[:13] == b"Source\tTarget":
         raise ValueError(
-            f"{found} is ListOps as the Long Range Arena has it (columns Source and Target, 500 to 2,000 tokens), "
+            f"{found} is ListOps as the Long Range Arena has it (columns Source and Target), "
             f"wanted that of Nangia and Bowman (2018); move it away, and theirs is fetched from "
             f"{ADDRESS.format(split=split)}"
         )

@@ -396,7 +396,7 @@ def _draw_thresholds(axes: Any, same: Sequence[Sequence[Mapping[str, Any]]]) -> 
             low, high = iterations.min(axis=0), iterations.max(axis=0)
             axes.fill_betweenx(bounds, low, high, color=tint, alpha=0.2, linewidth=0)
     axes.set(
-        title="(c) iterations to a validation bound",
+        title="(c) iterations to a bound, M = 1",
         xlabel="iteration",
-        ylabel="negative bound, M = 1",
+        ylabel="negative bound (nats)",
     )

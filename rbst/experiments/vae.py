@@ -39,7 +39,7 @@ from rbst.experiments.settings import (
 )
 from rbst.experiments.training import SCHEDULES, Diverged, TrainingState, minibatch, momentum_step
 from rbst.models.vae import VAE, sigmoid
-from rbst.plotting import new_figure, plot_curves, set_caption, show_images
+from rbst.plotting import colour, new_figure, plot_curves, set_caption, show_images
 
 MEASUREMENTS = 50
 """Points of the training curves."""
@@ -554,8 +554,6 @@ def figure_2(results: Results) -> Any:
 
 def draw_gains(results: Results) -> Any:
     """How far below ``st-gs`` each cell ends, image by image, beside the paper; None where nothing can be paired."""
-    from rbst.plotting import colour, new_figure
-
     best = best_runs(results, EXPERIMENT.report)
     gains = {}
     for *group, name in best:

@@ -1,6 +1,7 @@
 """Draws curves and trees of the page again from its records: ``python docs/results/listops/draw.py``.
 
-The curves come from ``runs``, the trees, whose parameters were not kept, from ``trees.json``.
+The curves come from ``runs``. The trees come from ``trees.json``, which was read off an earlier picture of them, since
+the parameters that drew them were not kept.
 """
 
 from pathlib import Path
