@@ -163,33 +163,57 @@ def test_a_setting_that_fell_is_shown_with_both_ends_and_one_that_older_runs_lac
     assert lines[3].endswith("| 0.3 | 0.9 | 0.5 |")
 
 
+def track(folder, **config):
+    """A tracked run of ST-GS in this folder."""
+    run = result("st-gs", valid=99.0, **config)
+    write(folder, run)
+    (folder / "snapshots").mkdir()
+    mse = {"st": [{"tau": tau, "mse": tau, "standard_error": 0.1} for tau in (0.5, 1.0)]}
+    parts = {"choice": 1.0, "choice_error": 0.1, "noise": 2.0, "noise_error": 0.1}
+    for iteration in (1000, 2000):
+        split = [{"tau": tau, **parts} for tau in (0.1, 0.5, 1.0)]
+        point = {"iteration": iteration, "split": split, "mse": mse}
+        (folder / "snapshots" / f"{iteration:07d}.json").write_text(json.dumps(point))
+
+
 @pytest.mark.renders
 def test_figure_2_is_of_the_best_tracked_run_and_compares_the_best_runs(tmp_path, monkeypatch):
     write(tmp_path / "plain", result("st", valid=99.0))
     write_report(tmp_path)
     assert not (tmp_path / "figure2.svg").exists()
     write(tmp_path / "better", result("st-gs", valid=98.0))  # which was not tracked
-    write(tmp_path / "tracked", result("st-gs", valid=99.0))
-    (tmp_path / "tracked" / "snapshots").mkdir()
-    mse = {"st": [{"tau": tau, "mse": tau, "standard_error": 0.1} for tau in (0.5, 1.0)]}
-    for iteration in (1000, 2000):
-        point = {"iteration": iteration, "variance": {"st": 1.0, "st-gs": 2.0}, "mse": mse}
-        path = tmp_path / "tracked" / "snapshots" / f"{iteration:07d}.json"
-        path.write_text(json.dumps(point))
+    track(tmp_path / "tracked")
     drawn = {}
-    for panel in ("_draw_variances", "_draw_errors", "_draw_thresholds"):
-        draw = getattr(tracking, panel)
 
-        def spy(axes, runs, draw=draw, panel=panel):
-            drawn[panel] = runs
-            draw(axes, runs)
+    def spy(run, same, draw=tracking.draw_figure2):
+        drawn["run"], drawn["same"] = run, same
+        return draw(run, same)
 
-        monkeypatch.setattr(tracking, panel, spy)
+    monkeypatch.setattr(tracking, "draw_figure2", spy)
     write_report(tmp_path)
-    assert drawn["_draw_variances"]["valid_bound"] == 99.0
-    assert drawn["_draw_errors"]["valid_bound"] == 99.0
-    assert [run["valid_bound"] for (run,) in drawn["_draw_thresholds"]] == [99.0, 98.0]
+    assert drawn["run"]["valid_bound"] == 99.0
+    assert [point["iteration"] for point in drawn["run"]["track"]] == [1000, 2000]
+    assert [run["valid_bound"] for (run,) in drawn["same"]] == [99.0, 98.0]
     assert (tmp_path / "figure2.svg").read_text().startswith("<?xml")
+    assert not (tmp_path / "removed.svg").exists()
+
+
+@pytest.mark.renders
+def test_what_is_removed_stands_side_by_side_for_every_number_of_categories(tmp_path, monkeypatch):
+    track(tmp_path / "four", arity=4)
+    track(tmp_path / "sixteen", arity=16)
+    drawn = {}
+
+    def spy(runs, draw=tracking.draw_removed):
+        drawn["arities"] = [run["config"]["arity"] for run in runs]
+        return draw(runs)
+
+    monkeypatch.setattr(tracking, "draw_removed", spy)
+    monkeypatch.setattr(tracking, "draw_figure2", lambda run, same: drawn.update(run=run))
+    write_report(tmp_path)
+    assert drawn["arities"] == [4, 16]
+    assert drawn["run"]["config"]["arity"] == 16
+    assert (tmp_path / "removed.svg").read_text().startswith("<?xml")
 
 
 def test_a_folder_without_runs_is_one_line(tmp_path, capsys):

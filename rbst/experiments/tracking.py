@@ -297,29 +297,34 @@ def _removed(split: Mapping[str, float]) -> float:
 def draw_figure2(run: Mapping[str, Any], same: Sequence[Sequence[Mapping[str, Any]]]) -> Any:
     """Figure 2 of the paper: (a) and (b) of a tracked run, (c) of the seeds of several estimators."""
     track, config = run["track"], run["config"]
-    if split := all("split" in point for point in track):
-        figure, axes = new_figure(3, 2, width=8, height=8.4)
-        *splits, removed, errors, thresholds = axes.flat
-        _draw_splits(splits, track)
-        _draw_removed(removed, track)
-    else:  # of a run that was tracked before the variance was split
-        figure, axes = new_figure(1, 3, width=8, height=3.5)
-        variances, errors, thresholds = axes.flat
-        _draw_variances(variances, run)
+    figure, axes = new_figure(3, 2, width=8, height=8.4)
+    *splits, removed, errors, thresholds = axes.flat
+    _draw_splits(splits, track)
+    _draw_removed(removed, track, "what GR removes of the variance of ST-GS")
     _draw_errors(errors, run)
     _draw_thresholds(thresholds, same)
     names = errors.get_legend_handles_labels()
     figure.legend(*names, loc="outside lower center", ncols=6, fontsize="small")
     for panel in axes.flat:
         panel.title.set_fontsize("small")
-    drawn = "draws of D, given which the moments are exact" if split else "draws of each gradient"
-    at = "" if split else f"(a) at tau = {config['tau']:.3g}; "
     set_caption(
         figure,
         f"{config['data']}, {config['bits']} bits, n = {config['arity']}, batch {config['batch_size']}; "
-        f"(a) and (b) at the parameters of a run of {run['estimator']} (seed {run['seed']}); {at}\n"
-        f"{VARIANCE_DRAWS} {drawn}; in (b) against the mean of {REFERENCE_DRAWS} draws of reinforce",
+        f"(a) and (b) at the parameters of a run of {run['estimator']} (seed {run['seed']});\n"
+        f"{VARIANCE_DRAWS} draws of D, given which the moments are exact; in (b) against the mean of "
+        f"{REFERENCE_DRAWS} draws of reinforce",
     )
+    return figure
+
+
+def draw_removed(runs: Sequence[Mapping[str, Any]]) -> Any:
+    """What Rao-Blackwellizing removes of the variance along each of these tracked runs, side by side."""
+    figure, (panels,) = new_figure(1, len(runs), width=8, height=2.8)
+    for axes, run in zip(panels, runs, strict=True):
+        _draw_removed(axes, run["track"], f"n = {run['config']['arity']}")
+        axes.sharey(panels[0])
+        axes.label_outer()
+    set_caption(figure, "what GR removes of the variance of ST-GS, at the parameters of ST-GS")
     return figure
 
 
@@ -349,28 +354,13 @@ def _draw_splits(panels: Sequence[Any], track: Sequence[Mapping[str, Any]]) -> N
     panels[0].legend(frameon=False, fontsize="small")
 
 
-def _draw_removed(axes: Any, track: Sequence[Mapping[str, Any]]) -> None:
+def _draw_removed(axes: Any, track: Sequence[Mapping[str, Any]], title: str) -> None:
     iterations = [point["iteration"] for point in track]
     for tau, style in zip(SHOWN, (":", "--", "-"), strict=True):
         removed = [100 * _removed(_at(point, tau)) for point in track]
         axes.plot(iterations, removed, style, marker=".", color="black", label=f"tau = {tau:g}")
-    axes.set(
-        title="what GR removes of the variance of ST-GS",
-        xlabel="iteration",
-        ylabel="%",
-        ylim=(0, 100),
-    )
+    axes.set(title=title, xlabel="iteration", ylabel="%", ylim=(0, 100))
     axes.legend(frameon=False, fontsize="small")
-
-
-def _draw_variances(axes: Any, run: Mapping[str, Any]) -> None:
-    iterations = [point["iteration"] for point in run["track"]]
-    for name in run["track"][0]["variance"]:
-        traces = [point["variance"][name] for point in run["track"]]
-        axes.plot(iterations, traces, ".-", color=colour(name))
-    axes.set(
-        title="(a) variance", xlabel="iteration", ylabel="trace of the covariance", yscale="log"
-    )
 
 
 def _draw_errors(axes: Any, run: Mapping[str, Any]) -> None:

@@ -541,15 +541,26 @@ def table_note(best: Sequence[Results], columns: Collection[str]) -> str:
     return note
 
 
+def tracked(results: Results) -> dict[tuple, Mapping[str, Any]]:
+    """The best run of each cell that has tracked ones, with its track; the most categories come last."""
+    runs = [{**run, "track": tracking.read_track(run["folder"])} for run in results]
+    best = best_runs([run for run in runs if run["track"]], EXPERIMENT.report)
+    return {cell: run for cell, (run, *_) in best.items()}
+
+
 def figure_2(results: Results) -> Any:
-    """Of the first cell that has a tracked run that run, and the best runs of each estimator; None without one."""
-    table = EXPERIMENT.report
-    tracked = best_runs([run for run in results if tracking.read_track(run["folder"])], table)
-    for cell, (run, *_) in tracked.items():
-        best = best_runs(results, table).items()
+    """Of the last tracked run, and of the best runs of each estimator beside it; None without one."""
+    for cell, run in reversed(tracked(results).items()):
+        best = best_runs(results, EXPERIMENT.report).items()
         same = [chosen for other, chosen in best if other[:-1] == cell[:-1]]
-        return tracking.draw_figure2({**run, "track": tracking.read_track(run["folder"])}, same)
+        return tracking.draw_figure2(run, same)
     return None
+
+
+def draw_removed(results: Results) -> Any:
+    """What Rao-Blackwellizing removes, by number of categories; None where one number alone was tracked."""
+    runs = list(tracked(results).values())
+    return tracking.draw_removed(runs) if len(runs) > 1 else None
 
 
 def draw_gains(results: Results) -> Any:
@@ -619,7 +630,7 @@ EXPERIMENT = Experiment(
         note=table_note,
         record=lambda best, cells: {"rows": [table_row(cell, best, cells[cell]) for cell in best]},
         paper=PAPER_CELLS,
-        figures={"gains.svg": draw_gains, "figure2.svg": figure_2},
+        figures={"gains.svg": draw_gains, "figure2.svg": figure_2, "removed.svg": draw_removed},
     ),
 )
 make_config = EXPERIMENT.make_config
