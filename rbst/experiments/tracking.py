@@ -358,9 +358,13 @@ def _draw_removed(axes: Any, track: Sequence[Mapping[str, Any]], title: str) -> 
     iterations = [point["iteration"] for point in track]
     for tau, style in zip(SHOWN, (":", "--", "-"), strict=True):
         removed = [100 * _removed(_at(point, tau)) for point in track]
-        axes.plot(iterations, removed, style, marker=".", color="black", label=f"tau = {tau:g}")
+        axes.plot(iterations, removed, style, marker=".", color="black")
+        end, above = (
+            (iterations[-1], removed[-1]),
+            {"xytext": (0, 5), "textcoords": "offset points"},
+        )
+        axes.annotate(f"tau = {tau:g}", end, ha="right", fontsize="small", **above)
     axes.set(title=title, xlabel="iteration", ylabel="%", ylim=(0, 100))
-    axes.legend(frameon=False, fontsize="small")
 
 
 def _draw_errors(axes: Any, run: Mapping[str, Any]) -> None:
