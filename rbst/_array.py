@@ -96,15 +96,18 @@ def _learn(array_class: type, xp: Any) -> Any:
 
 
 SHORT_ROW = 16
-"""NumPy reduces a last axis row by row; up to this length whole slices are many times faster."""
+"""NumPy reduces a last axis row by row; of many rows up to this length whole slices are many times faster."""
 
 
 def row_max(x: Array) -> Array:
     """Maximum along the last axis, which is kept with length 1."""
-    if type(x) is not np.ndarray or x.shape[-1] > SHORT_ROW:
+    if type(x) is not np.ndarray:
         return namespace(x).max(x, axis=-1, keepdims=True)
+    n = x.shape[-1]
+    if n > SHORT_ROW or x.size < 20 * n * n:  # a slice costs as much as 20 rows
+        return x.max(axis=-1, keepdims=True)
     largest = x[..., 0]
-    for category in range(1, x.shape[-1]):
+    for category in range(1, n):
         largest = np.maximum(largest, x[..., category])
     return largest[..., None]
 
@@ -128,16 +131,9 @@ def row_dot(x: Array, y: Array) -> Array:
 
 def row_argmax(x: Array) -> Indices:
     """Index of the first maximum along the last axis, which is dropped; there are no NaN."""
-    xp = namespace(x)
-    if xp is not np or x.shape[-1] > SHORT_ROW:
-        return xp.argmax(x, axis=-1)
-    best = x[..., 0]
-    index: Indices = np.zeros(x.shape[:-1], dtype=np.intp)
-    for category in range(1, x.shape[-1]):
-        candidate = x[..., category]
-        index = np.where(candidate > best, category, index)
-        best = np.maximum(best, candidate)
-    return index
+    if type(x) is np.ndarray and x.shape[-1] == 2:  # NumPy's own goes row by row
+        return (x[..., 1] > x[..., 0]).astype(np.intp)
+    return namespace(x).argmax(x, axis=-1)
 
 
 def add_product(total: Array, a: Array, b: Array) -> None:

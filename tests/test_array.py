@@ -9,7 +9,7 @@ from rbst._array import SHORT_ROW, row_argmax, row_max, row_sum
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, SHORT_ROW, SHORT_ROW + 1, 100])
-@pytest.mark.parametrize("shape", [(), (7,), (3, 5)])
+@pytest.mark.parametrize("shape", [(), (7,), (3, 5), (20, 20)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rows_are_reduced_as_numpy_reduces_them(n, shape, dtype):
     x = np.random.default_rng(0).normal(size=(*shape, n)).astype(dtype).round(1)  # ties occur
@@ -21,13 +21,15 @@ def test_rows_are_reduced_as_numpy_reduces_them(n, shape, dtype):
     assert row_max(x).dtype == row_sum(x).dtype == dtype
 
 
-def test_a_maximum_keeps_nan_and_infinity():
-    x = np.array([[1.0, np.nan], [np.nan, 1.0], [np.inf, 0.0]])
-    np.testing.assert_array_equal(row_max(x), [[np.nan], [np.nan], [np.inf]])
+@pytest.mark.parametrize("rows", [1, 100])  # of many short ones whole slices are reduced
+def test_a_maximum_keeps_nan_and_infinity(rows):
+    x = np.array([[1.0, np.nan], [np.nan, 1.0], [np.inf, 0.0]] * rows)
+    np.testing.assert_array_equal(row_max(x), [[np.nan], [np.nan], [np.inf]] * rows)
 
 
-def test_ties_go_to_the_first():
-    np.testing.assert_array_equal(row_argmax(np.zeros((2, 5))), [0, 0])
+@pytest.mark.parametrize("n", [2, 5])
+def test_ties_go_to_the_first(n):
+    np.testing.assert_array_equal(row_argmax(np.zeros((2, n))), [0, 0])
 
 
 def test_traced_arrays_are_differentiated():
