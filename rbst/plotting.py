@@ -20,6 +20,8 @@ from rbst._files import whole_file
 
 COLOURS = {
     "exact": "black",
+    "gold": "black",
+    "left": "#7f7f7f",
     "st": "#8c564b",
     "foust": "#bcbd22",
     "gs": "#7f7f7f",
@@ -90,14 +92,25 @@ def write_figure(figure: Any, path: Path) -> None:
         figure.savefig(temporary, dpi=150, metadata=metadata)
 
 
-def plot_curves(axes: Any, curves: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> Any:
-    """Draw ``curves[estimator][run][key]`` against the iteration: mean and range over the runs."""
+def plot_curves(
+    axes: Any,
+    curves: Mapping[str, Sequence[Mapping[str, Any]]],
+    key: str,
+    *,
+    scale: float = 1,
+) -> Any:
+    """Draw ``scale * curves[estimator][run][key]`` against the iteration: mean and range over the runs.
+
+    Where a run has ended the others go on.
+    """
     for name, runs in curves.items():
-        iterations = runs[0]["iteration"]
-        values = np.array([run[key] for run in runs])
-        axes.plot(iterations, values.mean(axis=0), color=colour(name), label=name)
+        iterations = max((run["iteration"] for run in runs), key=len)
+        values = np.full((len(runs), len(iterations)), np.nan)
+        for row, run in zip(values, runs, strict=True):
+            row[: len(run[key])] = scale * np.asarray(run[key])
+        axes.plot(iterations, np.nanmean(values, axis=0), color=colour(name), label=name)
         if len(runs) > 1:
-            low, high = values.min(axis=0), values.max(axis=0)
+            low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
             axes.fill_between(iterations, low, high, color=colour(name), alpha=0.15, linewidth=0)
     return axes
 

@@ -24,6 +24,7 @@ from rbst.experiments.listops import (
 from rbst.experiments.report import table_lines
 from rbst.experiments.run import train_run
 from rbst.experiments.training import TrainingState, adam_step, load_state
+from rbst.plotting import new_figure, plot_curves
 
 REAL_DATA_DIR = os.environ.get("RBST_DATA_DIR")
 
@@ -169,6 +170,16 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, capsys):
 def test_resume_refuses_another_setting(finished, capsys):
     assert main(["listops", "--resume", "--out", str(finished), "--tau", "0.7"]) == 2
     assert "was started with tau = 0.1, got 0.7" in capsys.readouterr().err
+
+
+def test_curves_are_the_mean_and_the_range_of_the_seeds_that_go_on():
+    _, ((axes,),) = new_figure(1, 1, width=2, height=2)
+    runs = {"iteration": [5, 10], "y": [1, 2]}, {"iteration": [5], "y": [3]}
+    plot_curves(axes, {"st": runs}, "y", scale=10)
+    (line,), (band,) = axes.lines, axes.collections
+    np.testing.assert_array_equal(line.get_xydata(), [[5, 20], [10, 20]])
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices}
+    assert corners == {(5, 10), (5, 30), (10, 20)}
 
 
 def test_report_makes_the_table_of_the_paper(finished, tmp_path, capsys):

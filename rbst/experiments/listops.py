@@ -38,7 +38,7 @@ from rbst.experiments.settings import (
 )
 from rbst.experiments.training import TrainingState, adam_step, clip_norm, minibatch, momentum_step
 from rbst.models.tree_lstm import Sequences, TreeLSTM, check_estimator, follow, left_branching
-from rbst.plotting import colour, draw_tree, new_figure, set_caption
+from rbst.plotting import draw_tree, new_figure, plot_curves, set_caption
 
 GIVEN_TREES = ("gold", "left")
 """Names that stand for a given tree instead of an estimator."""
@@ -364,25 +364,21 @@ def format_table(config: Config, results: Results) -> str:
 
 
 def draw_curves(config: Config, runs: Sequence[Run], results: Results) -> Any:
-    """Training cost, validation accuracy and F1 along the training; one line for each run."""
-    styles = {"gold": {"color": "black"}, "left": {"color": "black", "linestyle": ":"}}
+    """Training cost, validation accuracy and F1 along the training: mean and range over the seeds."""
     panels = {
         "train_cost": ("training cost", "cost (nats)", 1),
         "valid_accuracy": ("validation accuracy", "accuracy (%)", 100),
         "valid_f1": ("induced against gold trees", "F1 (%)", 100),
     }
+    curves: dict[str, list] = {}
+    for result in results:
+        if result["curves"]:
+            curves.setdefault(result["estimator"], []).append(result["curves"])
     figure, axes = new_figure(1, 3, width=8, height=3)
     for panel, (key, (title, label, unit)) in zip(axes.flat, panels.items(), strict=True):
-        for result in results:
-            name, curves = result["estimator"], result["curves"]
-            if curves:
-                style = styles[name] if name in GIVEN_TREES else {"color": colour(name)}
-                values = unit * np.array(curves[key])
-                panel.plot(curves["iteration"], values, linewidth=1.2, label=name, **style)
+        plot_curves(panel, curves, key, scale=unit)
         panel.set(title=title, xlabel="iteration", ylabel=label)
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    one_a_name = dict(zip(labels, handles, strict=True))
-    axes.flat[0].legend(one_a_name.values(), one_a_name, frameon=False, fontsize="small")
+    axes.flat[0].legend(frameon=False, fontsize="small")
     set_caption(figure, config.caption)
     return figure
 

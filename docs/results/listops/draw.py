@@ -17,9 +17,9 @@ SHOWN = ("st-gs", "gr", "gr-mc10", "gr-mc100")
 
 
 def draw_runs(rate: str, name: str) -> Config:
-    """The curves of the first seed at tau = 0.01 with this learning rate; its settings."""
-    folders = (HERE / "runs" / f"{name}-L10-tau0.01-lr{rate}-seed0" for name in SHOWN)
-    results = [read_json(folder / "result.json") for folder in folders]
+    """The curves of both seeds at tau = 0.01 with this learning rate; the settings of the first."""
+    folders = [f"{name}-L10-tau0.01-lr{rate}-seed{seed}" for name in SHOWN for seed in range(2)]
+    results = [read_json(HERE / "runs" / folder / "result.json") for folder in folders]
     config = Config(**tuples(results[0]["config"]))
     write_figure(draw_curves(config, [], results), HERE / name)
     return config
