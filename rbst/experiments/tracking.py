@@ -359,11 +359,9 @@ def _draw_removed(axes: Any, track: Sequence[Mapping[str, Any]], title: str) -> 
     for tau, style in zip(SHOWN, (":", "--", "-"), strict=True):
         removed = [100 * _removed(_at(point, tau)) for point in track]
         axes.plot(iterations, removed, style, marker=".", color="black")
-        end, above = (
-            (iterations[-1], removed[-1]),
-            {"xytext": (0, 5), "textcoords": "offset points"},
-        )
-        axes.annotate(f"tau = {tau:g}", end, ha="right", fontsize="small", **above)
+        above_its_end = {"xytext": (0, 5), "textcoords": "offset points", "ha": "right"}
+        end = iterations[-1], removed[-1]
+        axes.annotate(f"tau = {tau:g}", end, fontsize="small", **above_its_end)
     axes.set(title=title, xlabel="iteration", ylabel="%", ylim=(0, 100))
 
 
