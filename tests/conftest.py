@@ -1,5 +1,6 @@
 """What tests share: a seeded generator, hypothesis without clock, chance or memory, and a browser."""
 
+import os
 import shutil
 from concurrent.futures import Executor, Future
 from contextlib import nullcontext
@@ -8,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+
+# The products of the tests are small: a second thread slows them down. Processes that tests start inherit this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("seeded", derandomize=True, deadline=None, database=None)
 settings.load_profile("seeded")

@@ -10,6 +10,7 @@ import os
 
 import autograd.numpy as anp
 import numpy as np
+import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
@@ -27,6 +28,11 @@ THOROUGH = int(os.environ.get("RBST_THOROUGH", "1"))
 def at_night(thorough, *, otherwise):
     """The first where there are hours for the slow tests, the second where there are minutes."""
     return thorough if THOROUGH > 1 else otherwise
+
+
+def slow(*values):
+    """Values of a parameter with which a test is left to ``pytest -m slow``."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 THETA = np.array([0.3, -0.7, 1.1])

@@ -33,6 +33,7 @@ def run_python(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_every_part_runs_light_and_records_what_it_did(tmp_path):
     result = run_python(
         *("-m", "benchmarks", *PARTS, *ON_REQUEST, "--light", "--threads", "1", "--out", tmp_path)
@@ -200,6 +201,7 @@ def peaks(variables, samples):
     }
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_samples():
     megabytes = peaks(20_000, (1, 8, 64, 512))  # all draws at once would be 655 MB
     assert max(megabytes.values()) < 4

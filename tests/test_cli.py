@@ -246,6 +246,7 @@ def test_streams_that_are_closed_broken_or_full(line, status, errors):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("stream", ["| head -0", ">&- 2>&-"])
 def test_a_training_survives_the_loss_of_its_output(tmp_path, stream):
@@ -263,6 +264,7 @@ def test_a_terminal_of_few_characters_is_shown_what_it_can_show(tmp_path, monkey
     assert printed.count(" +/- " if encoding == "ascii" else " ± ") == 4
 
 
+@pytest.mark.slow
 @posix
 def test_a_bogus_backend_and_a_narrow_terminal_cost_nothing(tmp_path):
     words = f"{' '.join(SMALL)} --estimator st --out {tmp_path / 'out'}"
@@ -303,6 +305,7 @@ def test_progress_in_a_log_is_ten_lines_for_a_training(tmp_path, capsys):
 # Two processes on one folder.
 
 
+@pytest.mark.slow
 @posix
 def test_of_three_processes_on_one_folder_each_ends_with_the_right_numbers_or_a_sentence(tmp_path):
     words = [*("vae", "--estimator", "st"), *SMALL[:6], "--iterations", "400"]

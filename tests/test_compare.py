@@ -113,6 +113,7 @@ def test_evaluations_of_an_estimator_that_makes_its_own_are_counted():
     assert count_evaluations(own, QUADRATIC.f, np.zeros((2, 3))) == (5, 2)
 
 
+@pytest.mark.slow
 def test_functions_and_estimators_of_ones_own(compare):
     names = ("mine:half", "mine:own_gr", "mine:rloo", "gr", "gr", "reinforce")
     words = [word for name in names for word in ("--estimator", name)]

@@ -212,6 +212,7 @@ def expressions():
     return listops.generate(np.random.default_rng(1))
 
 
+@pytest.mark.slow
 def test_expressions_are_distinct_well_formed_and_within_the_rules(expressions):
     assert len(set(expressions)) == len(expressions) == 100_000
     deepest = 0
@@ -492,6 +493,7 @@ def test_generator_has_the_published_distribution_in_detail(real_examples, expre
         assert p > FALSE_ALARM_RATE, name
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_published_test_file_stays_out_of_training(real_examples):
     data = listops.generated_splits(

@@ -250,6 +250,7 @@ def test_real_images(real):
     np.testing.assert_allclose(means, [0.1305623, 0.1311270, 0.1325122], rtol=0, atol=5e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_texts_have_the_published_checksums_and_pack_to_the_same(real, monkeypatch, tmp_path):
     isolate_data_folders(monkeypatch, tmp_path / "home")

@@ -90,6 +90,7 @@ def test_nothing_to_draw_is_an_error():
         axes_of({"gr": []})
 
 
+@pytest.mark.slow
 def test_compare_draws_the_map_when_it_is_asked_to(tmp_path):
     words = ["--quick", "--n", "2", "--variables", "1", "--tau", "0.5"]
     words += [f"--estimator={name}" for name in ("gr", "zgr", "disarm")]

@@ -114,6 +114,7 @@ def check(command, tmp_path, moments):
         assert numbers(out) == expected, f"killed at write {at}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_kill_at_some_writes_loses_nothing(command, tmp_path, capsys):
     rng = np.random.default_rng(0)

@@ -258,6 +258,7 @@ def test_gold_trees_teach_the_network_more_than_chance(tmp_path):
     assert max(result["curves"]["valid_accuracy"]) > 0.45
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_published_test_file_is_kept_out_and_tested_on(tmp_path, monkeypatch):
     folder = REAL_DATA_DIR

@@ -13,6 +13,7 @@ from pathlib import Path
 import autograd.numpy as np
 import pytest
 from autograd import elementwise_grad
+from oracles import slow
 
 import rbst
 from rbst.categorical import softmax_vjp
@@ -164,7 +165,7 @@ def flat(answers, path=""):
             yield path + key, np.asarray(value, dtype=float)
 
 
-@pytest.mark.parametrize("number", [40, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [10, *slow(200)])
 def test_the_formulas_of_the_page_are_those_of_the_package(number):
     settings = list(random_settings(number))
     settings.sort(key=lambda setting: setting["tau"])

@@ -145,6 +145,7 @@ def test_programme_falls_along_its_gradient():
 # The commands.
 
 
+@pytest.mark.slow
 def test_quadratic_writes_results_and_figures(tmp_path, capsys):
     out = tmp_path / "toy"
     arguments = ["quadratic", "--quick", "--samples", "4", "--tau", "0.5", "--out", str(out)]
@@ -186,7 +187,12 @@ def test_quadratic_refuses_bad_options_before_it_writes(tmp_path, capsys, option
 
 @pytest.mark.usefixtures("unrendered")
 @pytest.mark.parametrize(
-    "problem", ["linear", pytest.param("quadratic", marks=pytest.mark.renders), "programme"]
+    "problem",
+    [
+        "linear",
+        pytest.param("quadratic", marks=[pytest.mark.renders, pytest.mark.slow]),
+        pytest.param("programme", marks=pytest.mark.slow),
+    ],
 )
 def test_compare_writes_table_results_and_figures(tmp_path, capsys, problem):
     out = tmp_path / "table"

@@ -22,7 +22,7 @@ def test_the_ten_lines_print_what_stands_below_them():
 
 def test_the_two_commands_stand_in_the_readme():
     assert "python -m pip install . && rbst vae\n" in README
-    assert "python -m pip install -e '.[test]' && pytest\n" in README
+    assert "python -m pip install -e '.[test]' && pytest -n auto\n" in README
 
 
 def test_every_linked_file_exists():

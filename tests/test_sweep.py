@@ -322,6 +322,7 @@ def test_a_given_tree_has_one_cell_and_an_estimator_one_for_each_temperature():
     assert len({config.learning_rate for config in configs}) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_a_sweep_of_parsers_from_start_to_table_and_back(tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("RBST_DATA_DIR", raising=False)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from oracles import slow
 
 from rbst import exact_gradient, get_estimator
 from rbst._array import to_host
@@ -50,6 +51,7 @@ def test_draws_of_reinforce_have_the_exact_gradient_as_their_mean(problem):
     assert (abs(draws.mean(axis=0) - exact(*problem)) < 5 * error).all()
 
 
+@pytest.mark.slow
 def test_copies_drawn_at_once_are_independent_draws(problem, monkeypatch):
     arguments = (problem[0], get_estimator("st-gs", tau=0.5), problem[1], problem[2], 6000)
     together = gradient_draws(*arguments, np.random.default_rng(2))
@@ -79,7 +81,7 @@ def test_mse_against_a_noisy_reference_is_that_against_the_truth(problem, name):
     assert naive > truth.mean() + 5 * error
 
 
-@pytest.mark.parametrize("tau", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("tau", [0.5, *slow(0.1, 1.0)])
 def test_the_two_parts_of_the_variance_are_those_of_proposition_3(problem, tau):
     """Against the sampled traces of ST-GS and GR, and with the same mean; 5 standard errors each."""
     model, parameters, x = problem

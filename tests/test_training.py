@@ -303,6 +303,7 @@ COMMAND = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unrendered")
 def test_sigkill_of_the_command_loses_nothing(tmp_path, capsys):
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -53,6 +53,7 @@ def reports(tmp_path_factory):
     return check
 
 
+@pytest.mark.slow
 def test_a_right_script_passes_a_strict_type_check(reports):
     assert reports(RIGHT) == []
 

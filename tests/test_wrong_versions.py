@@ -252,7 +252,7 @@ def test_the_right_version_passes(function, estimator):
     assert report.passed, report
 
 
-SLOW = ("z instead of z~", "1/tau", "z~ held still")
+SLOW = ("z instead of z~", "1/tau", "z~ held still", "z~ is not drawn given D")
 
 
 @pytest.mark.parametrize(
