@@ -169,7 +169,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, capsys):
 
 def test_resume_refuses_another_setting(finished, capsys):
     assert main(["listops", "--resume", "--out", str(finished), "--tau", "0.7"]) == 2
-    assert "was started with tau = 0.1, got 0.7" in capsys.readouterr().err
+    assert "was started with tau = 0.01, got 0.7" in capsys.readouterr().err
 
 
 def test_curves_are_the_mean_and_the_range_of_the_seeds_that_go_on():
@@ -187,7 +187,7 @@ def test_report_makes_the_table_of_the_paper(finished, tmp_path, capsys):
     assert main(words) == 0
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if "≤ 10" in line]
     assert [row[0].removeprefix("| ") for row in rows] == ["gold", "left", "reinforce", "st-gs"]
-    assert rows[3][4] == "59.3"  # the paper's, at tau = .1
+    assert rows[3][4] == "38.8"  # the paper's, at tau = 0.01
     result = read_json(finished / "results.json")["runs"][0]
     assert float(rows[3][3]) == pytest.approx(100 * result["accuracy"]["test"], abs=0.051)
 

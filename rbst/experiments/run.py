@@ -12,7 +12,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -257,8 +257,8 @@ class Experiment:
     cells, grid
         For ``rbst sweep``: the settings of each cell of the table, made of values of the settings in ``grid``, which by
         default are those of a configuration.
-    intervals, draws
-        What is drawn, from which interval, and how often.
+    intervals, draws, swept
+        What is drawn, from which interval, and how often; other defaults that ``rbst sweep`` has of its own.
     data_settings
         The settings that decide the data.
     job_name, tested_at_once
@@ -288,6 +288,7 @@ class Experiment:
     add_options: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     prepare: Callable[[Any, argparse.Namespace], Any] = lambda config, arguments: config
     describe: Callable[[Any, Any], str] = lambda config, data: ""
+    swept: Mapping[str, Any] = field(default_factory=dict)
 
     def make_config(self, options: Mapping[str, Any]) -> Any:
         """The configuration with these settings, and for everything else the defaults of its data."""

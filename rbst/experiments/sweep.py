@@ -100,7 +100,7 @@ def plan_configs(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``rbst sweep``, and the other experiments as commands with options of their own."""
-    first, *others = load_experiments().values()
+    first, *others = map(swept, load_experiments().values())
     _add_sweep(parser, first)
     commands = parser.add_subparsers(title="other experiments", metavar="EXPERIMENT")
     for experiment in others:
@@ -111,6 +111,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             formatter_class=parser.formatter_class,
         )
         _add_sweep(sub, experiment)
+
+
+def swept(experiment: Experiment) -> Experiment:
+    """The experiment with the defaults of a sweep."""
+    defaults = {
+        data: replace(config, **experiment.swept) for data, config in experiment.defaults.items()
+    }
+    return replace(experiment, defaults=defaults)
 
 
 def _add_sweep(parser: argparse.ArgumentParser, experiment: Experiment) -> None:
@@ -153,7 +161,7 @@ def usable_cores() -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan, train every job, test the best of each cell or all of them, print the table."""
-    (experiment,) = load_experiments(arguments.experiment).values()
+    (experiment,) = map(swept, load_experiments(arguments.experiment).values())
     configs = planned(experiment, arguments)
     device_namespace(configs[0].device)  # where there is none, say so before a folder is made
     for config in {(*data_key(experiment, c).items(), c.batch_size): c for c in configs}.values():
