@@ -566,13 +566,13 @@ def draw_removed(results: Results) -> Any:
 def draw_gains(results: Results) -> Any:
     """How far below ``st-gs`` each cell ends, image by image, beside the paper; None where nothing can be paired.
 
-    Without ``reinforce``, which in the paper ends so far above that nothing else could be told apart.
+    Without ``reinforce`` and ``foust``, which end so far above (the first in the paper) that nothing else could be told apart.
     """
     best = best_runs(results, EXPERIMENT.report)
     gains = {}
     for *group, name in best:
         cell, reference = (*group, name), (*group, "st-gs")
-        if name not in ("st-gs", "reinforce") and (
+        if name not in ("st-gs", "reinforce", "foust") and (
             gain := paired_difference(best.get(reference, []), best[cell])
         ):
             theirs, own = (PAPER_CELLS.get(paper_cell(c), math.nan) for c in (reference, cell))
