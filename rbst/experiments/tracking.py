@@ -324,6 +324,7 @@ def draw_removed(runs: Sequence[Mapping[str, Any]]) -> Any:
         _draw_removed(axes, run["track"], f"n = {run['config']['arity']}")
         axes.sharey(panels[0])
         axes.label_outer()
+        axes.locator_params(axis="x", nbins=3)
     set_caption(figure, "what GR removes of the variance of ST-GS, at the parameters of ST-GS")
     return figure
 
@@ -359,7 +360,7 @@ def _draw_removed(axes: Any, track: Sequence[Mapping[str, Any]], title: str) -> 
     for tau, style in zip(SHOWN, (":", "--", "-"), strict=True):
         removed = [100 * _removed(_at(point, tau)) for point in track]
         axes.plot(iterations, removed, style, marker=".", color="black")
-        above_its_end = {"xytext": (0, 5), "textcoords": "offset points", "ha": "right"}
+        above_its_end = {"xytext": (0, 8), "textcoords": "offset points", "ha": "right"}
         end = iterations[-1], removed[-1]
         axes.annotate(f"tau = {tau:g}", end, fontsize="small", **above_its_end)
     axes.set(title=title, xlabel="iteration", ylabel="%", ylim=(0, 100))
