@@ -323,10 +323,10 @@ def executor(scheduler: str | None, workers: int) -> Iterator[Executor]:
         yield pool
     except BaseException:
         with _deaf_to_interrupts():
-            pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
                 process.kill()  # at any moment: what they write is whole or not there
-            pool.shutdown()
+            # Waits for the thread that minds the workers: as this process ends, the two would close the same pipe.
+            pool.shutdown(cancel_futures=True)
         raise
     pool.shutdown()
 
