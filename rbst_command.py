@@ -17,6 +17,11 @@ def _leave(*_: object) -> None:
     os._exit(130)
 
 
+def _interrupt(*_: object) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C finds a process that is ending
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     """Import the package, then run its command line, which ends an interrupt in its own way."""
     before = signal.getsignal(signal.SIGINT)
@@ -24,7 +29,7 @@ def main() -> int:
         signal.signal(signal.SIGINT, _leave)
     from rbst.cli import main
 
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, _interrupt if before is signal.default_int_handler else before)
     status = main()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C finds a process that is ending
     return status
