@@ -18,18 +18,21 @@ def _leave(*_: object) -> None:
 
 
 def _interrupt(*_: object) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C finds a process that is ending
+    signal.signal(
+        signal.SIGINT, _leave
+    )  # a second Ctrl-C does not wait for what the first one ends
     raise KeyboardInterrupt
 
 
 def main() -> int:
     """Import the package, then run its command line, which ends an interrupt in its own way."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # in the background of a shell it is ignored
+    heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if heard:  # in the background of a shell it is ignored
         signal.signal(signal.SIGINT, _leave)
     from rbst.cli import main
 
-    signal.signal(signal.SIGINT, _interrupt if before is signal.default_int_handler else before)
+    if heard:
+        signal.signal(signal.SIGINT, _interrupt)
     status = main()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C finds a process that is ending
     return status

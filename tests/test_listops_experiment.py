@@ -18,6 +18,7 @@ from rbst.experiments.listops import (
     Config,
     ParserRun,
     describe,
+    format_table,
     load_data,
     unlabelled_f1,
 )
@@ -74,6 +75,15 @@ def test_everything_is_written(finished):
         assert all(0 <= accuracy <= 1 for accuracy in run["accuracy"].values())
     assert set(runs["gold"]["f1"].values()) == {1.0}
     assert runs["left"]["f1"]["test"] < 1
+
+
+def test_the_table_shows_a_collapse():
+    """A run is tested with its best parameters, and its accuracy at the end stands beside that."""
+    best = {key: {"train": 0.51, "valid": 0.5, "test": 0.52} for key in ("accuracy", "f1")}
+    ends = {"curves": {"valid_accuracy": [0.3, 0.5, 0.17]}, "diverged_at": None}
+    run = {"estimator": "st-gs", "milliseconds_per_iteration": 1.0, "iterations": 3} | best | ends
+    row = format_table(Config(estimators=("st-gs",)), [run]).splitlines()[2]
+    assert row.split() == ["st-gs", "51.0", "50.0", "52.0", "52.0", "17.0", "1.0", "3"]
 
 
 def test_accuracy_and_f1_are_those_of_the_best_parameters(finished):

@@ -322,6 +322,13 @@ def test_a_given_tree_has_one_cell_and_an_estimator_one_for_each_temperature():
     assert len({config.learning_rate for config in configs}) == 3
 
 
+@pytest.mark.parametrize(("words", "iterations"), [("sweep listops", 20000), ("listops", 2500)])
+def test_a_sweep_of_parsers_trains_longer_than_one_run(words, iterations, capsys):
+    with pytest.raises(SystemExit):
+        main([*words.split(), "--help"])
+    assert f"most steps of each run (default: {iterations})" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_this_process")
 def test_a_sweep_of_parsers_from_start_to_table_and_back(tmp_path, capsys, monkeypatch):
