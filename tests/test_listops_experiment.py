@@ -18,6 +18,7 @@ from rbst.experiments.listops import (
     Config,
     ParserRun,
     describe,
+    draw_table,
     format_table,
     load_data,
     unlabelled_f1,
@@ -202,20 +203,44 @@ def test_report_makes_the_table_of_the_paper(finished, tmp_path, capsys):
     assert float(rows[3][3]) == pytest.approx(100 * result["accuracy"]["test"], abs=0.051)
 
 
-def test_report_chooses_the_learning_rate_by_validation():
-    def run(rate, seed, valid, test):
-        return {
-            "config": {"max_length": 10, "tau": 0.01, "learning_rate": rate},
-            "estimator": "st-gs",
-            "seed": seed,
-            "iterations": 5,
-            "accuracy": {"valid": valid, "test": test},
-            "f1": {"test": 0.5},
-        }
+def a_run(rate, seed, valid, test, name="st-gs", max_length=10, tau=0.01):
+    return {
+        "config": {"max_length": max_length, "tau": tau, "learning_rate": rate},
+        "estimator": name,
+        "seed": seed,
+        "iterations": 5,
+        "accuracy": {"valid": valid, "test": test},
+        "f1": {"test": 0.5},
+    }
 
-    runs = [run(0.1, 0, 0.6, 0.1), run(0.1, 1, 0.5, 0.3), run(0.2, 0, 0.54, 0.9)]
+
+def test_report_chooses_the_learning_rate_by_validation():
+    runs = [
+        a_run(0.1, 0, 0.6, 0.1),
+        a_run(0.1, 1, 0.5, 0.3),
+        a_run(0.2, 0, 0.54, 0.9),
+    ]
     (line,) = table_lines(runs, EXPERIMENT.report).values()
     assert (line["test"], line["paper"]) == ("20.0 ± 10.0", "38.8")
+
+
+def test_report_draws_the_table_with_the_paper_beside_it():
+    runs = [
+        a_run(0.1, 0, 0.6, 0.1),
+        a_run(0.1, 1, 0.5, 0.3),
+        a_run(0.2, 0, 0.54, 0.9),
+    ]
+    runs += [a_run(0.1, 0, 0.6, 0.66, tau=1.0), a_run(0.1, 0, 0.7, 0.7, "left", tau=1.0)]
+    runs += [a_run(0.1, 0, 0.6, 0.55, "gr", 50)]
+    ten, fifty = draw_table(runs).axes
+    left, st_gs, theirs = (line.get_xydata().tolist() for line in ten.lines)
+    assert [y for _, y in left] == pytest.approx([70, 70])
+    assert st_gs == [[0.01, pytest.approx(20)], [1, pytest.approx(66)]]
+    assert theirs == [[0.01, 38.8], [1, 65.8]]
+    gr, gr_mc1000 = (line.get_xydata().tolist() for line in fifty.lines)
+    assert (gr, gr_mc1000) == ([[0.01, pytest.approx(55)]], [[0.01, 60.0]])
+    del runs[0]["accuracy"]
+    assert draw_table(runs[:1]) is None
 
 
 def test_f1_of_the_published_trees():

@@ -25,7 +25,15 @@ from rbst._tables import mean_and_error, text_table, wrapped
 from rbst.data import Example, ListOps, generated_splits, published_splits
 from rbst.data.listops import FILE, NUM_EXPRESSIONS, TOKENS, load_published, spans
 from rbst.estimators.registry import Estimator, get_estimator
-from rbst.experiments.report import Cells, Result, Results, Table, beside_paper
+from rbst.experiments.report import (
+    Cells,
+    Result,
+    Results,
+    Table,
+    beside_paper,
+    best_runs,
+    paper_cell,
+)
 from rbst.experiments.run import RTOL, Experiment, Run, RunSettings, by_estimator, check_batch_size
 from rbst.experiments.settings import (
     at_least,
@@ -38,7 +46,7 @@ from rbst.experiments.settings import (
 )
 from rbst.experiments.training import TrainingState, adam_step, clip_norm, minibatch, momentum_step
 from rbst.models.tree_lstm import Sequences, TreeLSTM, check_estimator, follow, left_branching
-from rbst.plotting import draw_tree, new_figure, plot_curves, set_caption
+from rbst.plotting import colour, draw_tree, new_figure, plot_curves, set_caption
 
 GIVEN_TREES = ("gold", "left")
 """Names that stand for a given tree instead of an estimator."""
@@ -511,6 +519,48 @@ def table_note(best: Sequence[Results], columns: Collection[str]) -> str:
     return f"{note} The paper's column is its test accuracy." if "paper" in columns else note
 
 
+def draw_table(results: Results) -> Any:
+    """Table 1 as a picture: a panel for each length, with the paper's numbers; None where nothing is tested."""
+    best = best_runs([run for run in results if "accuracy" in run], EXPERIMENT.report)
+    lengths = sorted({max_length for max_length, *_ in best})
+    if not lengths:
+        return None
+    figure, (panels,) = new_figure(1, len(lengths), width=8, height=3.2)
+    lines: dict[str, Any] = {}
+    for axes, max_length in zip(panels, lengths, strict=True):
+        lines |= _draw_accuracies(axes, {c: runs for c, runs in best.items() if c[0] == max_length})
+        axes.set(title=f"at most {max_length} tokens", xlabel="tau", xscale="log")
+        axes.sharex(panels[0])
+        axes.sharey(panels[0])
+        axes.label_outer()
+    panels[0].set_xticks(PAPER_TAUS, [f"{tau:g}" for tau in PAPER_TAUS])
+    panels[0].set_ylabel("test accuracy (%)")
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=7, fontsize="small")
+    said = "dots: measured, means over seeds; circles: in the paper (for gr its GR-MC1000)"
+    set_caption(figure, said)
+    return figure
+
+
+def _draw_accuracies(axes: Any, best: Cells) -> dict[str, Any]:
+    """Test accuracy of the cells of one length against the temperature, beside the paper's; a line of each estimator."""
+    accuracies: dict[str, dict[float, tuple[float, float]]] = {}
+    for cell, runs in best.items():
+        _, tau, name = cell
+        measured = 100 * float(np.mean([run["accuracy"]["test"] for run in runs]))
+        theirs = PAPER_CELLS.get(paper_cell(cell), math.nan)
+        accuracies.setdefault(name, {})[tau] = measured, theirs
+    lines = {}
+    for name, by_tau in accuracies.items():
+        found, in_paper = zip(*by_tau.values(), strict=True)
+        if name in GIVEN_TREES:
+            lines[name] = axes.axhline(*found, color=colour(name), linestyle=":")
+        else:
+            (lines[name],) = axes.plot(by_tau.keys(), found, ".-", color=colour(name))
+            circles = {"markersize": 9, "fillstyle": "none", "color": colour(name)}
+            axes.plot(by_tau.keys(), in_paper, "o", **circles)
+    return lines
+
+
 EXPERIMENT = Experiment(
     name="listops",
     summary="a latent-tree parser",
@@ -549,6 +599,7 @@ EXPERIMENT = Experiment(
         note=table_note,
         record=lambda best, cells: {"listops": [run for runs in cells.values() for run in runs]},
         paper=PAPER_CELLS,
+        figures={"accuracy.svg": draw_table},
     ),
     add_options=add_download,
     prepare=look_for_published_test,

@@ -1,6 +1,6 @@
-"""Draws curves and trees of the page again from its records: ``python docs/results/listops/draw.py``.
+"""Draws the table, curves and trees of the page again from its records: ``python docs/results/listops/draw.py``.
 
-The curves come from ``runs``. The trees come from ``trees.json``, which was read off an earlier picture of them, since
+Table and curves come from ``runs``. The trees come from ``trees.json``, which was read off an earlier picture of them, since
 the parameters that drew them were not kept.
 """
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rbst._files import read_json
 from rbst.data.listops import Example, evaluate, parse
-from rbst.experiments.listops import Config, compare_trees, draw_curves
+from rbst.experiments.listops import EXPERIMENT, Config, compare_trees, draw_curves, draw_table
+from rbst.experiments.report import collect
 from rbst.experiments.settings import tuples
 from rbst.plotting import write_figure
 
@@ -27,6 +28,7 @@ def draw_runs(rate: str, name: str) -> Config:
 
 def main() -> None:
     """Draw all of them."""
+    write_figure(draw_table(collect([HERE / "runs"], EXPERIMENT.report)), HERE / "accuracy.svg")
     draw_runs("0.2", "curves-0.2.svg")
     config = draw_runs("0.1", "curves.svg")
     record = read_json(HERE / "trees.json")
