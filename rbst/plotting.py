@@ -115,6 +115,21 @@ def plot_curves(
     return axes
 
 
+def plot_beside_paper(
+    axes: Any, found: Mapping[str, Sequence[tuple[float, float, float, float]]]
+) -> dict[str, Any]:
+    """Draw of each estimator the points (x, measured, error, in the paper): dots with a line and bars, and circles.
+
+    Returns the line of each for a legend.
+    """
+    lines = {}
+    for name, points in found.items():
+        x, measured, errors, in_paper = zip(*points, strict=True)
+        lines[name] = axes.errorbar(x, measured, errors, fmt=".-", color=colour(name))
+        axes.plot(x, in_paper, "o", markersize=9, fillstyle="none", color=colour(name))
+    return lines
+
+
 def show_images(axes: Any, rows: Mapping[str, Any], shape: tuple[int, int]) -> Any:
     """Draw named rows of grey images ``(k, pixels)``, 0 white and 1 black, with a gap between them."""
     height, width = shape

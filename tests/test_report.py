@@ -10,7 +10,7 @@ from rbst.cli import main
 from rbst.experiments import tracking
 from rbst.experiments.report import Report, best_runs, collect
 from rbst.experiments.tracking import iterations_to_thresholds
-from rbst.experiments.vae import EXPERIMENT, PAPER, PAPER_CELLS, cell_of, draw_gains, make_config
+from rbst.experiments.vae import EXPERIMENT, PAPER, PAPER_CELLS, cell_of, draw_table, make_config
 
 pytestmark = pytest.mark.usefixtures("unrendered")
 
@@ -327,12 +327,17 @@ def test_the_difference_to_st_gs_is_paired_over_images_and_left_out_without_them
     assert error == pytest.approx(0.5 / np.sqrt(400), rel=0.2)  # of two differences of two means
     assert abs(difference + 1) < 5 * error  # wrong by chance once in a million
     assert f"| {difference:.2f} ± {error:.2f} |" in Report([tmp_path]).markdown()
-    ((axes,),) = [figure.axes for figure in [draw_gains(collect([tmp_path], TABLE))]]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["gr, n = 2"]
-    drawn = [float(line.get_xdata()[0]) for line in axes.lines]
-    assert -difference in drawn
-    assert any(abs(x - 0.2) < 1e-9 for x in drawn)  # the paper: 100.7 and, of GR-MC1000, 100.5
-    assert draw_gains(collect([tmp_path / "st0"], TABLE)) is None
+    bounds, gains = draw_table(collect([tmp_path], TABLE)).axes
+    drawn = {tuple(line.get_xydata()[0]) for line in bounds.lines}
+    of_paper = {(2, 105.5), (2, 100.7), (2, 100.5)}  # of GR-MC1000, for gr
+    assert drawn == of_paper | {(2, 103.0), (2, 100.0), (2, 99.0)}
+    _, measured, in_paper = (line.get_xydata().tolist() for line in gains.lines)
+    assert (measured, in_paper) == ([[2, -difference]], [[2, pytest.approx(0.2)]])
+
+
+def test_nothing_is_drawn_of_runs_that_are_not_tested(tmp_path):
+    write(tmp_path / "a", result())
+    assert draw_table(collect([tmp_path], TABLE)) is None
 
 
 def test_a_column_that_is_empty_is_not_shown_and_no_note_speaks_of_it(tmp_path):

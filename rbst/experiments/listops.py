@@ -46,7 +46,14 @@ from rbst.experiments.settings import (
 )
 from rbst.experiments.training import TrainingState, adam_step, clip_norm, minibatch, momentum_step
 from rbst.models.tree_lstm import Sequences, TreeLSTM, check_estimator, follow, left_branching
-from rbst.plotting import colour, draw_tree, new_figure, plot_curves, set_caption
+from rbst.plotting import (
+    colour,
+    draw_tree,
+    new_figure,
+    plot_beside_paper,
+    plot_curves,
+    set_caption,
+)
 
 GIVEN_TREES = ("gold", "left")
 """Names that stand for a given tree instead of an estimator."""
@@ -543,22 +550,17 @@ def draw_table(results: Results) -> Any:
 
 def _draw_accuracies(axes: Any, best: Cells) -> dict[str, Any]:
     """Test accuracy of the cells of one length against the temperature, beside the paper's; a line of each estimator."""
-    accuracies: dict[str, dict[float, tuple[float, float]]] = {}
+    found: dict[str, list] = {}
+    lines = {}
     for cell, runs in best.items():
         _, tau, name = cell
-        measured = 100 * float(np.mean([run["accuracy"]["test"] for run in runs]))
-        theirs = PAPER_CELLS.get(paper_cell(cell), math.nan)
-        accuracies.setdefault(name, {})[tau] = measured, theirs
-    lines = {}
-    for name, by_tau in accuracies.items():
-        found, in_paper = zip(*by_tau.values(), strict=True)
+        accuracy = 100 * float(np.mean([run["accuracy"]["test"] for run in runs]))
         if name in GIVEN_TREES:
-            lines[name] = axes.axhline(*found, color=colour(name), linestyle=":")
+            lines[name] = axes.axhline(accuracy, color=colour(name), linestyle=":")
         else:
-            (lines[name],) = axes.plot(by_tau.keys(), found, ".-", color=colour(name))
-            circles = {"markersize": 9, "fillstyle": "none", "color": colour(name)}
-            axes.plot(by_tau.keys(), in_paper, "o", **circles)
-    return lines
+            in_paper = PAPER_CELLS.get(paper_cell(cell), math.nan)
+            found.setdefault(name, []).append((tau, accuracy, 0, in_paper))
+    return lines | plot_beside_paper(axes, found)
 
 
 EXPERIMENT = Experiment(
@@ -599,7 +601,7 @@ EXPERIMENT = Experiment(
         note=table_note,
         record=lambda best, cells: {"listops": [run for runs in cells.values() for run in runs]},
         paper=PAPER_CELLS,
-        figures={"accuracy.svg": draw_table},
+        figures={"table1.svg": draw_table},
     ),
     add_options=add_download,
     prepare=look_for_published_test,

@@ -28,7 +28,7 @@ def draw_runs(rate: str, name: str) -> Config:
 
 def main() -> None:
     """Draw all of them."""
-    write_figure(draw_table(collect([HERE / "runs"], EXPERIMENT.report)), HERE / "accuracy.svg")
+    write_figure(draw_table(collect([HERE / "runs"], EXPERIMENT.report)), HERE / "table1.svg")
     draw_runs("0.2", "curves-0.2.svg")
     config = draw_runs("0.1", "curves.svg")
     record = read_json(HERE / "trees.json")
