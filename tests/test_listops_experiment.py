@@ -234,7 +234,7 @@ def test_report_draws_the_table_with_the_paper_beside_it():
     runs += [a_run(0.1, 0, 0.6, 0.55, "gr", 50)]
     ten, fifty = draw_table(runs).axes
     left, st_gs, theirs = (line.get_xydata().tolist() for line in ten.lines)
-    assert [y for _, y in left] == pytest.approx([70, 70])
+    assert [y for _, y in left] == pytest.approx([70, 70, 70])
     assert st_gs == [[0.01, pytest.approx(20)], [1, pytest.approx(66)]]
     assert theirs == [[0.01, 38.8], [1, 65.8]]
     gr, gr_mc1000 = (line.get_xydata().tolist() for line in fifty.lines)

@@ -535,10 +535,10 @@ def draw_table(results: Results) -> Any:
     figure, (panels,) = new_figure(1, len(lengths), width=8, height=3.2)
     lines: dict[str, Any] = {}
     for axes, max_length in zip(panels, lengths, strict=True):
-        lines |= _draw_accuracies(axes, {c: runs for c, runs in best.items() if c[0] == max_length})
-        axes.set(title=f"at most {max_length} tokens", xlabel="tau", xscale="log")
         axes.sharex(panels[0])
         axes.sharey(panels[0])
+        lines |= _draw_accuracies(axes, {c: runs for c, runs in best.items() if c[0] == max_length})
+        axes.set(title=f"at most {max_length} tokens", xlabel="tau", xscale="log")
         axes.label_outer()
     panels[0].set_xticks(PAPER_TAUS, [f"{tau:g}" for tau in PAPER_TAUS])
     panels[0].set_ylabel("test accuracy (%)")
@@ -556,7 +556,7 @@ def _draw_accuracies(axes: Any, best: Cells) -> dict[str, Any]:
         _, tau, name = cell
         accuracy = 100 * float(np.mean([run["accuracy"]["test"] for run in runs]))
         if name in GIVEN_TREES:
-            lines[name] = axes.axhline(accuracy, color=colour(name), linestyle=":")
+            (lines[name],) = axes.plot(PAPER_TAUS, [accuracy] * 3, ":", color=colour(name))
         else:
             in_paper = PAPER_CELLS.get(paper_cell(cell), math.nan)
             found.setdefault(name, []).append((tau, accuracy, 0, in_paper))
