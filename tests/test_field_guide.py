@@ -190,18 +190,23 @@ def sentences():
     yield f"{five['rloo']:.2f} (`rloo`) and {five['unordered-set']:.2f} (`unordered-set`)"
     yield f"an error of {three['reinforce']:.2f} (returning"
     yield f"`sum-and-sample` {three['sum-and-sample']:.3f}"
-    recipe, older = (bounds_of_16(folder) for folder in ("recipe", "runs"))
-    yield f"`gs` at τ = {recipe['gs'][0]:g} reached {recipe['gs'][1]:.2f}"
-    yield f"`gr-mc10` at τ = {recipe['gr-mc10'][0]:g} reached {recipe['gr-mc10'][1]:.2f}"
-    yield f"`st-gs` at τ = {recipe['st-gs'][0]:g} {recipe['st-gs'][1]:.2f}"
-    yield f"in which `st-gs` reached {older['st-gs'][1]:.2f}, `st` reached {older['st'][1]:.2f}"
-    yield f"and `reinforce` {older['reinforce'][1]:.2f}"
+    two_categories, sixteen = bounds_on_mnist(2), bounds_on_mnist(16)
+    taus, bounds = zip(
+        *(sixteen[name] for name in ("gs", "gr-mc100", "gr", "gr-mc10")), strict=True
+    )
+    assert set(taus) == {0.5}
+    gs, gr_mc100, gr, gr_mc10 = (f"{bound:.2f}" for bound in bounds)
+    yield f"reached {gs}, `gr-mc100` {gr_mc100}, `gr` {gr} and `gr-mc10` {gr_mc10}, all at τ = 0.5"
+    tau, st_gs = sixteen["st-gs"]
+    yield f"`st-gs` at τ = {tau:g} {st_gs:.2f} and `st` {sixteen['st'][1]:.2f}"
+    reinforce, st_gs = (two_categories[name][1] for name in ("reinforce", "st-gs"))
+    yield f"it reached {reinforce:.2f} with 2 categories, where `st-gs` has {st_gs:.2f}"
 
 
-def bounds_of_16(folder):
-    """Temperature and test bound of the runs on MNIST with 16 categories, by estimator."""
-    report = json.loads((DOCS / "results" / "mnist" / folder / "report.json").read_text())
-    rows = [row for row in report["rows"] if row["arity"] == 16]
+def bounds_on_mnist(arity):
+    """Temperature and test bound of the runs with this many categories, by estimator."""
+    report = json.loads((DOCS / "results" / "mnist" / "recipe" / "report.json").read_text())
+    rows = [row for row in report["rows"] if row["arity"] == arity]
     return {row["estimator"]: (row["tau"], row["test_bound"]) for row in rows}
 
 

@@ -1,6 +1,7 @@
 """The report: selection by validation alone, the paper's numbers in their places, foreign files ignored."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from rbst.experiments.vae import EXPERIMENT, PAPER, PAPER_CELLS, cell_of, draw_t
 pytestmark = pytest.mark.usefixtures("unrendered")
 
 TABLE = EXPERIMENT.report
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
 
 def rows_of(folder):
@@ -360,3 +362,17 @@ def test_on_a_terminal_no_word_of_a_heading_is_broken(tmp_path, monkeypatch):
     heading = " ".join(text.split("---")[0].split())
     words = "estimator test bound spread seeds paper validation runs learning rate momentum tau"
     assert set(words.split()) <= set(heading.replace("(", "").replace(")", "").split())
+
+
+@pytest.mark.parametrize(
+    ("page", "records"),
+    [
+        ("mnist/README.md", "mnist/recipe"),
+        ("mnist/one_rate.md", "mnist/runs"),
+        ("listops/README.md", "listops/runs"),
+    ],
+)
+def test_the_tables_of_the_pages_are_those_of_their_records(page, records):
+    table, *_ = Report([RESULTS / records]).markdown().split("\n\n")
+    assert len(table.splitlines()) > 10
+    assert table in (RESULTS / page).read_text(encoding="utf-8")
