@@ -200,7 +200,7 @@ def sentences():
     tau, st_gs = sixteen["st-gs"]
     yield f"`st-gs` at τ = {tau:g} {st_gs:.2f} and `st` {sixteen['st'][1]:.2f}"
     reinforce, st_gs = (two_categories[name][1] for name in ("reinforce", "st-gs"))
-    yield f"it reached {reinforce:.2f} with 2 categories, where `st-gs` has {st_gs:.2f}"
+    yield f"then it reached {sixteen['reinforce'][1]:.2f}, and {reinforce:.2f} with 2 categories, where `st-gs` has {st_gs:.2f}"
 
 
 def bounds_on_mnist(arity):
