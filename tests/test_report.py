@@ -329,7 +329,13 @@ def test_the_difference_to_st_gs_is_paired_over_images_and_left_out_without_them
     assert error == pytest.approx(0.5 / np.sqrt(400), rel=0.2)  # of two differences of two means
     assert abs(difference + 1) < 5 * error  # wrong by chance once in a million
     assert f"| {difference:.2f} ± {error:.2f} |" in Report([tmp_path]).markdown()
+    assert draw_table(collect([tmp_path], TABLE)) is None  # of one number of categories
+    write(tmp_path / "four", result(test=98.0, arity=4))
     bounds, gains = draw_table(collect([tmp_path], TABLE)).axes
+    assert [line.get_ydata()[-1] for line in bounds.lines if len(line.get_xdata()) > 1] == [
+        98.0,
+        99.1,
+    ]
     drawn = {tuple(line.get_xydata()[0]) for line in bounds.lines}
     of_paper = {(2, 105.5), (2, 100.7), (2, 100.5)}  # of GR-MC1000, for gr
     assert drawn == of_paper | {(2, 103.0), (2, 100.0), (2, 99.0)}
@@ -339,6 +345,7 @@ def test_the_difference_to_st_gs_is_paired_over_images_and_left_out_without_them
 
 def test_nothing_is_drawn_of_runs_that_are_not_tested(tmp_path):
     write(tmp_path / "a", result())
+    write(tmp_path / "b", result(arity=4))
     assert draw_table(collect([tmp_path], TABLE)) is None
 
 

@@ -527,11 +527,11 @@ def table_note(best: Sequence[Results], columns: Collection[str]) -> str:
 
 
 def draw_table(results: Results) -> Any:
-    """Table 1 as a picture: a panel for each length, with the paper's numbers; None where nothing is tested."""
+    """Table 1 as a picture, a panel for each length, with the paper's numbers; None of one temperature and length alone."""
     best = best_runs([run for run in results if "accuracy" in run], EXPERIMENT.report)
-    lengths = sorted({max_length for max_length, *_ in best})
-    if not lengths:
+    if len({cell[:2] for cell in best if cell[-1] not in GIVEN_TREES}) < 2:
         return None
+    lengths = sorted({max_length for max_length, *_ in best})
     figure, (panels,) = new_figure(1, len(lengths), width=8, height=3.2)
     lines: dict[str, Any] = {}
     for axes, max_length in zip(panels, lengths, strict=True):

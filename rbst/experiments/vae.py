@@ -568,7 +568,7 @@ FAR_ABOVE = ("reinforce", "foust")
 
 
 def draw_table(results: Results) -> Any:
-    """Table 2 as a picture, a row for each batch size, with the paper's numbers; None where nothing is tested.
+    """Table 2 as a picture, a row for each batch size, with the paper's numbers; None of one number of categories alone.
 
     Test bounds against the number of categories on the left, on the right how far below those of ``st-gs`` they are,
     image by image.
@@ -576,9 +576,9 @@ def draw_table(results: Results) -> Any:
     best = best_runs(results, EXPERIMENT.report)
     rows = {cell: table_row(cell, best, best[cell]) for cell in best if cell[-1] not in FAR_ABOVE}
     rows = {cell: row for cell, row in rows.items() if row["test_bound"] is not None}
-    groups = list(dict.fromkeys(cell[:3] for cell in rows))
-    if not groups:
+    if len({cell[:-1] for cell in rows}) < 2:
         return None
+    groups = list(dict.fromkeys(cell[:3] for cell in rows))
     figure, axes = new_figure(len(groups), 2, width=8, height=0.6 + 3 * len(groups))
     lines: dict[str, Any] = {}
     for (bounds, gains), group in zip(axes, groups, strict=True):
