@@ -144,15 +144,13 @@ class VAE:
     def log_weights(self, flat: Array, x: Array, num_samples: int, rng: Any) -> Iterator[Array]:
         r"""Log-ratios :math:`\log p(x, D_m) - \log q(D_m \mid x)` at discrete samples, in blocks ``(m, B)``."""
         parameters = self.layout.views(flat)
-        logits = self.encode(parameters, x)
-        xp = namespace(logits)
-        log_q = log_softmax(logits)
-        cumulative = xp.exp(log_q.astype("float64")).cumsum(axis=-1)
+        log_q = log_softmax(self.encode(parameters, x))
+        edges = cumulative_probabilities(log_q)
         log_prior = -self.num_variables * math.log(self.arity)
         per_block = max(1, PIXELS_PER_BLOCK // max(1, x.size))
         for first in range(0, num_samples, per_block):
             m = min(per_block, num_samples - first)
-            k = sample_by_inversion(cumulative, m, rng)
+            k = sample_by_inversion(edges, m, rng)
             log_likelihood = bernoulli_log_likelihood(self.decode_categories(parameters, k), x)
             yield log_likelihood + log_prior - pick(log_q, k).sum(axis=-1)
 
@@ -192,8 +190,16 @@ def bits(arity: int) -> Array:
     return 2.0 * digits - 1
 
 
-def sample_by_inversion(cumulative: Array, num_samples: int, rng: Any) -> Indices:
-    r"""Categories ``(num_samples, ...)`` by inverting cumulative probabilities ``(..., n)``.
+def cumulative_probabilities(log_pi: Array) -> Array:
+    """The first n - 1 cumulative probabilities of categories ``(..., n)``, float64, ``(n - 1, ...)``."""
+    xp = namespace(log_pi)
+    cumulative = xp.exp(log_pi[..., :-1].astype("float64")).cumsum(axis=-1)
+    # A comparison runs fastest along a long axis, so the categories go first.
+    return xp.ascontiguousarray(xp.moveaxis(cumulative, -1, 0))
+
+
+def sample_by_inversion(edges: Array, num_samples: int, rng: Any) -> Indices:
+    r"""Categories ``(num_samples, ...)`` by inverting their first n - 1 cumulative probabilities ``(n - 1, ...)``.
 
     The k with :math:`\pi_0 + \dots + \pi_{k-1} \le u < \pi_0 + \dots + \pi_k` for :math:`u \sim U(0, 1)`: one draw a
     variable, where the Gumbel-max trick takes n and a logarithm of each. The order of the categories has no
@@ -202,13 +208,11 @@ def sample_by_inversion(cumulative: Array, num_samples: int, rng: Any) -> Indice
     Examples
     --------
     >>> import numpy as np
-    >>> sample_by_inversion(np.array([0.2, 0.5, 1.0]), 2, np.random.default_rng(0))
+    >>> edges = cumulative_probabilities(np.log([0.2, 0.3, 0.5]))
+    >>> sample_by_inversion(edges, 2, np.random.default_rng(0))
     array([2, 1], dtype=int16)
     """
-    xp = namespace(cumulative)
-    u = rng.random((num_samples, *cumulative.shape[:-1]))
-    # A comparison runs fastest along a long axis, so the categories go first.
-    edges = xp.ascontiguousarray(xp.moveaxis(cumulative[..., :-1], -1, 0))
+    u = rng.random((num_samples, *edges.shape[1:]))
     return (u >= edges[:, None]).sum(axis=0, dtype="int16")
 
 
@@ -253,12 +257,10 @@ def _sum_log1p(e: Array) -> Array:
     A product of 16 factors of at most 2 is in no danger, and takes one logarithm instead of 16.
     """
     e += 1
-    for _ in range(4):
-        half, odd = divmod(e.shape[-1], 2)
-        if odd:
-            break
-        e = e[..., :half] * e[..., half:]
-    return namespace(e).log(e).sum(axis=-1)
+    *shape, pixels = e.shape
+    factors = math.gcd(pixels, 16)
+    products = e.reshape(*shape, factors, pixels // factors).prod(axis=-2)
+    return namespace(e).log(products).sum(axis=-1)
 
 
 defvjp(
