@@ -130,6 +130,12 @@ def plot_beside_paper(
     return lines
 
 
+def caption_beside_paper(figure: Any, measured: str, in_paper: bool) -> None:
+    """Say what the dots of :func:`plot_beside_paper` are, and the circles if there are any."""
+    circles = "; circles: in the paper (for gr its GR-MC1000)" if in_paper else ""
+    set_caption(figure, f"dots: {measured}{circles}")
+
+
 def show_images(axes: Any, rows: Mapping[str, Any], shape: tuple[int, int]) -> Any:
     """Draw named rows of grey images ``(k, pixels)``, 0 white and 1 black, with a gap between them."""
     height, width = shape

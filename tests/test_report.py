@@ -343,6 +343,14 @@ def test_the_difference_to_st_gs_is_paired_over_images_and_left_out_without_them
     assert (measured, in_paper) == ([[2, -difference]], [[2, pytest.approx(0.2)]])
 
 
+@pytest.mark.parametrize(("data", "in_paper"), [("mnist", True), ("digits", False)])
+def test_the_picture_of_the_table_speaks_of_the_paper_where_it_is_drawn(tmp_path, data, in_paper):
+    for arity in (2, 4):
+        write(tmp_path / f"{arity}", result(test=98.0, arity=arity, data=data))
+    caption = draw_table(collect([tmp_path], TABLE)).get_suptitle()
+    assert ("in the paper" in caption) == in_paper
+
+
 def test_nothing_is_drawn_of_runs_that_are_not_tested(tmp_path):
     write(tmp_path / "a", result())
     write(tmp_path / "b", result(arity=4))

@@ -47,6 +47,7 @@ from rbst.experiments.settings import (
 from rbst.experiments.training import TrainingState, adam_step, clip_norm, minibatch, momentum_step
 from rbst.models.tree_lstm import Sequences, TreeLSTM, check_estimator, follow, left_branching
 from rbst.plotting import (
+    caption_beside_paper,
     colour,
     draw_tree,
     new_figure,
@@ -543,8 +544,8 @@ def draw_table(results: Results) -> Any:
     panels[0].set_xticks(PAPER_TAUS, [f"{tau:g}" for tau in PAPER_TAUS])
     panels[0].set_ylabel("test accuracy (%)")
     figure.legend(lines.values(), lines, loc="outside lower center", ncols=7, fontsize="small")
-    said = "dots: measured, means over seeds; circles: in the paper (for gr its GR-MC1000)"
-    set_caption(figure, said)
+    in_paper = any(paper_cell(cell) in PAPER_CELLS for cell in best)
+    caption_beside_paper(figure, "measured, means over seeds", in_paper)
     return figure
 
 

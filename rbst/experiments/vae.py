@@ -39,7 +39,14 @@ from rbst.experiments.settings import (
 )
 from rbst.experiments.training import SCHEDULES, Diverged, TrainingState, minibatch, momentum_step
 from rbst.models.vae import VAE, sigmoid
-from rbst.plotting import new_figure, plot_beside_paper, plot_curves, set_caption, show_images
+from rbst.plotting import (
+    caption_beside_paper,
+    new_figure,
+    plot_beside_paper,
+    plot_curves,
+    set_caption,
+    show_images,
+)
 
 MEASUREMENTS = 50
 """Points of the training curves."""
@@ -594,8 +601,8 @@ def draw_table(results: Results) -> Any:
             panel.set_xticks(arities, map(str, arities))
             panel.minorticks_off()
     figure.legend(lines.values(), lines, loc="outside lower center", ncols=7, fontsize="small")
-    said = "dots: measured (bars: 95 % over images); circles: in the paper (for gr its GR-MC1000)"
-    set_caption(figure, said)
+    in_paper = any(row["paper"] is not None for row in rows.values())
+    caption_beside_paper(figure, "measured (bars: 95 % over images)", in_paper)
     return figure
 
 
