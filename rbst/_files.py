@@ -21,8 +21,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -199,24 +198,17 @@ def write_npz(
 ) -> None:
     """Write named arrays to an `.npz` archive, whole or not at all.
 
-    Raises `TypeError` for an array of objects, which only a pickle could hold, and `ValueError`
-    where `path` does not end in `.npz`.
+    Raises `TypeError` for an array of objects, which only a pickle could hold.
     """
-    if Path(path).suffix != ".npz":
-        raise ValueError(f"an archive of arrays must be named *.npz, got {path}")
-    arrays = {name: np.asarray(array) for name, array in arrays.items()}
     for name, array in arrays.items():
         if array.dtype.hasobject:
             raise TypeError(
                 f"array {name!r} has dtype {array.dtype}, which only a pickle could hold; "
                 "convert it to numbers or strings"
             )
-    # np.savez takes the arrays as keyword arguments, so it cannot hold one that is named "file".
-    method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
-    with whole_file(path) as temporary, zipfile.ZipFile(temporary, "w", method) as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+    save: Callable[..., None] = np.savez_compressed if compressed else np.savez
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        save(file, **arrays)
 
 
 def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -237,11 +229,6 @@ def read_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
                 f"{path} is truncated, damaged or not an .npz archive of plain arrays ({error}); "
                 "delete it and make it again"
             ) from error
-
-
-def sha256(path: str | os.PathLike) -> str:
-    """Return the SHA-256 checksum of a file in hexadecimal."""
-    return _checksum(path, "sha256")
 
 
 def _checksum(path: str | os.PathLike, algorithm: str) -> str:

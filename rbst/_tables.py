@@ -9,7 +9,7 @@ import math
 import shutil
 import statistics
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 
 Rows = Sequence[Sequence[str]]
@@ -148,13 +148,7 @@ def aligned_markdown_table(rows: Rows) -> str:
     |---------|-------|
     | gr-mc10 | 0.5   |
     """
-    aligned = _aligned(rows, str.ljust)
-    heading, *body = (f"| {' | '.join(row)} |" for row in aligned)
-    rule = "|".join("-" * (len(cell) + 2) for cell in aligned[0])
-    return "\n".join([heading, f"|{rule}|", *body])
-
-
-def _aligned(rows: Rows, justify: Callable[[str, int], str]) -> list[list[str]]:
-    """The cells, each as wide as its column; the first column always to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [[row[0].ljust(widths[0]), *map(justify, row[1:], widths[1:])] for row in rows]
+    heading, *body = (f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows)
+    rule = "|".join("-" * (width + 2) for width in widths)
+    return "\n".join([heading, f"|{rule}|", *body])

@@ -267,14 +267,14 @@ def test_damaged_json_is_named(tmp_path, content):
 @pytest.fixture
 def archive(tmp_path):
     path = tmp_path / "state.npz"
-    _files.write_npz(path, {"file": np.arange(3.0), "step": np.array(7), "a": np.array(["x"])})
+    _files.write_npz(path, {"x": np.arange(3.0), "step": np.array(7), "a": np.array(["x"])})
     return path
 
 
 def test_npz_reads_back_what_was_written(archive):
     stored = _files.read_npz(archive)
-    assert sorted(stored) == ["a", "file", "step"]
-    np.testing.assert_array_equal(stored["file"], [0.0, 1.0, 2.0])
+    assert sorted(stored) == ["a", "step", "x"]
+    np.testing.assert_array_equal(stored["x"], [0.0, 1.0, 2.0])
     assert stored["step"] == 7
     assert stored["a"] == ["x"]
 
@@ -292,14 +292,12 @@ def test_npz_keeps_arrays_bit_for_bit(tmp_path_factory, array, compressed):
 def test_same_arrays_make_the_same_file(archive, tmp_path):
     again = tmp_path / "again.npz"
     _files.write_npz(again, _files.read_npz(archive))
-    assert _files.sha256(again) == _files.sha256(archive)
+    assert again.read_bytes() == archive.read_bytes()
 
 
-def test_npz_refuses_objects_and_other_names(tmp_path):
+def test_npz_refuses_objects(tmp_path):
     with pytest.raises(TypeError, match=r"'bad'.*pickle"):
         _files.write_npz(tmp_path / "state.npz", {"bad": np.array([{}])})
-    with pytest.raises(ValueError, match=r"must be named \*\.npz"):
-        _files.write_npz(tmp_path / "state", {"a": np.zeros(1)})
     assert names(tmp_path) == []
 
 
@@ -365,13 +363,6 @@ def test_other_files_are_no_archive(tmp_path):
 
 
 # ----------------------------------------------------------------------------- data folders
-
-
-def test_sha256_of_a_known_text(tmp_path):
-    (tmp_path / "abc").write_bytes(b"abc")
-    assert _files.sha256(tmp_path / "abc") == (
-        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the paths of the other platforms are POSIX paths")

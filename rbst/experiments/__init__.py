@@ -3,10 +3,10 @@
 from importlib import import_module
 from typing import Any
 
-EXPERIMENTS = {"vae": "rbst.experiments.vae", "listops": "rbst.experiments.listops"}
-"""The experiments that train, can be swept and make a table of the paper, by the modules that they live in."""
+EXPERIMENTS = ("vae", "listops")
+"""The experiments that train, can be swept and make a table of the paper: modules of this package."""
 
 
-def load_experiments(*names: str) -> dict[str, Any]:
-    """The experiments of these names, by default of all."""
-    return {name: import_module(EXPERIMENTS[name]).EXPERIMENT for name in names or EXPERIMENTS}
+def load_experiment(name: str) -> Any:
+    """The experiment of this name."""
+    return import_module(f"{__name__}.{name}").EXPERIMENT

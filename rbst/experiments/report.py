@@ -18,7 +18,7 @@ from rbst import __version__
 from rbst._files import read_json, write_json, write_text
 from rbst._tables import markdown_table, text_table, wrapped
 from rbst._terminal import complain
-from rbst.experiments import load_experiments
+from rbst.experiments import EXPERIMENTS, load_experiment
 from rbst.experiments.run import save_figure
 
 Result = Mapping[str, Any]
@@ -180,7 +180,7 @@ class Report:
         self.record: dict[str, Any] = {"version": __version__}
         self.figures: dict[str, tuple[Callable[[Results], Any], Results]] = {}
         self.missing: dict[str, list[str]] = {}
-        for experiment in load_experiments().values():
+        for experiment in map(load_experiment, EXPERIMENTS):
             table: Table = experiment.report
             results = collect(folders, table)
             best = best_runs(results, table)

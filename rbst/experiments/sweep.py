@@ -30,7 +30,7 @@ from rbst import __version__
 from rbst._array import device_namespace
 from rbst._files import locked, read_json, write_json
 from rbst._progress import progress_over
-from rbst.experiments import load_experiments
+from rbst.experiments import EXPERIMENTS, load_experiment
 from rbst.experiments.report import Report, best_runs, collect
 from rbst.experiments.run import Experiment, Run, default_folder, held_folder, train_run
 from rbst.experiments.settings import (
@@ -100,7 +100,7 @@ def plan_configs(
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``rbst sweep``, and the other experiments as commands with options of their own."""
-    first, *others = map(swept, load_experiments().values())
+    first, *others = map(swept, map(load_experiment, EXPERIMENTS))
     _add_sweep(parser, first)
     commands = parser.add_subparsers(title="other experiments", metavar="EXPERIMENT")
     for experiment in others:
@@ -161,7 +161,7 @@ def usable_cores() -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan, train every job, test the best of each cell or all of them, print the table."""
-    (experiment,) = map(swept, load_experiments(arguments.experiment).values())
+    experiment = swept(load_experiment(arguments.experiment))
     configs = planned(experiment, arguments)
     device_namespace(configs[0].device)  # where there is none, say so before a folder is made
     for config in {(*data_key(experiment, c).items(), c.batch_size): c for c in configs}.values():
@@ -271,13 +271,13 @@ def data_key(experiment: Experiment, config: Any) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _data(experiment: str, data_dir: str | None, **settings: Any) -> Any:
     """The data, once for all jobs of a process that agree on what decides them."""
-    (known,) = load_experiments(experiment).values()
+    known = load_experiment(experiment)
     return known.load_data(known.make_config(settings), Path(data_dir) if data_dir else None)
 
 
 def job_run(job: Job) -> Run:
     """The run of a job, in the process that does it."""
-    (experiment,) = load_experiments(job.experiment).values()
+    experiment = load_experiment(job.experiment)
     data = _data(job.experiment, job.data_dir, **data_key(experiment, job.config))
     name, folder = job.config.estimators[0], Path(job.folder)
     return experiment.run(job.config, name, job.config.seed, data, folder)
@@ -285,7 +285,7 @@ def job_run(job: Job) -> Run:
 
 def train_job(job: Job) -> None:
     """Train to the end, from wherever an earlier attempt was killed, and test if that is not dear."""
-    (experiment,) = load_experiments(job.experiment).values()
+    experiment = load_experiment(job.experiment)
     run = job_run(job)
     run.folder.mkdir(parents=True, exist_ok=True)
     with locked(run.folder):

@@ -247,10 +247,10 @@ def mean_squared_error(draws: Array, reference: Array) -> tuple[float, float]:
 # ----------------------------------------------------------------------------- Figure 2
 
 
-def iterations_to_thresholds(curves: dict[str, list[float]], step: float = 1.0) -> dict[str, int]:
-    """The first measured iteration at which the validation bound has fallen to each multiple of ``step``.
+def iterations_to_thresholds(curves: dict[str, list[float]]) -> dict[str, int]:
+    """The first measured iteration at which the validation bound has fallen to each whole number of nats.
 
-    A bound that starts beyond all measure has fallen by ``MOST_THRESHOLDS`` multiples at most.
+    A bound that starts beyond all measure has fallen by ``MOST_THRESHOLDS`` nats at most.
 
     Examples
     --------
@@ -260,17 +260,14 @@ def iterations_to_thresholds(curves: dict[str, list[float]], step: float = 1.0) 
     """
     reached: dict[str, int] = {}
     bounds = curves.get("valid_bound", [])
-    highest = min(bounds, default=0.0) + MOST_THRESHOLDS * step
+    highest = min(bounds, default=0.0) + MOST_THRESHOLDS
     lowest: int | None = None
     for iteration, bound in zip(curves.get("iteration", []), bounds, strict=True):
-        if not bound < highest:  # nor is one that is not a number
-            continue
-        threshold = int(-(-bound // step) * step)
-        if lowest is None:
-            lowest = threshold + int(step)
-        while lowest - step >= threshold:
-            lowest -= int(step)
-            reached[str(lowest)] = int(iteration)
+        if bound < highest:  # nor is one that is not a number
+            least = math.ceil(bound)
+            for nats in reversed(range(least, least + 1 if lowest is None else lowest)):
+                reached[str(nats)] = int(iteration)
+                lowest = nats
     return reached
 
 
