@@ -143,6 +143,17 @@ def rows_of(lines: Collection[Mapping[str, str]]) -> list[list[str]]:
     return [said, *([line[column] for column in said] for line in lines)]
 
 
+def said_by_all(lines: Collection[Mapping[str, str]], columns: Iterable[str]) -> dict[str, str]:
+    """What all of several lines say alike, of these columns."""
+    first, *others = lines
+    return {c: first[c] for c in columns if others and all(o[c] == first[c] for o in others)}
+
+
+def without(lines: Collection[Mapping[str, str]], columns: Collection[str]) -> list[dict[str, str]]:
+    """The lines without these columns."""
+    return [{k: v for k, v in line.items() if k not in columns} for line in lines]
+
+
 def named(table: Table, group: tuple) -> str:
     """What the cells of a group share, as in ``tokens <= 10, tau = 0.1``; 0 stands for nothing."""
     pairs = zip(table.names, group, strict=True)
@@ -199,10 +210,13 @@ class Report:
 
     def markdown(self) -> str:
         """The tables as Markdown, one for each experiment."""
-        return "\n".join(
-            f"{markdown_table(rows_of(lines.values()))}\n\n{note}\n"
-            for _, lines, note in self.tables
-        )
+        parts = []
+        for table, lines, note in self.tables:
+            alike = said_by_all(lines.values(), table.repeats)
+            rows = rows_of(without(lines.values(), alike))
+            every = ", ".join(f"{column} {value}" for column, value in alike.items() if value)
+            parts.append(f"{markdown_table(rows)}\n\n{f'All: {every}. ' if every else ''}{note}\n")
+        return "\n".join(parts)
 
     def text(self) -> str:
         """The tables for a terminal: one for each group of cells, below what they share."""
@@ -210,10 +224,10 @@ class Report:
         for table, lines, note in self.tables:
             groups: dict[tuple, list[dict[str, str]]] = {}
             for cell, line in lines.items():
-                short = {k: v for k, v in line.items() if k not in table.repeats}
-                groups.setdefault(cell[:-1], []).append(short)
-            for group, shorter in groups.items():
-                parts.append(f"{named(table, group)}\n{text_table(rows_of(shorter))}\n")
+                groups.setdefault(cell[:-1], []).append(line)
+            for group, same in groups.items():
+                rows = rows_of(without(same, table.repeats))
+                parts.append(f"{named(table, group)}\n{text_table(rows)}\n")
             parts.append(f"{wrapped(note)}\n")
         return "\n".join(parts)
 
