@@ -120,11 +120,14 @@ def plot_beside_paper(
 ) -> dict[str, Any]:
     """Draw of each estimator the points (x, measured, error, in the paper): dots with a line and bars, and circles.
 
-    Returns the line of each for a legend.
+    The line has a gap where another estimator has a point and this one none. Returns the line of each for a legend.
     """
     lines = {}
+    x = sorted({x for points in found.values() for x, *_ in points})
     for name, points in found.items():
-        x, measured, errors, in_paper = zip(*points, strict=True)
+        there = {x: numbers for x, *numbers in points}
+        rows = [there.get(place, (np.nan, 0, np.nan)) for place in x]
+        measured, errors, in_paper = zip(*rows, strict=True)
         lines[name] = axes.errorbar(x, measured, errors, fmt=".-", color=colour(name))
         axes.plot(x, in_paper, "o", markersize=9, fillstyle="none", color=colour(name))
     return lines
