@@ -10,7 +10,7 @@ import pytest
 from rbst._files import write_npz
 from rbst.cli import main
 from rbst.experiments import tracking
-from rbst.experiments.report import Report, best_runs, collect
+from rbst.experiments.report import Report, best_runs, collect, settings_of
 from rbst.experiments.tracking import iterations_to_thresholds
 from rbst.experiments.vae import EXPERIMENT, PAPER, PAPER_CELLS, cell_of, draw_table, make_config
 
@@ -385,3 +385,23 @@ def test_the_tables_of_the_pages_are_those_of_their_records(page, records):
     table, *_ = Report([RESULTS / records]).markdown().split("\n\n")
     assert len(table.splitlines()) > 10
     assert table in (RESULTS / page).read_text(encoding="utf-8")
+
+
+def test_the_seeds_of_the_page_are_those_of_their_records():
+    first = [
+        run for run in collect([RESULTS / "mnist/recipe"], TABLE) if run["config"]["arity"] == 2
+    ]
+    others = collect([RESULTS / "mnist/seeds"], TABLE)
+    page = (RESULTS / "mnist/README.md").read_text(encoding="utf-8")
+    bounds = {}
+    for name in ("st-gs", "gr"):
+        runs = [run for run in (*first, *others) if run["estimator"] == name]
+        assert [run["seed"] for run in sorted(runs, key=lambda run: run["seed"])] == [0, 1, 2]
+        assert len({settings_of(run) for run in runs if run in others}) == 1
+        bounds[name] = [run["valid_bound"] for run in sorted(runs, key=lambda run: run["seed"])]
+        cells = [f"{bound:.2f}" for bound in (*bounds[name], np.std(bounds[name], ddof=1))]
+        assert f"| {name} | {' | '.join(cells)} |" in page
+    ahead = np.subtract(bounds["st-gs"], bounds["gr"])
+    first, second, third = (f"{difference:.2f}" for difference in ahead)
+    assert f"by {first}, {second} and {third}, on average by" in page
+    assert f"{ahead.mean():.2f} ± {ahead.std(ddof=1) / np.sqrt(3):.2f} (standard error" in page
