@@ -3,7 +3,7 @@
 PyTorch computes all candidates anew in each merge and lets autograd differentiate the masks, as the published
 parsers do; `torch.nn.functional.gumbel_softmax` draws. Both sides do the whole step: forward, backward and
 the update of the parameters by gradient descent. Sequences are all of full length, which is the worst case
-of both. Memory is the peak of what a step of this package allocates, arrays included, as ``tracemalloc`` counts it.
+of both, or of lengths drawn as ListOps has them. Memory is the peak of what a step of this package allocates, arrays included, as ``tracemalloc`` counts it.
 """
 
 from __future__ import annotations
@@ -25,20 +25,29 @@ from benchmarks._measure import (
 from benchmarks.port import torch
 from rbst import get_estimator, objective, stochastic_node
 from rbst._tables import markdown_table
+from rbst.data.listops import NUM_EXPRESSIONS, generate
 from rbst.models.tree_lstm import Sequences, TreeLSTM
 
 HIDDEN, TAU = 64, 0.5
-SIZES, LIGHT_SIZES = (10, 50), (5,)  # tokens, and as many sequences in a batch
+FULL, MIXED = "all full", "as in ListOps"
+CASES = ((10, FULL), (50, FULL), (50, MIXED))  # tokens, and as many sequences in a batch
+LIGHT_CASES = ((5, FULL), (5, MIXED))
 
 
-def full_length(B: int, L: int, rng: np.random.Generator) -> Sequences:
-    """B random sequences of L tokens."""
+def random_sequences(lengths: np.ndarray, rng: np.random.Generator) -> Sequences:
+    """Random sequences of these lengths."""
+    B, L = len(lengths), lengths.max()
     return Sequences(
-        rng.integers(15, size=(B, L)),
-        np.full(B, L),
-        rng.integers(10, size=B),
-        np.zeros((B, L - 1), int),
+        rng.integers(15, size=(B, L)), lengths, rng.integers(10, size=B), np.zeros((B, L - 1), int)
     )
+
+
+def lengths_of_listops(
+    B: int, L: int, rng: np.random.Generator, num_expressions: int
+) -> np.ndarray:
+    """Lengths of B expressions of at most L tokens."""
+    expressions = generate(rng, num_expressions=num_expressions)
+    return np.array([len(tokens) for tokens in expressions if len(tokens) <= L][:B])
 
 
 def torch_cost(model, p, tokens, lengths, labels, choose):
@@ -152,12 +161,16 @@ def torch_step(model, flat, sequences):
     return step
 
 
-def calls(size: int) -> dict[tuple[str, str], Callable[[], None]]:
+def calls(size: int, lengths: str, light: bool) -> dict[tuple[str, str], Callable[[], None]]:
     """One step of each estimator and side, of networks with the same parameters."""
     rng = np.random.default_rng(size)
     model = TreeLSTM(num_tokens=15, num_classes=10, hidden=HIDDEN)
     flat = model.initial_parameters(rng, np.float32)
-    sequences = full_length(size, size, rng)
+    if lengths == FULL:
+        drawn = np.full(size, size)
+    else:
+        drawn = lengths_of_listops(size, size, rng, 100 if light else NUM_EXPRESSIONS)
+    sequences = random_sequences(drawn, rng)
     steps = {
         (name, "rbst"): rbst_step(model, flat, sequences, name)
         for name in ("st-gs", "gr-mc10", "gr-mc100", "gr")
@@ -171,26 +184,40 @@ def calls(size: int) -> dict[tuple[str, str], Callable[[], None]]:
 
 def measure(setting: Setting) -> list[dict]:
     """One row for each size, estimator and side."""
-    sizes = LIGHT_SIZES if setting.light else SIZES
-    every = {(size, *key): step for size in sizes for key, step in calls(size).items()}
+    every = {
+        (*case, *key): step
+        for case in (LIGHT_CASES if setting.light else CASES)
+        for key, step in calls(*case, setting.light).items()
+    }
+    names = ("tokens", "lengths", "estimator", "side")
     return [
-        {"tokens": size, "batch": size, "estimator": name, "side": side, "milliseconds": least}
-        | ({"megabytes": peak_traced(every[size, name, side])} if side == "rbst" else {})
-        for (size, name, side), least in least_milliseconds(every, setting).items()
+        dict(zip(names, key, strict=True))
+        | {"batch": key[0], "milliseconds": least}
+        | ({"megabytes": peak_traced(every[key])} if key[-1] == "rbst" else {})
+        for key, least in least_milliseconds(every, setting).items()
     ]
 
 
 def table(rows: list[dict]) -> str:
     """Each estimator beside the port of `st-gs`."""
-    header = ["tokens = batch", "estimator", "MB", "ms", "port's `st-gs`, ms", "÷ port's `st-gs`"]
+    header = [
+        "tokens = batch",
+        "lengths",
+        "estimator",
+        "MB",
+        "ms",
+        "port's `st-gs`, ms",
+        "÷ port's `st-gs`",
+    ]
     cells = [header]
     for row in rows:
         if row["side"] == "port":
             continue
-        other = find(rows, tokens=row["tokens"], side="port")
+        other = find(rows, tokens=row["tokens"], lengths=row["lengths"], side="port")
         cells.append(
             [
                 f"{row['tokens']}",
+                row["lengths"],
                 f"`{row['estimator']}`",
                 f"{row['megabytes']:.1f}",
                 f"{row['milliseconds']:.1f}",
