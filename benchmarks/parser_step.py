@@ -3,7 +3,8 @@
 PyTorch computes all candidates anew in each merge and lets autograd differentiate the masks, as the published
 parsers do; `torch.nn.functional.gumbel_softmax` draws. Both sides do the whole step: forward, backward and
 the update of the parameters by gradient descent. Sequences are all of full length, which is the worst case
-of both, or of lengths drawn as ListOps has them. Memory is the peak of what a step of this package allocates, arrays included, as ``tracemalloc`` counts it.
+of both, or of lengths drawn as ListOps has them. Memory is the peak of what a step of this package allocates,
+arrays included, as ``tracemalloc`` counts it.
 """
 
 from __future__ import annotations

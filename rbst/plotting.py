@@ -125,7 +125,7 @@ def plot_beside_paper(
     lines = {}
     x = sorted({x for points in found.values() for x, *_ in points})
     for name, points in found.items():
-        there = {x: numbers for x, *numbers in points}
+        there = {place: numbers for place, *numbers in points}
         rows = [there.get(place, (np.nan, 0, np.nan)) for place in x]
         measured, errors, in_paper = zip(*rows, strict=True)
         lines[name] = axes.errorbar(x, measured, errors, fmt=".-", color=colour(name))

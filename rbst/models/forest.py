@@ -190,8 +190,8 @@ class Forest:
         """
         xp = namespace(d_scores)
         B, n = self.pairs[t].shape
-        # A sequence that is finished has no choice, and padding no part in one: what is left are as many
-        # pairs as new nodes: a sixth of the rows on ListOps of at most 50 tokens.
+        # A sequence that is finished has no choice, and padding no part in one. There are as many pairs left
+        # as new nodes, and far fewer than places in the rows where lengths are mixed.
         sequence, j = xp.nonzero(xp.arange(n) < (self.lengths - 1 - t)[:, None])
         pair = sequence * n + j
         left = pair + sequence  # there is one node more than pairs
