@@ -131,24 +131,32 @@ def check_pull_back(logits: Array, D: Array, df_dD: Array) -> tuple[Array, Array
 
 
 def check_gradient(df_dD: Array, logits: Array, name: str = "df_dD") -> Array:
-    """A finite gradient with respect to the sample, of the shape and dtype of ``logits``.
+    """A finite gradient with respect to the sample, of the shape and dtype of ``logits``."""
+    cure = "look for a division by 0 or a logarithm of 0 in f, or for an earlier step that diverged"
+    return _check_where_possible(name, df_dD, logits, cure)
 
-    No sample lands on a category of logit -inf, so a derivative that does not exist there is no fault: it
-    is replaced by 0, which no estimator sees.
+
+def check_log_sample(Y: Array, logits: Array) -> Array:
+    """Logarithms of a relaxed sample, finite, of the shape and dtype of ``logits``."""
+    cure = "S underflows where its logarithm does not, so take Y from sample_log_concrete"
+    return _check_where_possible("Y = log(S)", Y, logits, cure)
+
+
+def _check_where_possible(name: str, array: Array, logits: Array, cure: str) -> Array:
+    """An array of the shape and dtype of ``logits``, finite wherever a category is possible.
+
+    No sample lands on a category of logit -inf, so an entry that does not exist there is no fault: it is
+    replaced by 0, which no one sees.
     """
-    df_dD = _check_companion(name, df_dD, logits)
-    values = getval(df_dD)
+    array = _check_companion(name, array, logits)
+    values = getval(array)
     xp = namespace(values)
     finite = xp.isfinite(values)
     if not bool(finite.all()):
         possible = getval(logits) > -math.inf
-        check_finite(
-            name,
-            xp.where(possible, values, 0),
-            "look for a division by 0 or a logarithm of 0 in f, or for an earlier step that diverged",
-        )
-        df_dD = namespace(df_dD).where(finite, df_dD, 0)
-    return df_dD
+        check_finite(name, xp.where(possible, values, 0), cure)
+        array = namespace(array).where(finite, array, 0)
+    return array
 
 
 def check_simplex(S: Array, logits: Array) -> Array:

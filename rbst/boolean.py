@@ -9,7 +9,7 @@ was selected less that of the other,
 
 These are smooth functions of one argument, so a :class:`BooleanTable` has them as piecewise polynomials, once for
 a temperature and a tolerance. A variable then costs an index, a few coefficients and Horner's rule.
-docs/derivation.md, section 12, whose numbers the comments cite.
+docs/derivation.md, (12.1) and (12.2).
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def build_boolean_table(
     ):  # so that a variance keeps the tolerance, which is at least this share of the mean square
         rtol = max(rtol * math.exp(-4) / max(1, tau) ** 4, ROUNDING)
     digits = math.log(1 / rtol) + 4
-    # On a cell the error falls by CELL / (4 pi) for each degree: the moments are analytic up to Im delta = pi.
+    # On a cell the error falls by CELL / (4 pi) for each degree, as the moments are analytic up to Im delta = pi (12.3).
     degree = math.ceil(math.log(20 / rtol) / math.log(4 * math.pi / CELL)) - 1
     lowest = -CELL * math.ceil(digits / CELL)
     highest = max(1, tau) * (math.log(1 / (NEGLIGIBLE**order * rtol)) + 8)
@@ -119,12 +119,12 @@ def build_boolean_table(
 
 
 def _near_moments(delta: np.ndarray, tau: float, digits: float, order: int) -> np.ndarray:
-    r"""The integral in :math:`z = \min(1, \tau) \log(1 + e^v)`, where it decays at both ends."""
+    r"""The integral in :math:`z = \min(1, \tau) \log(1 + e^y)`, where it decays at both ends."""
     step = 2 * math.pi**2 / (digits + 4)
-    v = np.arange(-digits, max(0, delta.max()) + digits + step, step)
+    y = np.arange(-digits, max(0, delta.max()) + digits + step, step)
     scale = min(1, tau)
-    z = scale * np.logaddexp(0, v)
-    weight = step * scale / (1 + np.exp(-v))
+    z = scale * np.logaddexp(0, y)
+    weight = step * scale / (1 + np.exp(-y))
     odds = np.exp(-delta)[..., None] * np.exp(z)
     density = (1 + np.exp(-delta))[..., None] * odds / (1 + odds) ** 2
     w = np.exp(-z / tau)

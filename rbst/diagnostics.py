@@ -6,7 +6,7 @@ With :math:`h` one estimate of :math:`\nabla = \partial \mathbb E[f(D)] / \parti
           \qquad \text{MSE} = \text{bias}^2 + \text{variance}.
 
 The outcomes of D can be enumerated. What an estimator does once D is given is known for two kinds: it
-draws nothing more (``st``, ``zgr``, ``reinmax``, ``reinforce``), or it averages K draws of straight-through
+draws nothing more (such as ``st``, ``zgr`` and ``reinforce``), or it averages K draws of straight-through
 Gumbel-Softmax (``st-gs``, ``gr-mcK``, ``gr``), whose two moments given D are integrals
 (:mod:`rbst.rao_blackwell`), so that by Proposition 3 of Paulus et al. (2021)
 

@@ -10,7 +10,7 @@ Rao-Blackwellizing needs the opposite: :math:`x` given :math:`D`. In terms of i.
     x_j = -\log\left( \frac{E_j}{\exp \theta_j} + \frac{E_i}{Z} \right) \quad (j \ne i).
 
 :func:`conditional_gumbels` computes this in log space. :func:`relaxed_weights` computes only what a
-tempered softmax sees of it, the ratios :math:`\exp((x_j - x_i) / \tau)`, without a logarithm.
+tempered softmax sees of it, the ratios :math:`\exp((x_j - x_i) / \tau)`.
 :func:`rejection_gumbels` knows nothing of Eq. 9 and draws until the argmax agrees: the oracle of both.
 """
 
@@ -102,8 +102,8 @@ def relaxed_weights(log_pi_others: Array, E: Array, E_selected: Array, tau: floa
       comes out as 0 and the caller adds the :math:`w_i = 1`;
     - :math:`E_j` is ``E``, positive, :math:`E_i` is ``E_selected``; the shapes broadcast to that of ``E``.
 
-    The tempered softmax is :math:`w / \sum_j w_j`: one power a draw, and for ``tau`` = 1 or 1/2 not even
-    that; no logarithm, no exponential of a draw, no Z, and nothing that overflows.
+    The tempered softmax is :math:`w / \sum_j w_j`: no Z, one power a draw, for ``tau`` = 1 or 1/2 not even
+    that, and nothing that overflows.
 
     Examples
     --------

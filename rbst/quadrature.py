@@ -252,11 +252,11 @@ def race_means(
 ) -> list[np.ndarray]:
     r"""1 - phi, psi and, at order 2, chi of (9.3): ``(..., N_t, N_s)`` for log pi of shape ``(...)``.
 
-    With :math:`z = \log(E / t)` the weight of a category no longer depends on t, and the law of z no longer on
+    With :math:`y = \log(E / t)` the weight of a category no longer depends on t, and the law of y no longer on
     the category:
 
-    .. math:: w(z) = \left( \frac{\pi}{\pi + e^z} \right)^{1/\tau}, \qquad
-              \mathbb E\, u(w) = \int u(w(z)) \, t e^z \exp(-t e^z) \, dz
+    .. math:: w(y) = \left( \frac{\pi}{\pi + e^y} \right)^{1/\tau}, \qquad
+              \mathbb E\, u(w) = \int u(w(y)) \, t e^y \exp(-t e^y) \, dy
 
     The integrands are smooth and decay at both ends: the trapezoidal rule converges exponentially.
     """
@@ -267,11 +267,11 @@ def race_means(
     if tau < 1:  # w E ~ E^(1 - 1/tau) has decayed further to the left
         highest = min(highest, log_pi.max() + digits / (1 / tau - 1) + 1)
     step = math.pi**2 / (digits + 2.5) / 2
-    z = np.arange(lowest, highest + step, step)
-    E = np.exp(log_t[:, None] + z)
-    density = step * E * np.exp(-E)  # (N_t, N_z)
-    w = np.exp(-np.logaddexp(0, z - log_pi[..., None]) / tau)[..., None]  # (..., N_z, 1)
-    fallen = -np.expm1(-s * w)  # 1 - e^(-sw), (..., N_z, N_s)
+    y = np.arange(lowest, highest + step, step)
+    E = np.exp(log_t[:, None] + y)
+    density = step * E * np.exp(-E)  # (N_t, N_y)
+    w = np.exp(-np.logaddexp(0, y - log_pi[..., None]) / tau)[..., None]  # (..., N_y, 1)
+    fallen = -np.expm1(-s * w)  # 1 - e^(-sw), (..., N_y, N_s)
     # Since w <= 1, phi is at least e^-s; beyond s = 36 that can no longer be told from 0 beside 1.
     one_minus_phi = np.minimum(density @ fallen, -np.expm1(-np.minimum(s, 36)))
     return [one_minus_phi, *(density @ (w**k * (1 - fallen)) for k in range(1, order + 1))]

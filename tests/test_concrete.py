@@ -76,6 +76,21 @@ def test_an_impossible_category_is_no_coordinate():
     assert Y[1] == -np.inf
 
 
+@pytest.mark.parametrize(
+    ("S", "fault"),
+    [
+        ([0.0, 1.0], r"log\(S\) must be finite.*sample_log_concrete"),
+        ([0.3, 0.3], "S must lie on the simplex"),
+        ([0.3, 0.3, 0.4], "S must have the shape of logits"),
+    ],
+)
+def test_a_point_without_a_density_is_refused_by_its_name(S, fault):
+    with pytest.raises(ValueError, match=fault):
+        concrete_density(np.zeros(2), np.array(S), tau=0.5)
+    with pytest.raises(ValueError, match="df_dS must be finite"):
+        temperature_gradient(np.log([0.3, 0.7]), np.array([0.0, np.nan]), tau=0.5)
+
+
 def test_the_categorical_divergence():
     rng = np.random.default_rng(4)
     logits, prior = rng.normal(size=(6, 5)), rng.normal(size=(6, 5))

@@ -25,6 +25,7 @@ from rbst import (
     sample_gumbel_softmax,
     zgr,
 )
+from rbst.boolean import build_boolean_table
 from rbst.categorical import one_hot, softmax, softmax_vjp
 from rbst.quadrature import build_table, nodes_of_s, nodes_of_t, race_means
 from rbst.rao_blackwell import jacobian_moments
@@ -532,6 +533,14 @@ def test_boolean_variables_against_the_general_quadrature(tau):
         allowed = 2 * rtol * abs(other[:, :1]) + 2e-11
         assert (abs(mean - other[:, :2]) <= allowed).all()
         assert abs(square - other_square) == pytest.approx(0, abs=2 * rtol * other_square.max())
+
+
+@pytest.mark.parametrize(
+    ("order", "tau", "most"), [(1, 1e-3, 500), (1, 150.0, 500), (2, 2.35, 1000)]
+)
+def test_no_temperature_takes_a_large_table(order, tau, most):
+    """The largest of each order, as docs/derivation.md says at the end of section 12."""
+    assert most / 4 < build_boolean_table(tau, 1e-11, order).cells <= most
 
 
 def test_boolean_variables_that_are_certain():

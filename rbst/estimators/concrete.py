@@ -13,7 +13,14 @@ import math
 from typing import Any
 
 from rbst._array import Array, namespace, row_max, row_sum
-from rbst._checks import check_gradient, check_logits, check_num_samples, check_tau
+from rbst._checks import (
+    check_gradient,
+    check_log_sample,
+    check_logits,
+    check_num_samples,
+    check_simplex,
+    check_tau,
+)
 from rbst.categorical import _log_softmax, softmax_vjp
 from rbst.gumbel import sample_gumbels
 
@@ -54,7 +61,7 @@ def log_concrete_density(logits: Array, Y: Array, *, tau: float) -> Array:
     -1.3863
     """
     logits, tau = check_logits(logits), check_tau(tau)
-    Y = check_gradient(Y, logits)
+    Y = check_log_sample(Y, logits)
     xp = namespace(logits)
     possible = logits > -math.inf
     n = row_sum(possible.astype(logits.dtype))[..., 0]
@@ -88,8 +95,8 @@ def concrete_density(logits: Array, S: Array, *, tau: float) -> Array:
     .. math:: \log (n - 1)! + (n - 1) \log \tau + \sum_k (\theta_k - (\tau + 1) \log S_k) - n \log \sum_k e^{\theta_k} S_k^{-\tau}
 
     with respect to Lebesgue measure of the first n - 1 entries. The arguments are those of :func:`log_concrete_density`, with ``S``
-    instead of its logarithm; infinite where S has an entry of 0, as at low temperatures: use that
-    function there. Maddison, Mnih and Teh (2017), Eq. 10.
+    instead of its logarithm. An entry of 0, to which S underflows at low temperatures, has no density and is refused, unless
+    its category is impossible: use that function there. Maddison, Mnih and Teh (2017), Eq. 10.
 
     Examples
     --------
@@ -100,7 +107,7 @@ def concrete_density(logits: Array, S: Array, *, tau: float) -> Array:
     logits = check_logits(logits)
     xp = namespace(logits)
     with xp.errstate(divide="ignore"):
-        Y = xp.log(check_gradient(S, logits))
+        Y = xp.log(check_simplex(S, logits))
     possible = logits > -math.inf
     return log_concrete_density(logits, Y, tau=tau) - xp.where(possible, Y, 0).sum(axis=-1)
 
@@ -165,6 +172,6 @@ def temperature_gradient(Y: Array, df_dS: Array, *, tau: float) -> Array:
     >>> float(temperature_gradient(np.log([0.2, 0.8]), np.array([1.0, 0.0]), tau=0.5).round(4))
     0.4436
     """
-    tau, xp = check_tau(tau), namespace(Y)
+    df_dS, tau, xp = check_gradient(df_dS, Y, "df_dS"), check_tau(tau), namespace(Y)
     pull = softmax_vjp(xp.exp(Y), df_dS)
     return -(xp.where(-math.inf < Y, Y, 0) * pull).sum(axis=-1) / tau

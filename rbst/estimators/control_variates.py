@@ -122,7 +122,7 @@ def rebar(
     .. math:: \text{RELAX with } c(z) = \eta f(S), \quad S = \mathrm{softmax}_\tau(z), \qquad \frac{\partial c}{\partial z} = \frac\eta\tau J(S) f'(S)
 
     where :math:`\eta` is ``weight`` and :math:`\tau` is ``tau``; the other arguments are those of :func:`muprop`. With
-    :math:`\eta = 0` it is REINFORCE. Unbiased. Three evaluations of f, two of its derivative. Tucker, Mnih,
+    :math:`\eta = 0` it is REINFORCE. Unbiased. Two evaluations of f, two of its derivative. Tucker, Mnih,
     Maddison, Lawson and Sohl-Dickstein, "REBAR: Low-variance, unbiased gradient estimates for discrete latent variable
     models", NeurIPS 2017.
 

@@ -27,10 +27,10 @@ def gapped_straight_through(
     .. math:: m_1 = (\max_j \theta_j - \theta_k) D, \qquad m_{2, j} = \max(0, \theta_j - \max_i \theta_i + \gamma) \quad (j \ne k),
 
     where :math:`\theta` is ``logits``, D is ``D``, :math:`g` is ``df_dD``, of shape ``(..., n)``, :math:`\tau` is ``tau`` and
-    :math:`\gamma` is ``gap``; with ``gap=None`` it is :math:`-\log(1 - \pi_k) / \pi_k`, at which the winner of a
-    Gumbel race leads on average.
+    :math:`\gamma` is ``gap``; with ``gap=None`` it is :math:`-\log(1 - \pi_k) / \pi_k`, the lead that the winner
+    of a Gumbel race has on average.
 
-    Biased. A function of D alone: nothing is drawn. Returns the shape and dtype of ``logits``. Fan, Chi, Rudnicky
+    Biased. A function of D alone: nothing is drawn. Returns an array of the shape and dtype of ``logits``. Fan, Chi, Rudnicky
     and Ramadge, "Training discrete deep generative models via gapped straight-through estimator", ICML 2022.
 
     Examples
@@ -63,11 +63,11 @@ def decoupled_gumbel_softmax(logits: Array, x: Array, df_dS: Array, *, tau: floa
 
     where :math:`x` are located Gumbels (:func:`rbst.sample_gumbels`) of the shape ``(..., n)`` of ``logits``,
     and ``df_dS`` is the gradient of f at S, the point of the forward temperature :math:`\tau_f`, which the caller
-    chose. With a hard forward pass (:math:`\tau_f \to 0`) this is ST-GS at ``tau``, whatever the forward pass
-    would have liked: the forward temperature matters only if f sees it. With :math:`\tau_f = \tau` it is
+    chose. With a hard forward pass (:math:`\tau_f \to 0`) this is ST-GS at ``tau``: the forward
+    temperature matters only if f sees it. With :math:`\tau_f = \tau` it is
     :func:`rbst.gumbel_softmax`.
 
-    Biased. Returns the shape and dtype of ``logits``. Shah, Yan, Mozer and Liu, "Improving discrete optimisation via
+    Biased. Returns an array of the shape and dtype of ``logits``. Shah, Yan, Mozer and Liu, "Improving discrete optimisation via
     decoupled straight-through Gumbel-Softmax", 2024 (arXiv 2410.13331).
     """
     logits, tau = check_logits(logits), check_tau(tau)

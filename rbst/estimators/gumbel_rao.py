@@ -66,7 +66,7 @@ def gumbel_rao(
       of shape ``(K, ..., n)``, so that another implementation can be handed the same noise.
 
     The mean is that of ST-GS for every K, the variance never above it. Memory beyond inputs and result
-    does not grow with K. Returns the shape and dtype of ``logits``. Raises ``ValueError`` or
+    does not grow with K. Returns an array of the shape and dtype of ``logits``. Raises ``ValueError`` or
     ``TypeError`` for bad input, or unless exactly one source of noise is given.
 
     Paulus et al. (2021), Eq. 10; the ratios of Eq. 9 as in ``rbst.gumbel.relaxed_weights``.
@@ -129,7 +129,7 @@ def exact_gumbel_rao(
     name of an estimator.
 
     The limit of :func:`gumbel_rao` for K to infinity: the bias of ST-GS, the least variance among them, and
-    no random number. Returns the shape and dtype of ``logits``. Paulus et al. (2021), Eq. 7.
+    no random number. Returns an array of the shape and dtype of ``logits``. Paulus et al. (2021), Eq. 7.
 
     Examples
     --------

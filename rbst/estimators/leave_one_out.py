@@ -29,7 +29,7 @@ def leave_one_out(logits: Array, samples: Array, costs: Array) -> Array:
     - :math:`f_k` is ``costs``, of a shape that broadcasts to ``(K, ...)``: a cost that several variables share is
       passed as ``costs[..., None]``.
 
-    Unbiased. Returns the shape and dtype of ``logits``. Salimans and Knowles (2014); Kool, van Hoof and
+    Unbiased. Returns an array of the shape and dtype of ``logits``. Salimans and Knowles (2014); Kool, van Hoof and
     Welling, "Buy 4 REINFORCE samples, get a baseline for free!", 2019.
 
     Examples
@@ -62,10 +62,13 @@ def double_control_variate(
     - :math:`\pi` are the probabilities of ``logits``, shape ``(..., L, n)``;
     - :math:`D_k` are ``samples``, shape ``(K, ..., L, n)``, :math:`f_k` their ``costs``, shape ``(K, ...)``, and
       ``gradients`` those of f at them, shape ``(K, ..., L, n)``;
-    - :math:`\bar g` is the mean of the gradients, :math:`\bar g_{-k}` that of the others, :math:`\alpha` is ``weight``.
+    - :math:`\bar g` is the mean of the gradients, :math:`\bar g_{-k}` that of the others, :math:`\alpha` is ``weight``; at 1 what is
+      left of the cost is the residual of a Taylor expansion. Where the expansion is *added* to the cost, :math:`\alpha` has
+      the other sign.
 
-    Unbiased: given the others, :math:`\mathbb E[\bar g_{-k}^\top (D_k - \pi) (D_k - \pi)] = J(\pi) \bar g_{-k}`. Written for
-    Boolean variables by its authors; nothing in it asks for n = 2. Returns the shape and dtype of ``logits``. Titsias
+    Unbiased: given the others, :math:`\mathbb E[\bar g_{-k}^\top (D_k - \pi) (D_k - \pi)] = J(\pi) \bar g_{-k}`, and :math:`r_j`
+    depends on :math:`D_k` only through :math:`\bar g_{-j}`, whose factor :math:`D_j - \pi` has mean zero. Written for
+    Boolean variables by its authors; nothing in it asks for n = 2. Returns an array of the shape and dtype of ``logits``. Titsias
     and Shi, "Double control variates for gradient estimation in discrete latent variable models", AISTATS 2022.
     """
     logits = check_logits(logits)

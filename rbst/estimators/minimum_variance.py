@@ -1,8 +1,8 @@
-r"""The linear estimator of least variance for a given limit of bias (MVE).
+r"""The linear estimator of least variance for a given weight on the bias (MVE).
 
 Every straight-through estimator that is a function of D alone is a table of n matrices :math:`S_k`: given
 :math:`D_k = 1` it answers :math:`S_k^\top g`. Among the tables that are unbiased for linear f, MVE minimises the
-variance (for g of independent entries) plus :math:`\lambda` times what the estimate for quadratic f is off.
+variance (for g of independent entries) plus :math:`\lambda` times a squared bias for quadratic f.
 :math:`\lambda = 0` is straight-through; as :math:`\lambda` grows the estimator becomes unbiased for quadratic f, and for
 two categories it becomes :func:`rbst.zgr`.
 """
@@ -36,7 +36,7 @@ def minimum_variance(
     and :math:`\lambda \ge 0` is ``regularization``. A solve of n equations for each variable: meant for a few dozen
     categories.
 
-    Unbiased for linear f. Returns the shape and dtype of ``logits``. Hooper and Shekhovtsov, "Generalized and
+    Unbiased for linear f. Returns an array of the shape and dtype of ``logits``. Hooper and Shekhovtsov, "Generalized and
     optimal straight-through estimators", AISTATS 2026.
 
     Examples

@@ -319,7 +319,7 @@ ESTIMATORS = (
     Entry(
         "reinmax-cv",
         reinmax_cv,
-        "reinmax + eta (mean of K J(S^k)' g / tau given D - J(S)' g / tau), S from the noise that drew D",
+        "reinmax + eta (mean of K J(S^k)' g / tau given D - J(S)' g / tau), S from the noise that drew D, all at log((pi + D) / 2)",
         "biased: its two relaxations have different means given D",
         "Wang and Bui 2026, after the authors' code",
     ),
@@ -349,7 +349,7 @@ ESTIMATORS = (
     Entry(
         "mve",
         minimum_variance,
-        "S_k' g, the table of matrices of least variance for a weight lambda on the bias",
+        "S_k' g, S_k from the table of matrices of least variance for a weight lambda on the bias",
         "none for f linear in each of any number of variables; biased in general",
         "Hooper and Shekhovtsov 2026",
     ),
@@ -406,7 +406,7 @@ ESTIMATORS = (
     Entry(
         "arsm",
         arsm,
-        "sum over j of (F_cj - mean over m of F_mj) (1/n - varpi_j), varpi with c and j swapped",
+        "sum over j of (F_cj - mean over m of F_mj) (1/n - varpi_j), F_cj with entries c and j of varpi swapped",
         "none",
         "Yin et al. 2019",
         evaluations="f n (n - 1) / 2 + 1 times, at samples",
@@ -414,7 +414,7 @@ ESTIMATORS = (
     Entry(
         "muprop",
         muprop,
-        "(f(D) - f(pi) - f'(pi)' (D - pi)) (D - pi) + J(pi) f'(pi)",
+        "(f(D) - f(pi) - df(pi)' (D - pi)) (D - pi) + J(pi) df(pi)",
         "none",
         "Gu et al. 2016",
         evaluations="f at D and at pi, df/dD at pi",
@@ -425,15 +425,15 @@ ESTIMATORS = (
         "relax with c(z) = eta f(softmax_tau(z))",
         "none",
         "Tucker et al. 2017",
-        evaluations="f at D, f and df/dS at two relaxed samples",
+        evaluations="f at D and at a relaxed sample, df/dS at two",
     ),
     Entry(
         "relax",
         relax,
-        "(f(D) - c(z~)) (D - pi) + dc(z)/dtheta - dc(z~)/dtheta, z~ given D; c is the user's",
+        "(f(D) - c(z~)) (D - pi) + dc(z)/dtheta - dc(z~)/dtheta, z~ given D; c is any function",
         "none",
         "Grathwohl et al. 2018",
-        evaluations="f once, at D; c and its derivative twice",
+        evaluations="f once, at D; c once, its derivative twice",
     ),
 )
 """Every estimator that :func:`get_estimator` knows."""

@@ -64,7 +64,7 @@ def reinmax_rao(
       as in :func:`rbst.gumbel_rao`.
 
     Biased, for linear f too: as :math:`\tau \to 0` the first term tends to twice :func:`rbst.zgr` at
-    :math:`\theta_D`. Returns the shape and dtype of ``logits``. Wang and Bui (2026), ReinMax-Rao.
+    :math:`\theta_D`. Returns an array of the shape and dtype of ``logits``. Wang and Bui (2026), ReinMax-Rao.
 
     Examples
     --------
@@ -112,7 +112,7 @@ def reinmax_cv(
     rng: Any = None,
     exponentials: Array | None = None,
 ) -> Array:
-    r"""ReinMax-CV as its authors' code computes it: one relaxation less, the mean of another more.
+    r"""ReinMax-CV as its authors' code computes it: ReinMax plus the mean of one relaxation minus a draw of another.
 
     .. math:: \text{ReinMax} + \eta \left( \frac1K \sum_k \frac1\tau J(S^k) g - \frac1\tau J(S) g \right), \qquad
               S = \mathrm{softmax}_\tau(\theta_D + G)
@@ -126,7 +126,7 @@ def reinmax_cv(
     variate. It moves the mean of ReinMax, and, given D, it only adds variance. The authors' code divides by
     :math:`\tau` outside the softmax only, which is the same at the temperature of 1 that it was written for.
 
-    Returns the shape and dtype of ``logits``. Wang and Bui (2026), ReinMax-CV.
+    Returns an array of the shape and dtype of ``logits``. Wang and Bui (2026), ReinMax-CV.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 r"""Estimators that evaluate f inside the simplex instead of at a corner.
 
 :func:`gumbel_softmax` differentiates f at the relaxed sample S (Paulus et al., Eq. 4); :func:`foust`
-at a point between a Boolean sample and the centre, by way of a Fourier identity. Both need an f that
-means something there.
+at a point between a Boolean sample and the centre, drawn so that its mean telescopes to the difference of two
+costs. Both need an f that means something there.
 """
 
 from __future__ import annotations

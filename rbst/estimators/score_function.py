@@ -29,7 +29,7 @@ def score_function(logits: Array, D: Array, cost: Array, *, baseline: float | Ar
       ``cost[..., None]``.
 
     Unbiased as long as b does not depend on this D. The direct term :math:`\partial f / \partial \theta`
-    of an f that contains :math:`\theta` is the caller's. Returns the shape and dtype of ``logits``.
+    of an f that contains :math:`\theta` is the caller's. Returns an array of the shape and dtype of ``logits``.
     Paulus et al. (2021), Eq. 2.
 
     Examples

@@ -30,8 +30,8 @@ def straight_through(logits: Array, D: Array, df_dD: Array, *, tau: float = 1.0)
       falling ``tau`` is the slope annealing of Chung, Ahn and Bengio (ICLR 2017).
 
     Exact in the mean at ``tau = 1`` for an f that is linear in each of any number of independent
-    variables, biased in general. Returns :math:`\partial \mathbb E[f] / \partial \theta` in the shape and
-    dtype of ``logits``. Paulus et al. (2021), Eq. 5.
+    variables, biased in general. Returns an estimate of :math:`\partial \mathbb E[f] / \partial \theta` of
+    the shape and dtype of ``logits``. Paulus et al. (2021), Eq. 5.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def st_gumbel_softmax(logits: Array, D: Array, df_dD: Array, *, tau: float, rng:
     ``tau`` is the temperature. D is given, so :math:`G` is drawn from its law given D, which leaves the
     joint law as it is: this is :func:`rbst.gumbel_rao` with one sample (Proposition 2, K = 1).
 
-    Biased. Returns the shape and dtype of ``logits``. Jang et al. (2017); Paulus et al. (2021), Eq. 6.
+    Biased. Returns an array of the shape and dtype of ``logits``. Jang et al. (2017); Paulus et al. (2021), Eq. 6.
 
     Examples
     --------

@@ -47,7 +47,7 @@ def sum_and_sample(
     ``num_summed`` likeliest categories, and :math:`\pi` are the probabilities of ``logits``, shape ``(..., L, n)``.
 
     Unbiased; exact for one variable with ``num_summed = n - 1``. Evaluates f for each variable
-    ``num_summed + 1`` times. Returns the shape and dtype of ``logits``. Liu, Regier, Tripuraneni, Jordan and McAuliffe,
+    ``num_summed + 1`` times. Returns an array of the shape and dtype of ``logits``. Liu, Regier, Tripuraneni, Jordan and McAuliffe,
     "Rao-Blackwellized stochastic gradients for discrete distributions", ICML 2019.
 
     Examples
@@ -86,9 +86,11 @@ def unordered_set(f: Callable[[Array], Array], logits: Array, *, rng: Any) -> Ar
         \sum_s \nabla \pi_s R(S, s) \Big[ f_s - \sum_{s'} \pi_{s'} R^{\setminus s}(S, s') f_{s'} \Big], \qquad
         R(S, a) = \frac{\pi_b}{(1 - \pi_a) P(S)}, \qquad P(S) = \frac{\pi_a \pi_b}{1 - \pi_a} + \frac{\pi_a \pi_b}{1 - \pi_b},
 
-    where the bracket of a is :math:`(1 - \pi_a)(f_a - f_b)`.
+    with :math:`S = \{a, b\}`, and :math:`R^{\setminus s}` the same ratio once s has been drawn, so that
+    :math:`R^{\setminus a}(S, a) = 1`, :math:`R^{\setminus a}(S, b) = (1 - \pi_a) / \pi_b`, and the bracket of a is
+    :math:`(1 - \pi_a)(f_a - f_b)`.
 
-    Unbiased; exact for one Boolean variable. Evaluates f L + 1 times. Returns the shape and dtype of ``logits``. Kool,
+    Unbiased; exact for one Boolean variable. Evaluates f L + 1 times. Returns an array of the shape and dtype of ``logits``. Kool,
     van Hoof and Welling, "Estimating gradients for discrete random variables by sampling without replacement", ICLR 2020.
 
     Examples

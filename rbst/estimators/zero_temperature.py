@@ -24,7 +24,7 @@ def zgr(logits: Array, D: Array, df_dD: Array) -> Array:
     \partial f(D) / \partial D` is ``df_dD``, all of shape ``(..., n)``.
 
     Unbiased for an f that is quadratic in each of any number of independent variables, biased in general.
-    Returns the shape and dtype of ``logits``.
+    Returns an array of the shape and dtype of ``logits``.
     Shekhovtsov, "Cold analysis of Rao-Blackwellized straight-through Gumbel-Softmax gradient estimator",
     ICML 2023.
 
@@ -47,7 +47,7 @@ def reinmax(logits: Array, D: Array, df_dD: Array, *, tau: float = 1.0) -> Array
 
     where :math:`\pi_\tau = \mathrm{softmax}(\theta / \tau)`, :math:`\theta` is ``logits``, D is ``D``, :math:`g` is ``df_dD``,
     all of shape ``(..., n)``, and ``tau`` is the temperature of the first term alone. At ``tau = 1`` this is
-    :func:`zgr` for each sample. Returns the shape and dtype of ``logits``.
+    :func:`zgr` for each sample. Returns an array of the shape and dtype of ``logits``.
 
     Liu, Dong, Liu, Yu and Gao, "Bridging discrete and backpropagation: straight-through and beyond",
     NeurIPS 2023; docs/derivation.md, (11.8), shows that at ``tau = 1`` it is :func:`zgr`.

@@ -183,7 +183,8 @@ class Forest:
     def decision_vjp(self, t: int, d_scores: Array) -> Array:
         r"""Gradient with respect to the D of the merge number t, ``(B, pairs)``.
 
-        With :math:`G_j` the whole gradient of the new node j, of the merges and the scores it takes part in,
+        With :math:`n_j` the nodes and :math:`\tilde n_k` the candidates of row t, and :math:`G_j` the whole gradient of the
+        new node j, of the merges and the scores it takes part in,
 
         .. math:: \frac{\partial f}{\partial D_k}
             = \sum_{j < k} \langle G_j, n_j \rangle + \langle G_k, \tilde n_k \rangle + \sum_{j > k} \langle G_j, n_{j+1} \rangle .

@@ -6,7 +6,7 @@ map of its token's embedding. At each step every pair of neighbours has a candid
 
 .. math::
 
-    (i, f_l, f_r, o) &= \sigma(\cdot), \quad g = \tanh(\cdot) \quad \text{of } W [h_l; h_r] + b, \\
+    (i, f_l, f_r, o) &= \sigma(\cdot), \quad g = \tanh(\cdot) \quad \text{of } [h_l, h_r] W + b, \\
     c &= f_l c_l + f_r c_r + i g, \qquad h = o \tanh c.
 
 A query vector q scores the candidates, and one pair is drawn (their "Parent selection"),
@@ -266,7 +266,7 @@ class Cell:
     Attributes
     ----------
     W, b
-        The affine map of :math:`[h_l; h_r]` to the arguments of :math:`(i, f_l, f_r, o, g)`, shapes ``(2 d, 5 d)`` and
+        The affine map of :math:`[h_l, h_r]` to the arguments of :math:`(i, f_l, f_r, o, g)`, shapes ``(2 d, 5 d)`` and
         ``(5 d,)``.
     q
         The query that scores a candidate, shape ``(d, 1)``.
