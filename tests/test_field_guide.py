@@ -190,17 +190,12 @@ def sentences():
     yield f"{five['rloo']:.2f} (`rloo`) and {five['unordered-set']:.2f} (`unordered-set`)"
     yield f"an error of {three['reinforce']:.2f} (returning"
     yield f"`sum-and-sample` {three['sum-and-sample']:.3f}"
-    two_categories, sixteen = bounds_on_mnist(2), bounds_on_mnist(16)
-    taus, bounds = zip(
-        *(sixteen[name] for name in ("gs", "gr-mc100", "gr", "gr-mc10")), strict=True
-    )
-    assert set(taus) == {0.5}
-    gs, gr_mc100, gr, gr_mc10 = (f"{bound:.2f}" for bound in bounds)
-    yield f"reached {gs}, `gr-mc100` {gr_mc100}, `gr` {gr} and `gr-mc10` {gr_mc10}, all at τ = 0.5"
-    tau, st_gs = sixteen["st-gs"]
-    yield f"`st-gs` at τ = {tau:g} {st_gs:.2f} and `st` {sixteen['st'][1]:.2f}"
-    reinforce, st_gs = (two_categories[name][1] for name in ("reinforce", "st-gs"))
-    yield f"then it reached {sixteen['reinforce'][1]:.2f}, and {reinforce:.2f} with 2 categories, where `st-gs` has {st_gs:.2f}"
+    names = ("gs", "gr-mc100", "gr", "gr-mc10", "st-gs", "st", "reinforce")
+    sixteen = bounds_on_mnist(16)
+    yield "| " + " | ".join(f"`{name}`" for name in names) + " |"
+    yield "| " + " | ".join(f"{sixteen[name][1]:.2f}" for name in names) + " |"
+    assert {sixteen[name][0] for name in ("gr", "gr-mc10", "gr-mc100", "gs")} == {0.5}
+    yield f"Start `gr` and `gr-mcK` at τ = 0.5 and `st-gs` at {sixteen['st-gs'][0]:g}"
 
 
 def bounds_on_mnist(arity):

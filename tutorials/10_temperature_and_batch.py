@@ -36,13 +36,13 @@ from rbst.plotting import COLOURS
 # Two picks among parcels of 1, 2 and 4 kg, and the squared miss of a total of 2.5 kg: the problem of tutorial 06,
 # at even odds, as at the start of training. The mean of B independent estimates has the bias of one and a B-th of
 # its variance. (In a model with one D for each of B examples the gradient is the mean of theirs: the noise is the
-# mean of their variances over B, the bias is the mean of their biases and is not divided. That the examples are a
-# sample themselves adds a noise that no estimator removes; R leaves it out.) Its mean squared error, over
+# mean of their variances over B, the bias is the mean of their biases and is not divided. The examples are
+# themselves a sample; that adds noise which no estimator removes, and R leaves it out.) Its mean squared error, over
 # :math:`\lVert \nabla F \rVert^2`, the squared exact gradient, is
 #
 # .. math:: R(\tau, B) = \frac{\lVert \text{bias} \rVert^2 + (V_1 / K + V_2) / B}{\lVert \nabla F \rVert^2} .
 #
-# An estimator that always returns zero has R = 1. So above 1 an estimate is worse than none, and 0.01
+# An estimator that always returns zero has R = 1. So above 1 the estimate of one step is worse than none, and 0.01
 # means an error of a tenth of the gradient. GR-MCK has the same mean for every K (tutorial 06), so one
 # diagnosis of ST-GS at each temperature, which is exact, holds the bias, :math:`V_1` and :math:`V_2`, and
 # therefore R for every K and every B.
@@ -109,7 +109,8 @@ assert np.isclose(by_autograd.tau, found.tau)
 # %%
 
 # Figure
-fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained", sharey=True)
+fig, (left, right, last) = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+right.sharey(left)
 for ax, name in ((left, "st-gs"), (right, "gr")):
     for B, style in ((10, ":"), (100, "--"), (1000, "-")):
         error = relative_error(name, B)
@@ -122,6 +123,19 @@ for ax, name in ((left, "st-gs"), (right, "gr")):
     )
     ax.legend(loc="lower right")
 left.set_ylabel("R, error over |gradient|²")
+many = np.geomspace(10, 1e5, 60)
+for name in K_OF:
+    coldest_best = np.array([taus[relative_error(name, B).argmin()] for B in many])
+    kept = coldest_best > taus[0]  # at the end of the grid the best is unknown
+    last.loglog(many[kept], coldest_best[kept], color=COLOURS[name], label=name.upper())
+for slope, at_1000, style, label in (
+    (-1 / 3, 0.35, "--", r"slope $B^{-1/3}$"),
+    (-1, 0.035, ":", "slope 1/B"),
+):
+    last.loglog(many, at_1000 * (many / 1000) ** slope, style, color="0.6", lw=1, label=label)
+last.set(xlabel="batch B", ylabel=r"best $\tau$", title="the dots, against the batch")
+last.set_ylim(0.005, 30)
+last.legend(fontsize="small", ncols=2)
 
 # %%
 # How fast it falls
@@ -229,6 +243,12 @@ assert np.isclose(best["gr"][1][-1] / best["gr"][1][2], 100 / 1000, rtol=0.1)
 # the choice between bias and variance to you. (It takes more than 900: the temperature that is best for one
 # estimate is hot, and has a bias that no batch removes. A temperature beats zero where B exceeds its variance over
 # :math:`\lVert \nabla F \rVert^2 - \lVert \text{bias} \rVert^2`.)
+#
+# **R judges one step, and small steps average over many.** In the descent of tutorial 06 REINFORCE, with a single D for
+# each step, came nearest to the optimum of all. Along the path of the exact gradient its R is 1.7 at the start, 81 after
+# 50 steps and 2,475 after 2,000, with the expected cost as its baseline: no step of it is better than none. What
+# counted was that its error has mean zero, while that of the others has not. So read B as everything that is averaged
+# before the logits have moved much, and not as the minibatch alone.
 
 near = np.tile([4.0, 0.0, -4.0], (2, 1))
 with warnings.catch_warnings(record=True) as caught:
@@ -244,6 +264,18 @@ assert np.isclose(rbst.softmax(near)[0, 0], 0.98, rtol=0, atol=0.005)
 zgr_near = rbst.diagnose(rbst.get_estimator("zgr"), cost, near, df_dD=df)
 assert np.ceil(zgr_near.relative_mse(1)) == 4105
 
+theta, along = np.tile([0.3, -0.7, 1.1], (2, 1)), {}
+for step in range(2000):
+    if step in (0, 50, 1999):
+        baseline = rbst.exact_expectation(cost, theta)
+        reinforce = rbst.get_estimator("reinforce", baseline=baseline)
+        along[step] = float(rbst.diagnose(reinforce, cost, theta).relative_mse(1))
+    theta = theta - 0.1 * rbst.exact_gradient(cost, theta)
+print(
+    "R of REINFORCE along the descent of tutorial 06:", {k: round(R, 1) for k, R in along.items()}
+)
+assert np.allclose(list(along.values()), [1.7, 81, 2475], rtol=0.02)
+
 # %%
 # Where it fails
 # --------------
@@ -251,9 +283,11 @@ assert np.ceil(zgr_near.relative_mse(1)) == 4105
 # A diagnosis belongs to one point. Move to the odds of tutorial 06. Cold, the bias of GR is still in
 # proportion to :math:`\tau` there, but then it falls: its entries for 1 and 4 kg change sign near
 # :math:`\tau` = 0.37, where the relative bias is 0.0009, against 0.020 at 0.18. At B = 1,000 this gives
-# R = 0.00031, just below ZGR's 0.00032. A dip of the squared bias is far narrower than a coarse grid of
-# temperatures, but the bias as a vector turns slowly: ``best_temperature`` interpolates that between the 13
-# points of its grid, and finds the dip wherever they fall. The dip is an accident of the point.
+# R = 0.00031, just below ZGR's 0.00032. ``best_temperature`` finds the dip, which is an accident of the point.
+#
+# And colder need not be less biased at all. For the miss cubed of a single parcel (tutorial 09) the bias of GR is 1.9
+# times the gradient when cold, 1.0 at :math:`\tau` = 1 and a sixth at 3: there a hot GR has less bias *and* less
+# variance, since what cooling tends to, ZGR, is right for quadratic costs only.
 
 some = np.sort(np.append(np.geomspace(0.02, 2, 15), [0.18, 0.37]))
 here = np.sqrt(bias_squared / size)
@@ -278,16 +312,37 @@ assert np.allclose(
     [gr_at(elsewhere, 0.37).relative_mse(1000), zgr_R], [0.00031, 0.00032], atol=5e-6, rtol=0
 )
 
+
+def cubed(D):
+    return (D @ weights - 2.5)[..., 0] ** 3
+
+
+def d_cubed(D):
+    return 3 * (D @ weights - 2.5)[..., None] ** 2 * weights
+
+
+of_cubic = {
+    t: rbst.diagnose(rbst.get_estimator("gr", tau=t), cubed, elsewhere[:1], df_dD=d_cubed)
+    for t in np.geomspace(0.02, 3, 12)
+}
+of_cubic |= {1.0: rbst.diagnose(rbst.get_estimator("gr"), cubed, elsewhere[:1], df_dD=d_cubed)}
+cubic = {t: float(of_cubic[t].relative_bias) for t in sorted(of_cubic)}
+coldest, hottest = min(of_cubic), max(of_cubic)
+print("relative bias of GR, miss³:", {f"{t:.2g}": round(bias, 2) for t, bias in cubic.items()})
+assert np.allclose([cubic[t] for t in (coldest, 1.0, hottest)], [1.86, 1.00, 0.17], atol=0.005)
+assert of_cubic[hottest].variance < of_cubic[coldest].variance
+
 # %%
 
 # Figure
-fig, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
-ax.loglog(taus, here, color=COLOURS["gr"], label="even odds")
-ax.loglog(some, there, "--", color=COLOURS["gr"], label="the odds of tutorial 06")
+fig, ax = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
+ax.loglog(taus, here, color=COLOURS["gr"], label="miss², even odds")
+ax.loglog(some, there, "--", color=COLOURS["gr"], label="miss², the odds of tutorial 06")
+ax.loglog(cubic.keys(), cubic.values(), ":", color=COLOURS["gr"], label="miss³, one pick")
 ax.axhline(1, color=COLOURS["exact"], lw=1, label="|exact gradient|")
-ax.set(xlabel=r"temperature $\tau$", ylabel="|bias| / |gradient|", title="GR, two picks, exact")
-ax.set_ylim(None, 2)
-ax.legend(fontsize="small")
+ax.set(xlabel=r"temperature $\tau$", ylabel="|bias| / |gradient|", title="GR, exact")
+ax.set_ylim(None, 5)
+ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 # %%
 # Exercises
@@ -338,7 +393,8 @@ assert np.allclose(at_10_000, [0.41, 0.25], rtol=0, atol=0.005)
 #
 # - Make a small problem with the same kind of cost (tutorial 11 has one for a decoder; ``docs/field_guide.md``
 #   has temperatures to start with), and ask
-#   ``rbst.best_temperature("gr-mc10", f, logits, batch_size=B)`` at a few logits of a training. ``df_dD`` may be left out
+#   ``rbst.best_temperature("gr-mc10", f, logits, batch_size=B)`` at the
+#   logits of a few points along a training run. ``df_dD`` may be left out
 #   if autograd can differentiate f, as it can here. Take the temperatures as a range, not as a number.
 # - If the search ends at its cold end, take ZGR.
 # - For the batch: choose the R that you can bear (0.01 is an error of a tenth) and raise B until the best
