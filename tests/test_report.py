@@ -405,3 +405,16 @@ def test_the_seeds_of_the_page_are_those_of_their_records():
     first, second, third = (f"{difference:.2f}" for difference in ahead)
     assert f"by {first}, {second} and {third}, on average by" in page
     assert f"{ahead.mean():.2f} ± {ahead.std(ddof=1) / np.sqrt(3):.2f} (standard error" in page
+
+
+def test_what_tutorial_12_says_of_longer_expressions_is_in_the_table():
+    table, *_ = Report([RESULTS / "listops/runs"]).markdown().split("\n\n")
+    rows = [line.strip("| ").split("|") for line in table.splitlines()]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    test = {row[0]: row[3] for row in cells if row[1] == "≤ 25" and row[2] in ("", "0.01")}
+    tutorial = RESULTS.parents[1] / "tutorials" / "12_latent_trees.py"
+    text = " ".join(tutorial.read_text(encoding="utf-8").replace("# ", "").split())
+    assert f"it ends at {test['st-gs']} % where GR has {test['gr']} %" in text
+    assert (
+        f"left to right ({test['left']} %), and gold trees are far ahead ({test['gold']} %)" in text
+    )

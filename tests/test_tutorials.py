@@ -47,7 +47,7 @@ def test_there_are_tutorials():
 def test_each_page_asks_before_it_tells(path):
     text = path.read_text(encoding="utf-8")
     assert "**Before you" in text, "no prediction to make"
-    assert re.findall(r"\*\*Exercise (\d)\.\*\*", text) == ["1", "2"]
+    assert re.findall(r"\*\*Exercise (\d)\.\*\*", text) in (["1", "2"], ["1", "2", "3"])
     for answer in text.split("# **Exercise")[1:]:
         assert re.match(r".*?\n\n# %%\n# \*\*Answer\.\*\*.*?\n\n.*?assert ", answer, re.DOTALL)
 

@@ -12,8 +12,8 @@ What you will learn
 
 - how a sequence of hard decisions becomes a program that an estimator can go through;
 - what the exact gradient is for a few tokens, and how far each estimator is from it;
-- what right trees would be worth, how much of that is found without them, and how little the trees found
-  look like the right ones.
+- what right trees would be worth, and why the accuracy of short expressions says nothing about the estimator:
+  trees of *random* merges do as well.
 
 What you need
 -------------
@@ -62,7 +62,7 @@ assert len(trees) == math.comb(8, 4) // 5 == 14
 # ----------------------------
 #
 # Each pair of neighbours has a candidate parent, made by an LSTM cell, and a score, its inner product with a
-# query vector. The scores are logits, and D is the pair that is drawn. With r for the row of nodes and
+# query vector over :math:`\sqrt{32}`, the root of its length. The scores are logits, and D is the pair that is drawn. With r for the row of nodes and
 # :math:`\tilde r_j` for the candidate of j and j + 1, the next row is
 #
 # .. math:: r'_j = r_j \sum_{k > j} D_k + r_{j+1} \sum_{k < j} D_k + \tilde r_j D_j :
@@ -85,23 +85,33 @@ assert np.array_equal(merged, [0, 11, 3, 4])
 # --------
 #
 # Expressions of at most 7 tokens, and the cross-entropy of the value. The same network is trained on the gold
-# trees, which shows what right trees are worth, and on trees that always merge the first pair, which is what a
-# network that reads from left to right does. The gold tree of an operator merges it with its first argument,
+# trees, which shows what right trees are worth; on trees that always merge the first pair, which is what a
+# network that reads from left to right does; and on trees of random merges, drawn anew each time. The gold tree of an operator merges it with its first argument,
 # the result with the second, and so on to the closing bracket.
 #
 # Trees are compared by their *spans*, the stretches of tokens under one node. F1 is here the share of the gold
 # tree's spans, without the root's, that are found, since both trees have equally many. *Greedy* trees take
-# the pair with the highest score at each merge. Trees of random merges set the scale.
+# the pair with the highest score at each merge.
 
 data = generated_splits(np.random.default_rng(0), max_length=7, num_expressions=20_000)
 train_set, test_set = pad(data.train), pad(data.test)
 model = TreeLSTM(len(TOKENS), 10, hidden=32)
 STEPS, EVERY, tau = 600, 100, 0.5
+GIVEN = ("left", "random", "gold")
 print(f"{len(train_set)} expressions to learn from, {len(test_set)} to test on")
 
 
-def given_trees(name, batch):
-    return {"gold": follow(batch.merges), "left": left_branching}.get(name)
+def random_merges(rng):
+    def choose(logits, t):
+        pairs = (getval(logits) > -math.inf).sum(axis=-1)
+        return rbst.one_hot(rng.integers(pairs), logits.shape[-1])
+
+    return choose
+
+
+def given_trees(name, batch, rng):
+    trees = {"gold": follow(batch.merges), "left": left_branching, "random": random_merges(rng)}
+    return trees.get(name)
 
 
 def loss_of(name, batch, rng, baseline):
@@ -109,8 +119,8 @@ def loss_of(name, batch, rng, baseline):
     seen = []
 
     def loss(flat):
-        if name in ("gold", "left"):
-            costs, _ = model.terms(flat, batch, given_trees(name, batch))
+        if name in GIVEN:
+            costs, _ = model.terms(flat, batch, given_trees(name, batch, rng))
             return anp.sum(costs) / len(batch)
         estimator = rbst.get_estimator(name, tau=tau)
         costs, direct, draws = model.training_terms(flat, batch, estimator, rng)
@@ -122,22 +132,11 @@ def loss_of(name, batch, rng, baseline):
 
 def score(name, flat):
     """Accuracy of the values and mean F1 of the greedy trees, on the test set."""
-    values, found = model.predict(flat, test_set, given_trees(name, test_set))
+    rng = np.random.default_rng(0)
+    values, found = model.predict(flat, test_set, given_trees(name, test_set, rng))
     pairs = zip(found, test_set.merges, test_set.lengths, strict=True)
     f1 = [unlabelled_f1(a[: n - 1], b[: n - 1]) for a, b, n in pairs if n > 2]
     return np.mean(values == test_set.labels), np.mean(f1)
-
-
-def random_f1(rng):
-    """Mean F1 of trees made of random merges, over the test set."""
-    pairs = [(gold[: n - 1], n) for gold, n in zip(test_set.merges, test_set.lengths, strict=True)]
-    return np.mean(
-        [
-            unlabelled_f1([rng.integers(left) for left in range(n - 1, 0, -1)], gold)
-            for gold, n in pairs * 5
-            if n > 2
-        ]
-    )
 
 
 def train(name):
@@ -161,30 +160,32 @@ def train(name):
 
 # %%
 # **Before you look:** chance is about one in ten. How close do trees drawn with REINFORCE, ST-GS and GR-MC10 come
-# to gold ones, in the accuracy of the values? And what share of the spans of their trees will be right?
+# to gold ones, in the accuracy of the values? What share of the spans of their trees will be right? And how do
+# random trees do?
 
 # %%
 # **Answer.** They come within a few points of the gold trees, about as close as reading from left to right; with
-# 575 test expressions an accuracy has a standard error of 2 points. And less than half of their spans are
+# 575 test expressions an accuracy has a standard error of 2 points. Less than half of their spans are
 # right, hardly more than the third that random merges get right; of the left trees nearly all are, as brackets
-# this short are mostly read from left to right. The network does not need the right trees. It learns to
-# compute with the ones that it draws.
+# this short are mostly read from left to right. **And random trees come as close.** The network does not need the
+# right trees, nor any particular ones: it learns to compute with whatever it is given. So at this length the accuracy
+# says nothing about the estimator.
 
-NAMES = ("left", "reinforce", "st-gs", "gr-mc10", "gold")
+NAMES = ("left", "random", "reinforce", "st-gs", "gr-mc10", "gold")
 scores, trained = {}, {}
 for name in NAMES:
     scores[name], trained[name] = train(name)
     accuracy, f1 = 100 * scores[name][-1]
     print(f"{name:10} accuracy {accuracy:.1f} %, F1 {f1:.1f} %")
-by_chance = random_f1(np.random.default_rng(0))
-print(f"random trees, F1 {by_chance:.1%}")
-gold, read_left = scores["gold"][-1], scores["left"][-1]
-assert abs(by_chance - 0.33) < 0.02
+gold, read_left, by_chance = (scores[name][-1] for name in ("gold", "left", "random"))
+assert abs(by_chance[1] - 0.33) < 0.02
+assert gold[0] - 0.08 < by_chance[0] < gold[0]
 for name in ("reinforce", "st-gs", "gr-mc10"):
     accuracy, f1 = scores[name][-1]
     assert gold[0] - 0.08 < accuracy < gold[0]
     assert abs(accuracy - read_left[0]) < 0.05
-    assert scores[name][0, 1] + 0.1 < f1 < by_chance + 0.1 < 0.5 < 0.9 < read_left[1]
+    assert abs(accuracy - by_chance[0]) < 0.05
+    assert scores[name][0, 1] + 0.1 < f1 < by_chance[1] + 0.1 < 0.5 < 0.9 < read_left[1]
 
 # %%
 
@@ -192,18 +193,15 @@ for name in ("reinforce", "st-gs", "gr-mc10"):
 fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
 steps = np.arange(0, STEPS + 1, EVERY)
 for name in NAMES:
-    given = name in ("gold", "left")
-    style = {"color": COLOURS["exact"], "ls": "-" if name == "gold" else ":"}
-    style = style if given else {"color": COLOURS[name]}
-    label = f"{name} trees" if given else name.upper()
+    style = {"color": COLOURS["exact"], "ls": {"gold": "-", "left": ":"}.get(name, "--")}
+    style = style if name in GIVEN else {"color": COLOURS[name]}
+    label = f"{name} trees" if name in GIVEN else name.upper()
     left.plot(steps, 100 * scores[name][:, 0], label=label, **style)
     right.plot(steps, 100 * scores[name][:, 1], **style)
-right.axhline(100 * by_chance, color="0.6", ls="--", label="random merges")
-right.legend(loc="center right")
 left.set(xlabel="step", ylabel="test accuracy of the value (%)")
 right.set(xlabel="step", ylabel="F1 with the gold trees (%)", ylim=(0, 104))
 left.set_title(rf"at most 7 tokens, $\tau$ = {tau}, one run each", fontsize="medium")
-left.legend()
+left.legend(fontsize="small")
 
 # %%
 # The exact gradient
@@ -319,9 +317,11 @@ assert sorted(spans(drawn[1])) == sorted(spans(drawn[2]))
 # Where it fails
 # --------------
 #
-# One run of six hundred steps cannot rank estimators whose accuracies lie within a standard error of each
-# other, and this page does not. At this length there is also little to win: left trees are nearly the gold
-# ones. ``docs/results`` has longer expressions, several seeds and the temperatures of the paper's Table 1.
+# At this length there is nothing to win, and this page ranks no estimators. ``docs/results`` has longer expressions,
+# several seeds and the temperatures of the paper's Table 1, and there the estimators part: cold, at
+# :math:`\tau` = 0.01, training with ST-GS collapses, and for at most 25 tokens it ends at 52.8 % where GR has 62.9 %.
+# ``rbst listops --download`` shows the collapse in a minute and a half. But even there no learned tree beats reading
+# from left to right (64.5 %), and gold trees are far ahead (73.9 %).
 #
 # Exercises
 # ---------
