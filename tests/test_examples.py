@@ -104,6 +104,15 @@ def test_the_node_of_jax_has_the_right_mean(name):
 
 
 @pytest.mark.examples
+def test_gumbel_rao_in_torch_alone_is_right():
+    pytest.importorskip("torch", reason="needs PyTorch: pip install torch")
+    script = EXAMPLES / "torch_gumbel_rao.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "PASSED: 33 passed" in done.stdout
+
+
+@pytest.mark.examples
 @pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_the_example_finds_the_weight(framework):
     pytest.importorskip(framework, reason=f"needs {framework}")

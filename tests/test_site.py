@@ -66,8 +66,9 @@ def test_the_examples_of_the_page_run(page):
 def test_the_code_of_the_guide_is_that_of_the_examples():
     page = (DOCS / "use_in_a_model.md").read_text(encoding="utf-8")
     blocks = re.findall("^```python\n(.*?)^```", page, re.S | re.M)
-    for name, block in zip(("autograd", "torch", "jax"), blocks, strict=True):
-        example = DOCS.parent / "examples" / f"{name}_model.py"
+    examples = ("autograd_model", "torch_model", "torch_gumbel_rao", "jax_model")
+    for name, block in zip(examples, blocks, strict=True):
+        example = DOCS.parent / "examples" / f"{name}.py"
         assert block in example.read_text(encoding="utf-8"), f"copy it from {example.name}"
 
 

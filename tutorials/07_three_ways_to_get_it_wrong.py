@@ -10,10 +10,9 @@ before anything is said about them.
 What you will learn
 -------------------
 
-- why the law of the noise must not be differentiated;
-- what adding the logits twice does, and why a test at zero logits cannot see it;
-- where exponentials of the logits overflow, and ratios do not;
-- how exact conditional means turn each of these into a failing test.
+- three mistakes that return the right shape and raise no error;
+- which of them a test at zero logits, at a temperature of 1 or in double precision lets through;
+- how exact conditional means turn each of them into a failing test.
 
 What you need
 -------------
@@ -248,7 +247,7 @@ assert furthest(second(zeros, D, g, tau, E), zero_oracle) < 4
 # Third: overflow
 # ---------------
 #
-# Nothing in the problem changes if a constant is added to all logits. But the race as printed, in
+# Nothing in the problem changes if a constant is added to all logits. But the race as Eq. 9 of the paper has it, in
 # the lines of ``third`` up to the one of T, contains :math:`e^{\theta_j}` and Z, and float32 ends
 # at :math:`3.4 \cdot 10^{38} = e^{88.7}`; its smallest positive number is
 # :math:`1.4 \cdot 10^{-45} = e^{-103.3}`. Follow one draw at logits of about 90, and at about -110,
@@ -303,7 +302,7 @@ def package(logits, D, g, tau, E):
 
 
 versions = {
-    "as printed": lambda *args: third(*args, epsilon=0.0),
+    "as in Eq. 9": lambda *args: third(*args, epsilon=0.0),
     "with epsilon": third,
     "by ratios": by_ratios,
     "rbst": package,
@@ -319,7 +318,7 @@ with np.errstate(all="ignore"):
             error = np.abs(result.mean(axis=0) - reference).max()
             deviation[name].append(error / np.abs(reference).max())
 
-assert not np.all(np.isfinite(deviation["as printed"]))
+assert not np.all(np.isfinite(deviation["as in Eq. 9"]))
 finite_but_wrong = [d for d in deviation["with epsilon"] if np.isfinite(d) and d > 0.1]
 print(f"with epsilon: finite and over 10 % off at {len(finite_but_wrong)} of {len(shifts)} shifts")
 assert finite_but_wrong
@@ -404,13 +403,15 @@ assert np.abs(together - apart).max() > 0.1
 # - ``rbst.crosscheck.check`` does both, and more, to an implementation in any framework, and names
 #   the likeliest mistake.
 # - Add a constant to the logits and expect the same numbers.
-# - In a framework with automatic differentiation, stop the gradient at x: use the Jacobian of
-#   :math:`\mathrm{softmax}((\theta - \theta_0 + x) / \tau)`, where :math:`\theta_0` is a copy of
-#   :math:`\theta`, and neither it nor x is differentiated. The value is that of
-#   :math:`\mathrm{softmax}(x / \tau)`. (Without :math:`\theta_0` this would be the second mistake,
-#   and with x differentiated the first.) For the value D with this Jacobian return
-#   :math:`D + (S - S_0)`, where S is this softmax, for GR-MCK its mean over the K draws, and
-#   :math:`S_0` a copy that is not differentiated.
+# - In PyTorch, with the draw of D and of x = :math:`\theta + G` given D under ``torch.no_grad()``, three lines are left
+#   (``examples/torch_gumbel_rao.py`` has the whole function, to be copied, and its check)::
+#
+#       zero = (logits - logits.detach()).nan_to_num()
+#       S = ((zero + x) / tau).softmax(-1).mean(0)
+#       return D + (S - S.detach())
+#
+#   Their value is D, their Jacobian the mean of those of the K softmaxes at x. Without ``detach`` in the first line this
+#   would be the second mistake, with x differentiated the first. (A category of logit -inf makes NaN of the difference.)
 #
 # Further reading
 # ---------------

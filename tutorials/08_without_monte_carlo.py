@@ -10,10 +10,10 @@ it with the package's own.
 What you will learn
 -------------------
 
+- where sampling fails without a warning, and the exact estimator does not;
 - how to turn the power of a sum into a product, and a product into independent means;
 - why a sum over equally spaced nodes is all the integration that is needed, and when it is not;
-- the two limits of the estimator, cold (ZGR, zero-temperature Gumbel-Rao) and hot;
-- where sampling fails and the exact estimator does not.
+- the two limits of the estimator, cold (ZGR, zero-temperature Gumbel-Rao) and hot.
 
 What you need
 -------------
@@ -32,6 +32,43 @@ from rbst.categorical import softmax_vjp
 from rbst.plotting import COLOURS
 
 # %%
+# Why not just sample?
+# --------------------
+#
+# GR-MCK comes as close to GR as one likes, so why not take a large K? Because at a low temperature and with logits
+# far apart the mean is carried by near ties so rare that most samples contain none. The sample mean is then wrong, and
+# its standard error, computed from the same draws, is wrong with it: nothing in the sample warns.
+#
+# **Before you look:** the logits are 8, -10, -4 and 2, the first has won, and :math:`\tau = 0.01`. How many of 100,000
+# draws are near ties with the second, with the third, with the fourth?
+
+# %%
+# **Answer.** A share of about :math:`\pi_j \tau` of them, which makes none, none, and two or three; or ten if a lead of
+# :math:`4 \tau` still counts. **The estimate for the second logit is zero, with an error bar of zero.** That for the
+# third is 30 times too small, with an error bar as small. That for the fourth, and with it the one for the first, is a
+# coarse guess. The rest of this page derives the exact column.
+
+n, g = 4, np.array([1.0, 2.0, 4.0, -1.0])
+far = np.array([8.0, -10.0, -4.0, 2.0])
+cold_tau, most_likely = 0.01, np.eye(n)[0]
+exact_far = rbst.exact_gumbel_rao(far, most_likely, g, tau=cold_tau, rtol=1e-9)
+
+K = 100_000
+print("expected near ties:", np.round(K * cold_tau * rbst.softmax(far)[1:], 5))
+x = rbst.conditional_gumbels(far, most_likely, np.random.default_rng(3).exponential(size=(K, n)))
+h = softmax_vjp(rbst.softmax(x, cold_tau), g) / cold_tau
+error = h.std(axis=0) / np.sqrt(K)
+for a in range(n):
+    print(
+        f"{far[a]:5}: exact {exact_far[a]:10.3e}, sampled {h[:, a].mean():10.3e} ± {error[a]:.1e}"
+    )
+assert abs(h[:, 2].mean() - exact_far[2]) > 10 * error[2]  # logit -4: many of its own errors
+assert abs(h[:, 1].mean()) < 1e-100 < 1e-9 < exact_far[1]  # logit -10: nothing at all in K draws
+assert 25 < exact_far[2] / h[:, 2].mean() < 35
+assert error[3] > 0.2 * abs(exact_far[3])
+assert error[0] > 0.2 * abs(exact_far[0])
+
+# %%
 # What is needed
 # --------------
 #
@@ -48,8 +85,7 @@ from rbst.plotting import COLOURS
 # once, to check each step against samples.
 
 logits = np.array([0.3, -0.7, 1.1, 0.0])
-g = np.array([1.0, 2.0, 4.0, -1.0])
-n, i, tau = 4, 1, 0.5
+i, tau = 1, 0.5
 pi, D = rbst.softmax(logits), np.eye(n)[i]
 
 rng = np.random.default_rng(0)
@@ -151,7 +187,7 @@ assert standard_errors(product, of_means) < 4
 # half of it: a half, a quarter, or less?
 
 # %%
-# **Answer.** Far less: it is about the square, :math:`10^{-8}`. The error is about
+# **Answer.** Far less: the square, :math:`10^{-8}`, or better. The error is about
 # :math:`e^{-\pi^2 / \eta}` (9.9), with the number :math:`\pi`, and here is why. Nodes at the
 # distance :math:`\eta` cannot tell the frequency :math:`\omega = 2 \pi / \eta` from zero, as
 # :math:`e^{\mathrm{i} \omega y}` is 1 at each of them. The sum counts every frequency
@@ -402,31 +438,12 @@ assert np.isclose(square, rbst.conditional_moments(logits, D, g, tau=tau, rtol=1
 # Cold and hot
 # ------------
 #
-# As :math:`\tau \to 0` only near ties count. The lead z over j has the density :math:`\pi_j` at
-# zero (exercise 2 of tutorial 05). In a near tie with j alone,
-# :math:`S_j = e^{-z/\tau} / (1 + e^{-z/\tau})` and :math:`S_i = 1 - S_j`. With
-# :math:`z = \tau \zeta` (11.2)
+# As :math:`\tau \to 0` only near ties with the winner count, and GR tends to (11.3)
 #
-# .. math::
+# .. math:: \text{ZGR} = \sum_{j \ne i} \frac{\pi_j}{2} (g_i - g_j) (e_i - e_j) ,
 #
-#     \frac1\tau \, \mathbb E [ S_i S_j \mid D ] \to \pi_j \int_0^\infty
-#     \frac{e^{-\zeta}}{(1 + e^{-\zeta})^2} \, d\zeta = \frac{\pi_j}{2} ,
-#
-# because the integrand is the derivative of :math:`1 / (1 + e^{-\zeta})`, which rises from a half
-# to one. For two losers a and b, :math:`S_a S_b` needs two near ties at once, whose probability
-# falls like :math:`\tau^2`, and tends to 0 even after division by :math:`\tau`. In (9.1), every
-# row but i keeps the term b = i, and row i all of them (11.3):
-#
-# .. math::
-#
-#     \frac{\pi_a}{2} (g_a - g_i) \quad (a \ne i) , \qquad
-#     \sum_j \frac{\pi_j}{2} (g_i - g_j) = \frac{g_i - \pi^\top g}{2} .
-#
-# This is the estimator ZGR, in one line :math:`\sum_j \frac{\pi_j}{2} (g_i - g_j)(e_i - e_j)`: a
-# sum over the edges at the winner, with the slopes at :math:`e_i`. On average over D, the edge from
-# :math:`e_a` to :math:`e_b` receives the slope at its end :math:`e_a` with the factor
-# :math:`\pi_a \pi_b / 2`, and that at :math:`e_b` with the same: the trapezoid of tutorial 04
-# (11.4). So ZGR is unbiased for quadratic costs. With several independent variables, the others
+# a sum over the edges at the winner, with the slopes at :math:`e_i`. Tutorial 09 derives it, and shows that on average
+# over D it is the trapezoid of tutorial 04. So ZGR is unbiased for quadratic costs. With several independent variables, the others
 # only decide which cost this one sees: it is enough that f is quadratic *in each* of them. And the
 # mean of ST-GS is that of GR, which tends to that of ZGR: this is why cooling removes the bias of
 # ST-GS for quadratic costs, and not for others in general. At a positive
@@ -495,44 +512,11 @@ ax.legend(fontsize="small", loc="upper right")
 # Where it fails
 # --------------
 #
-# First where *sampling* fails. At a low temperature and with logits far apart, the mean is carried
-# by near ties so rare that most samples contain none. The sample mean is then wrong, and its
-# standard error, computed from the same draws, is wrong with it: nothing in the sample warns.
-#
-# **Before you look:** the logits are 8, -10, -4 and 2, the first has won, and :math:`\tau = 0.01`.
-# How many of 100,000 draws are near ties with the second, with the third, with the fourth?
+# A tolerance below 1e-11 cannot be promised in float64, and is refused. And averaging does not
+# remove the bias of ST-GS: GR is the exact mean *given D* of a biased estimator.
 
-# %%
-# **Answer.** A share of about :math:`\pi_j \tau` of them, which makes none, none, and two or three;
-# or ten if a lead of :math:`4 \tau` still counts. The estimate for the second logit is zero, with
-# an error bar of zero. That for the third is 30 times too small, with an error bar as small. That
-# for the fourth, and with it the one for the first, is a coarse guess.
-
-far = np.array([8.0, -10.0, -4.0, 2.0])
-cold_tau, most_likely = 0.01, np.eye(n)[0]
-exact = rbst.exact_gumbel_rao(far, most_likely, g, tau=cold_tau, rtol=1e-9)
-assert np.allclose(
-    exact, gr_on_grid(far, 0, g, cold_tau), rtol=1e-7, atol=1e-9 * np.abs(exact).max()
-)
-
-K = 100_000
-print("expected near ties:", np.round(K * cold_tau * rbst.softmax(far)[1:], 5))
-E = np.random.default_rng(3).exponential(size=(K, n))
-S = rbst.softmax(rbst.conditional_gumbels(far, most_likely, E), cold_tau)
-h = softmax_vjp(S, g) / cold_tau
-error = h.std(axis=0) / np.sqrt(K)
-for a in range(n):
-    print(f"{far[a]:5}: exact {exact[a]:10.3e}, sampled {h[:, a].mean():10.3e} ± {error[a]:.1e}")
-assert abs(h[:, 2].mean() - exact[2]) > 10 * error[2]  # logit -4: many of its own standard errors
-assert abs(h[:, 1].mean()) < 1e-100 < 1e-9 < exact[1]  # logit -10: nothing at all in K draws
-assert 25 < exact[2] / h[:, 2].mean() < 35
-assert error[3] > 0.2 * abs(exact[3])
-assert error[0] > 0.2 * abs(exact[0])
-
-# %%
-# The quadrature has limits as well. A tolerance below 1e-11 cannot be promised in float64, and is
-# refused. And averaging does not remove the bias of ST-GS: GR is the exact mean *given D* of a
-# biased estimator.
+on_grid = gr_on_grid(far, 0, g, cold_tau)
+assert np.allclose(exact_far, on_grid, rtol=1e-7, atol=1e-9 * np.abs(exact_far).max())
 
 rbst.exact_gumbel_rao(logits, D, g, tau=tau, rtol=1e-11)
 try:
@@ -578,8 +562,8 @@ for odds in (0.5, 0.1):
 # -----------
 #
 # - ``rbst.get_estimator("gr", tau=0.5)`` puts the exact estimator into any model. It draws no
-#   noise beyond D. For 8 or 16 options it takes the time of GR-MCK with K = 60 to 150 at a tolerance
-#   of 1e-6 and with 11 to 24 at 1e-3 (``docs/results/benchmarks``); with two options, less than one.
+#   noise beyond D. For 8 or 16 options it takes as long as 100 to 180 samples of GR-MCK at a tolerance
+#   of 1e-6 and as 11 to 22 at 1e-3 (``docs/results/benchmarks``); for two options, less than a single sample.
 # - For a very low temperature, take its limit ``"zgr"``: a line of arithmetic, and no parameter.
 # - Unbiased whatever the logits: REINFORCE for every f, ST at :math:`\tau = 1` for f linear in each
 #   variable, ZGR for f quadratic in each, and GS for the relaxed cost only. ST-GS and GR are in
