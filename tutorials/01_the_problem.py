@@ -24,7 +24,7 @@ Derivatives and the softmax. Equation numbers with a dot, such as (1.5), are tho
 you open an answer.
 """
 
-# sphinx_gallery_thumbnail_number = 2
+# sphinx_gallery_thumbnail_number = 3
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -195,15 +195,29 @@ ax.legend(loc="upper left")
 # agree with its rises from one corner to another (tutorial 04).
 
 
-def cost_with_bump(D):
-    return cost(D) + 12 * (D[..., 0] * D[..., 2]).sum(axis=-1)  # 0 at every one-hot D
+def cost_with_bump(D, height=12):
+    return cost(D) + height * (D[..., 0] * D[..., 2]).sum(axis=-1)  # 0 at every one-hot D
 
 
-assert np.allclose(
-    rbst.exact_gradient(cost_with_bump, logits[None, :]), rbst.exact_gradient(cost, logits[None, :])
-)
-middle = np.array([[0.5, 0.0, 0.5]])
-print("halfway from 1 kg to 4 kg: cost", cost(middle), "with the bump", cost_with_bump(middle))
+for height in (12, -12):
+    assert np.allclose(
+        rbst.exact_gradient(lambda D, h=height: cost_with_bump(D, h), logits[None, :]),
+        rbst.exact_gradient(cost, logits[None, :]),
+    )
+
+# %%
+
+# Figure
+u = np.linspace(0, 1, 101)
+edge = ((1 - u[:, None]) * corners[0] + u[:, None] * corners[2])[:, None, :]  # from 1 kg to 4 kg
+fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+for height in (12, 0, -12):
+    curve = cost_with_bump(edge, height)
+    ax.plot(u, curve, color=COLOURS["st"])
+    ax.text(0.5, curve[50] + 0.2, f"bump {height:+d}" if height else "no bump", ha="center")
+ax.plot([0, 1], cost(corners[[0, 2], None, :]), "o", ms=9, color=COLOURS["exact"])
+ax.set(xticks=[0, 0.5, 1], xticklabels=["1 kg", "half of each", "4 kg"], ylabel="cost")
+ax.set(title="three costs, one problem: only the dots count", ylim=(-3.5, 4))
 
 # %%
 # Where it fails
@@ -211,7 +225,7 @@ print("halfway from 1 kg to 4 kg: cost", cost(middle), "with the bump", cost_wit
 #
 # One pick has n outcomes, which are few. L picks have :math:`n^L` joint outcomes, which soon are
 # too many. Enumeration serves as the oracle of these tutorials, because it leaves nothing to
-# chance, but it ends early. The package refuses what it cannot do, and says by how much.
+# chance, but it soon runs out. The package refuses what it cannot do, and says by how much.
 
 try:
     rbst.exact_gradient(cost, np.zeros((30, 3)))

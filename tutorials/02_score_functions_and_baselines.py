@@ -315,8 +315,9 @@ assert np.allclose(both[0], two_pi * (two_costs - two_pi @ two_costs))
 
 # %%
 # **Answer.** This is (2.7) with :math:`\lambda = 0`: half of the gradient is lost. The mean over
-# the *other* samples of the batch is independent of D and loses nothing. All nine pairs of samples
-# show it.
+# the *other* samples of the batch is independent of D and loses nothing: this is the *leave-one-out*
+# baseline, ``"rloo"`` (Kool et al. 2019). With two or more draws for each input it needs no running
+# mean. All nine pairs of samples show it.
 
 f = cost(corners[:, None, :])
 pairs = pi[:, None] * pi  # row a: this sample, column k: the other one

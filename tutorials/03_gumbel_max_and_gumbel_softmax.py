@@ -203,11 +203,11 @@ for e in corners:  # sample by sample the derivative of f(S) with the noise held
 # %%
 # **Answer.** No. A *mixture* of the two parcels can weigh 2.5 kg, so the relaxed problem is not
 # indifferent. As the temperature falls, mixtures become rare and the relaxed gradient tends to the
-# discrete one. To see why, integrate over the lead, :math:`\delta + z`, instead of z: then
-# :math:`\delta` occurs in the smooth density only, on which the derivative then falls, and f(S)
-# beside it tends to f(D). Nothing here used the form of f, and with more options the same can be
-# done with x instead of the lead: cooling removes the bias of GS for every smooth f.
-# (Not so for the estimator of tutorial 04, which takes the slope of f at D.)
+# discrete one. To see why, write the expectation as an integral over the lead, :math:`\delta + z`,
+# instead of z. Now :math:`\delta` appears only in the density, which is smooth, so the derivative
+# acts on the density alone; beside it f(S) tends to f(D) as :math:`\tau` falls. The argument uses
+# nothing about f, and with more options the same can be done with x instead of the lead: cooling
+# removes the bias of GS for every smooth f. (Not so for the estimator of tutorial 04, which takes the slope of f at D.)
 
 
 def relaxed_cost(delta, tau):

@@ -151,8 +151,8 @@ axes[0].set_ylabel(f"density, N = {N:,}")
 # The race run forwards
 # ---------------------
 #
-# With *fresh* independent :math:`E_1, \ldots, E_n` from Exp(1), not those that the winner has won
-# with, the times given the winner are (6.4)
+# With *fresh* independent :math:`E_1, \ldots, E_n` from Exp(1), not the ones that decided the
+# race, the times given the winner are (6.4)
 #
 # .. math::
 #
