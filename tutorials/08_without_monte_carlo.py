@@ -265,14 +265,15 @@ right.set(xlabel=r"1 / distance, $1 / \eta$", title="sums over equally spaced no
 right.legend()
 
 # %%
-# "The size at that distance" is not always about one. At the imaginary part :math:`\pi / 2` the
-# term w is complex, its real part is negative in places, and there :math:`e^{-sw}` is large if s
-# is. The lower the temperature, the larger the angle of w. At s = 20 the rule of thumb fails. For
-# :math:`\tau < 1` the leading error is still at most the rule of thumb times twice (k = 1 and -1)
-# the integral of the integrand's modulus along that line. (The rule of thumb takes twice the
-# integral to be 1. The bound is safe, but far from tight.) For :math:`\tau \ge 1` the integral
-# diverges, since along the line the density has the modulus :math:`t e^y`, with y the real part,
-# and w falls like :math:`e^{-y / \tau}` only; there one stops a little short of :math:`\pi / 2`.
+# *For those who write quadrature; others may skip to the next section.* "The size at that distance"
+# is not always about one. At the imaginary part :math:`\pi / 2` the term w is complex, its real
+# part is negative in places, and there :math:`e^{-sw}` is large if s is. The lower the temperature,
+# the larger the angle of w. At s = 20 the rule of thumb fails. For :math:`\tau < 1` the leading
+# error is still at most the rule of thumb times twice (k = 1 and -1) the integral of the
+# integrand's modulus along that line. (The rule of thumb takes twice the integral to be 1. The
+# bound is safe, but far from tight.) For :math:`\tau \ge 1` the integral diverges, since along the
+# line the density has the modulus :math:`t e^y`, with y the real part, and w falls like
+# :math:`e^{-y / \tau}` only; there one stops a little short of :math:`\pi / 2`.
 
 s = np.array([20.0])
 
