@@ -1,5 +1,6 @@
 """The report: selection by validation alone, the paper's numbers in their places, foreign files ignored."""
 
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -418,3 +419,25 @@ def test_what_tutorial_12_says_of_longer_expressions_is_in_the_table():
     assert (
         f"left to right ({test['left']} %), and gold trees are far ahead ({test['gold']} %)" in text
     )
+
+
+def test_the_page_of_all_runs_is_what_its_script_writes():
+    path = RESULTS / "listops" / "draw.py"
+    spec = importlib.util.spec_from_file_location("draw", path)
+    draw = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(draw)
+    assert draw.every_run() == path.with_name("every_run.md").read_text(encoding="utf-8")
+
+
+def test_the_advice_that_the_page_of_mnist_opens_with_is_in_its_table():
+    report = json.loads((RESULTS / "mnist/recipe/report.json").read_text(encoding="utf-8"))
+    rows = [row for row in report["rows"] if row["minus_st_gs"]]
+    page = " ".join((RESULTS / "mnist/README.md").read_text(encoding="utf-8").split())
+
+    def range_of(*names, sign):
+        found = [sign * row["minus_st_gs"][0] for row in rows if row["estimator"] in names]
+        return f"{min(found):.1f} to {max(found):.1f}"
+
+    assert f"`gs`: {range_of('gs', sign=-1)} nats below `st-gs`" in page
+    assert f"`gr-mc10` or `gr`: {range_of('gr-mc10', 'gr', sign=-1)} below" in page
+    assert f"`st` is {range_of('st', sign=1)} above" in page

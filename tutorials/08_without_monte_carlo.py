@@ -563,8 +563,9 @@ for odds in (0.5, 0.1):
 # -----------
 #
 # - ``rbst.get_estimator("gr", tau=0.5)`` puts the exact estimator into any model. It draws no
-#   noise beyond D. For 8 or 16 options it takes as long as 100 to 180 samples of GR-MCK at a tolerance
-#   of 1e-6 and as 11 to 22 at 1e-3 (``docs/results/benchmarks``); for two options, less than a single sample.
+#   noise beyond D. For 8 or 16 options it takes as long as 70 to 290 samples of GR-MCK at the default
+#   tolerance of 1e-6 and as 10 to 35 at 1e-3, which is enough for training
+#   (``docs/results/exact_gumbel_rao``); for two options, less than a single sample.
 # - For a very low temperature, take its limit ``"zgr"``: a line of arithmetic, and no parameter.
 # - Unbiased whatever the logits: REINFORCE for every f, ST at :math:`\tau = 1` for f linear in each
 #   variable, ZGR for f quadratic in each, and GS for the relaxed cost only. ST-GS and GR are in
