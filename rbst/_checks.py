@@ -66,6 +66,11 @@ def _to_array(name: str, values: Any, like: Array | None = None) -> Array:
         ) from error
 
 
+def as_float(values: Array) -> Array:
+    """Real numbers as floats, which they may be already: whole numbers and truths are made float64."""
+    return values if values.dtype.kind == "f" else values.astype("float64")
+
+
 def check_finite(name: str, values: Array, cure: str) -> None:
     """Neither NaN nor an infinity anywhere; an array that may be traced."""
     values = getval(values)
@@ -75,17 +80,28 @@ def check_finite(name: str, values: Array, cure: str) -> None:
         raise NotFinite(f"{name} must be finite, got {fault}; {cure}")
 
 
-def check_logits(logits: Array) -> Array:
+def check_cost_shape(costs: Any, shape: tuple[int, ...]) -> None:
+    """One cost for each array ``(L, n)``."""
+    if np.shape(costs) != shape:
+        raise ValueError(
+            f"f must map one-hot arrays of shape {(*shape, 'L', 'n')} to costs of shape {shape}, "
+            f"got {np.shape(costs)}; sum over the last two axes only"
+        )
+
+
+def check_logits(logits: Array, name: str = "logits") -> Array:
     """Float logits ``(..., n)``, each row with a finite entry and neither NaN nor +inf."""
-    logits = _to_array("logits", logits)
+    logits = _to_array(name, logits)
     if logits.dtype.char not in FLOATS:
         raise TypeError(
-            f"logits must be float32 or float64, got {logits.dtype}; convert them, for example with "
-            "logits.astype(numpy.float64)"
+            f"{name} must be float32 or float64, got {logits.dtype}; convert them, for example with "
+            f"{name}.astype(numpy.float64)"
         )
+    if not logits.dtype.isnative:  # the bytes of another machine
+        logits = logits.astype(logits.dtype.newbyteorder("="))
     if logits.ndim == 0 or logits.shape[-1] == 0:
         raise ValueError(
-            f"logits must have shape (..., n) with n >= 1 categories last, got {logits.shape}; "
+            f"{name} must have shape (..., n) with n >= 1 categories last, got {logits.shape}; "
             "one variable has shape (n,)"
         )
     values = getval(logits)
@@ -99,14 +115,14 @@ def check_logits(logits: Array) -> Array:
         else:
             fault = "a row of nothing but -inf; leave at least one category possible"
         raise NotFinite(
-            f"logits must be finite or -inf with a finite entry in each row, got {fault}"
+            f"{name} must be finite or -inf with a finite entry in each row, got {fault}"
         )
     return logits
 
 
 def check_one_hot(D: Array, logits: Array) -> Array:
     """One-hot ``D`` of the shape and dtype of ``logits``, never on a category of logit -inf."""
-    D = _check_companion("D", D, logits)
+    D = check_companion("D", D, logits)
     ones = D == 1
     if not bool((ones | (D == 0)).all() and (row_sum(D) == 1).all()):
         raise ValueError(
@@ -148,7 +164,7 @@ def _check_where_possible(name: str, array: Array, logits: Array, cure: str) -> 
     No sample lands on a category of logit -inf, so an entry that does not exist there is no fault: it is
     replaced by 0, which no one sees.
     """
-    array = _check_companion(name, array, logits)
+    array = check_companion(name, array, logits)
     values = getval(array)
     xp = namespace(values)
     finite = xp.isfinite(values)
@@ -161,7 +177,7 @@ def _check_where_possible(name: str, array: Array, logits: Array, cure: str) -> 
 
 def check_simplex(S: Array, logits: Array) -> Array:
     """A relaxed sample of the shape and dtype of ``logits``, non-negative with rows that sum to one."""
-    S = _check_companion("S", S, logits)
+    S = check_companion("S", S, logits)
     xp = namespace(S)
     sums = S @ xp.ones(S.shape[-1], dtype=S.dtype)  # faster than a sum over short rows
     if not bool((S >= 0).all() and (xp.abs(sums - 1) < 1e-3).all()):
@@ -172,7 +188,7 @@ def check_simplex(S: Array, logits: Array) -> Array:
     return S
 
 
-def _check_companion(name: str, array: Array, logits: Array) -> Array:
+def check_companion(name: str, array: Array, logits: Array) -> Array:
     array = check_array(name, array, logits)
     if array.shape != logits.shape:
         cure = "broadcast it first, for example with numpy.broadcast_to"
@@ -195,12 +211,30 @@ def check_tau(tau: float) -> float:
     return float(tau)
 
 
+def check_number(name: str, value: Any, *, at_least: float = -math.inf) -> None:
+    """A finite number."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}; pass a float")
+    if not (math.isfinite(value) and float(value) >= at_least):
+        wanted = "finite" if at_least == -math.inf else f"finite and at least {at_least:g}"
+        raise ValueError(f"{name} must be {wanted}, got {_shown(value)}; 1 is a common choice")
+
+
 def _shown(number: Any) -> str:
     """A number as a message shows it, however large."""
     try:
         return str(float(number))
     except OverflowError:
         return "an integer beyond 1e308"
+
+
+def check_count(name: str, value: int) -> int:
+    """A whole number, at least one."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer >= 1, got {value!r}; pass an int")
+    if value < 1:
+        raise ValueError(f"{name} must be >= 1, got {value}; 1 is the default")
+    return int(value)
 
 
 def check_num_samples(num_samples: int) -> int:
@@ -245,6 +279,8 @@ def check_seed(rng: Any, like: Array) -> Any:
     Elsewhere a seed would give D and the noise given D the same numbers, which are to be independent.
     """
     if isinstance(rng, numbers.Integral) and not isinstance(rng, bool):
+        if rng < 0:
+            raise ValueError(f"a seed must be an integer >= 0, got {rng}; pass 0 or a generator")
         return new_generator(namespace(getval(like)), int(rng))
     return check_rng(rng, like)
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
-from autograd import elementwise_grad
+from autograd import make_vjp
+from autograd.extend import vspace
 
 from rbst._array import Array, namespace, new_generator
+from rbst._checks import check_cost_shape
 from rbst.categorical import sample_categorical
 
 PROBES = 32
@@ -27,13 +29,22 @@ def derivative(f: Function) -> Function:
 
     def df_dD(points: Array) -> Array:
         try:
-            return elementwise_grad(f)(points)
-        except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+            pull_back, costs = make_vjp(f)(points)
+            gradient = pull_back(vspace(costs).ones())
+        except (
+            AssertionError,
+            AttributeError,
+            NotImplementedError,
+            TypeError,
+            ValueError,
+        ) as error:
             f(points.copy())  # an f that fails without autograd too says so itself
             raise ValueError(
                 f"autograd must be able to differentiate f, got {type(error).__name__}: {error}; write f with "
                 f"autograd.numpy throughout, pass its derivative as df_dD, or {CURE}"
             ) from error
+        check_cost_shape(costs, points.shape[:-2])  # costs too many would be summed, unseen
+        return gradient
 
     return df_dD
 

@@ -16,12 +16,13 @@ from types import FrameType
 from typing import Any
 from weakref import WeakSet
 
+import numpy as np
 from autograd import checkpoint
 from autograd.extend import defvjp, primitive
 from autograd.tracer import isbox
 
 from rbst._array import Array, getval, namespace, spawn_generator
-from rbst._checks import check_array, check_logits, check_rng, check_seed
+from rbst._checks import as_float, check_array, check_logits, check_rng, check_seed
 from rbst._derivative import check_derivative_seen, derivative, random_outcomes
 from rbst.categorical import log_probability
 from rbst.enumeration import check_costs
@@ -101,7 +102,7 @@ def stochastic_node(logits: Array, estimator: Estimator | str, rng: Any) -> Arra
     return _pass_through(logits, point.copy() if point is sample else point, pull_back)
 
 
-def _value(x: Array) -> Array:
+def _value(x: Any) -> Any:
     """The array without any trace: where a second derivative is taken there are two around it."""
     while isbox(x):
         x = getval(x)
@@ -196,17 +197,37 @@ def objective(
     >>> autograd.grad(loss)(np.log(np.array([[0.2, 0.3, 0.5]])))
     array([[-0.24, -0.36,  0.6 ]])
     """
+    cost = as_float(check_array("cost", cost))
+    _check_examples(cost, draws, direct=direct, baseline=baseline)
     total = cost + direct
-    if as_estimator(estimator).evaluates == "cost-only":
+    if as_estimator(estimator).evaluates == "cost-only" and draws:
         log_p = reduce(add, (_joint_log_probability(logits, D) for logits, D in draws))
-        if cost.shape != log_p.shape:
-            raise ValueError(
-                f"cost must have one entry for each example of the draws, {log_p.shape}, got "
-                f"{cost.shape}; sum the cost over every axis but the first"
-            )
         total = total + (cost - baseline) * namespace(log_p).expm1(log_p - _value(log_p))
     # autograd's rule for mean divides by an integer of NumPy's, which makes float32 gradients float64.
     return namespace(total).sum(total) / total.size
+
+
+def _check_examples(
+    cost: Array, draws: Sequence[tuple[Array, Array]], **others: float | Array
+) -> None:
+    """A cost for each example; the others may be numbers. What broadcasts otherwise would mix examples, unseen."""
+    for logits, _ in draws:
+        if logits.shape[:1] != cost.shape:
+            raise ValueError(
+                f"cost must have one entry for each example of the draws, {logits.shape[:1]}, got "
+                f"{cost.shape}; sum the cost over every axis but the first"
+            )
+    if cost.ndim != 1 or cost.size == 0:
+        raise ValueError(
+            f"cost must have shape (B,), one entry for each of B >= 1 examples, got {cost.shape}; sum the cost "
+            "over every axis but the first"
+        )
+    for name, values in others.items():
+        shape = np.shape(_value(values))
+        if shape not in ((), cost.shape):
+            raise ValueError(
+                f"{name} must be a number or have the shape of cost, {cost.shape}, got {shape}; reshape it"
+            )
 
 
 def _joint_log_probability(logits: Array, D: Array) -> Array:

@@ -136,7 +136,7 @@ defvjp(
 
 
 def one_hot(index: Indices, n: int, dtype: Any = "float64") -> Array:
-    """One-hot rows: ``index`` of integers ``(...)`` becomes ``(..., n)`` with a 1 at each index.
+    """One-hot rows: ``index`` of integers ``(...)`` in 0..n-1 becomes ``(..., n)`` with a 1 at each index.
 
     Examples
     --------
@@ -146,7 +146,20 @@ def one_hot(index: Indices, n: int, dtype: Any = "float64") -> Array:
            [1., 0., 0.]])
     """
     xp = namespace(index)
-    return (xp.asarray(index)[..., None] == xp.arange(n)).astype(dtype)
+    index = xp.asarray(index)
+    if index.dtype.kind not in "iu":
+        raise TypeError(f"index must hold integers, got {index.dtype}; argmax returns them")
+    if index.size and not bool((index.min() >= 0) & (index.max() < n)):
+        raise ValueError(
+            f"index must be in 0..{n - 1}, got {int(index.min())}..{int(index.max())}; leave out rows without "
+            "a category"
+        )
+    return _one_hot(index, n, dtype)
+
+
+def _one_hot(index: Indices, n: int, dtype: Any) -> Array:
+    """:func:`one_hot` of indices that are known to be some."""
+    return (index[..., None] == namespace(index).arange(n)).astype(dtype)
 
 
 def sample_categorical(logits: Array, rng: Any) -> Array:
@@ -168,7 +181,7 @@ def sample_categorical(logits: Array, rng: Any) -> Array:
     xp = namespace(logits)
     # Below the maximum a shift of all logits has already cancelled, so it cannot cost a digit.
     scores = logits - row_max(logits) - xp.log(draw_exponentials(logits, rng))
-    return one_hot(row_argmax(scores), logits.shape[-1], logits.dtype)
+    return _one_hot(row_argmax(scores), logits.shape[-1], logits.dtype)
 
 
 def draw_exponentials(like: Array, rng: Any) -> Array:

@@ -33,7 +33,7 @@ from rbst._tables import aligned_markdown_table, text_table
 from rbst.autodiff import check_estimate, estimate_gradient
 from rbst.claims import check_claim, check_differentiable
 from rbst.enumeration import check_costs, count_outcomes, enumerate_outcomes, exact_gradient
-from rbst.estimators.registry import Estimator, differentiates, get_estimator
+from rbst.estimators.registry import Estimator, as_estimator, differentiates, get_estimator
 from rbst.rao_blackwell import conditional_covariance, conditional_moments, jacobian_moments
 
 DRAWS_PER_BLOCK = 2**12
@@ -171,6 +171,8 @@ class Diagnosis:
         where B is ``batch_size``. Returning zero scores 1, whatever B: an estimate that scores more is worse
         than none.
         """
+        if not batch_size >= 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}; 1 is a single estimate")
         mse = self.mse
         if batch_size != 1:
             error = None
@@ -266,6 +268,7 @@ def diagnose(
             f"tau is for an estimator given by name, got tau={tau} and the estimator {estimator.name!r}; "
             "build it with the temperature that you want"
         )
+    estimator = as_estimator(estimator)
     logits = check_logits(logits).astype("float64", copy=False)
     count_outcomes(logits)
     if df_dD is None and differentiates(estimator):
@@ -495,12 +498,14 @@ def _check_draws(estimator: Estimator, rng: Any, draws: int) -> int:
 def _sampled_bias_squared(bias: Array, centred: Array, variance: float) -> Figure:
     r"""The square of the sample mean exceeds that of the mean by variance / N, which is subtracted.
 
-    Its own standard error is :math:`\sqrt{4 \, b^\top \Sigma b / N + 2 \, \mathrm{tr} \, \Sigma^2 / N^2}`.
+    Its own variance is :math:`4 \, b^\top \Sigma b / N + 2 \, \mathrm{tr} \, \Sigma^2 / N^2`. With the sample mean in place
+    of b the first term is too large by :math:`4 \, \mathrm{tr} \, \Sigma^2 / N^2` on average, which is subtracted as well.
     """
     draws, half = len(centred), len(centred) // 2
     # For independent x and y, E (x'y)^2 = tr Sigma^2: neighbours are paired.
     trace_of_square = ((centred[:half] * centred[half : 2 * half]).sum(axis=1) ** 2).mean()
-    error = math.sqrt(4 * float((centred @ bias).var()) / draws + 2 * trace_of_square / draws**2)
+    least = 2 * trace_of_square / draws**2  # what is left where the bias is 0
+    error = math.sqrt(max(4 * float((centred @ bias).var()) / draws - least, least))
     return Figure(float((bias**2).sum()) - variance / draws, error)
 
 

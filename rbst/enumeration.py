@@ -10,9 +10,17 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from autograd.tracer import isbox
+
 from rbst._array import Array, namespace
-from rbst._checks import check_array, check_finite, check_gradient, check_logits
-from rbst.categorical import log_softmax, one_hot
+from rbst._checks import (
+    check_array,
+    check_cost_shape,
+    check_finite,
+    check_gradient,
+    check_logits,
+)
+from rbst.categorical import _one_hot, log_softmax
 
 MAX_OUTCOMES = 10**7
 OUTCOMES_PER_BLOCK = 2**14
@@ -91,9 +99,9 @@ def _numbered_outcomes(
         index = digits if possible_first is None else possible_first[variables, digits]
         probability = xp.exp(log_pi[variables, index].sum(axis=-1))
         if bool(probability.min() > 0):
-            yield slice(first, first + len(number)), one_hot(index, n, logits.dtype), probability
+            yield slice(first, first + len(number)), _one_hot(index, n, logits.dtype), probability
         elif bool((seen := probability > 0).any()):  # a finite logit may be too low for a float
-            yield number[seen], one_hot(index[seen], n, logits.dtype), probability[seen]
+            yield number[seen], _one_hot(index[seen], n, logits.dtype), probability[seen]
 
 
 def exact_expectation(f: Callable[[Array], Array], logits: Array) -> float:
@@ -151,6 +159,11 @@ def exact_gradient(f: Callable[[Array], Array], logits: Array) -> Array:
 
 def _costs(f: Callable[[Array], Array], logits: Array) -> tuple[Array, Array]:
     """The cost and the probability of every outcome by its number, in float64; both 0 where it is impossible."""
+    if isbox(logits):
+        raise TypeError(
+            "logits must not be traced by autograd, got an expectation inside a function that is differentiated; "
+            "its gradient is exact_gradient(f, logits)"
+        )
     bases = _bases(logits)
     total = math.prod(bases)
     xp = namespace(logits)
@@ -164,11 +177,7 @@ def _costs(f: Callable[[Array], Array], logits: Array) -> tuple[Array, Array]:
 def check_costs(costs: Any, shape: tuple[int, ...]) -> Array:
     """Finite costs of shape ``(...)`` for one-hot arrays ``(..., L, n)``."""
     costs = check_array("the value of f", costs)
-    if costs.shape != shape:
-        raise ValueError(
-            f"f must map one-hot arrays of shape {(*shape, 'L', 'n')} to costs of shape {shape}, "
-            f"got {costs.shape}; sum over the last two axes only"
-        )
+    check_cost_shape(costs, shape)
     check_finite("the value of f", costs, COST_CURE)
     return costs
 

@@ -172,13 +172,14 @@ def rejection_gumbels(
         )
     xp = namespace(logits)
     accepted, found, drawn = [], 0, 0
+    at_once = min(2**14, max(1, 2**20 // len(logits)))
     while found < num_samples:
         if drawn >= max_draws:
             raise ValueError(
                 f"rejection found {found} of {num_samples} samples in {drawn} draws; the selected "
                 "category is too rare, use conditional_gumbels or raise max_draws"
             )
-        proposals = _sample_gumbels(xp.broadcast_to(logits, (2**14, logits.shape[0])), rng)
+        proposals = _sample_gumbels(xp.broadcast_to(logits, (at_once, len(logits))), rng)
         kept = proposals[proposals.argmax(axis=-1) == D.argmax()]
         accepted.append(kept)
         found, drawn = found + len(kept), drawn + len(proposals)

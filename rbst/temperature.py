@@ -191,6 +191,8 @@ def best_temperature(
 
 
 def _check_range(tau_range: tuple[float, float], batch_size: float) -> tuple[float, float]:
+    if np.shape(tau_range) != (2,):
+        raise ValueError(f"tau_range must be a pair (low, high), got {tau_range!r}; try (0.05, 5)")
     low, high = (check_tau(tau) for tau in tau_range)
     if low >= high:
         raise ValueError(
@@ -220,6 +222,10 @@ def _search(
         if min(abs(expected - log_tau) for log_tau in visited) < STEP / 2:
             break
         visited[expected] = diagnose_at(expected)
+    for end, neighbour in ((grid[0], grid[1]), (grid[-1], grid[-2])):  # a dip beside an end
+        for share in (0.75, 0.5):
+            inner = share * end + (1 - share) * neighbour
+            visited.setdefault(inner, diagnose_at(inner))
     return grid, visited
 
 
@@ -238,6 +244,11 @@ def _predicted_mse(visited: dict[float, Diagnosis], at: Array, batch_size: float
 def _builder(estimator: str | Callable[[float], Estimator]) -> Callable[[float], Estimator]:
     if isinstance(estimator, str):
         return lambda tau: get_estimator(estimator, tau=tau)
+    if not callable(estimator):
+        raise TypeError(
+            f"estimator must be a name or a function from tau to an Estimator, got a {type(estimator).__name__}; "
+            "pass its name"
+        )
     return estimator
 
 

@@ -7,8 +7,10 @@ its rows.
 import math
 import re
 
+import autograd.numpy as anp
 import numpy as np
 import pytest
+from autograd import grad
 from oracles import quadratic
 
 import rbst
@@ -558,3 +560,128 @@ def test_nothing_is_computed_before_the_input_is_checked():
     with pytest.raises(ValueError, match="one-hot"):
         gumbel_rao(D=np.zeros(3))
     assert RNG.bit_generator.state == state
+
+
+ONE = np.log([[0.2, 0.3, 0.5]])
+EST = rbst.estimators
+
+
+def sum_left_out(D):
+    """One cost for each variable, where one for all is wanted."""
+    return (D @ np.array([1.0, 2.0, 4.0])) ** 2
+
+
+TWO_DRAWS = [(np.zeros((2, 3)), np.eye(3)[[0, 1]])]
+
+
+def objective(cost=(1.0, 2.0), draws=TWO_DRAWS, direct=0.0, baseline=0.0):
+    return rbst.objective("reinforce", np.array(cost), direct, draws, baseline)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: rbst.one_hot(np.array([5, -1]), 3), r"index must be in 0\.\.2, got -1\.\.5"),
+        (lambda: rbst.one_hot(np.array([0.5]), 3), "index must hold integers, got float64"),
+        (lambda: rbst.score_function(np.zeros(3, "f4"), D, 1e39), "in float32 must be finite"),
+        (
+            lambda: objective(baseline=np.zeros((2, 1))),
+            "baseline must be a number or have the shape",
+        ),
+        (lambda: objective(direct=np.zeros(3)), "direct must be a number or have the shape"),
+        (lambda: objective(cost=(), draws=()), "one entry for each of B >= 1 examples"),
+        (lambda: objective(cost=(1.0, 2.0, 3.0)), "one entry for each example of the draws"),
+        (
+            lambda: rbst.estimate_gradient("st", sum_left_out, np.zeros((2, 3)), 0),
+            "sum over the last two axes only",
+        ),
+        (
+            lambda: rbst.estimate_gradient("st", quadratic, ONE, -1),
+            "a seed must be an integer >= 0",
+        ),
+        (
+            lambda: EST.decoupled_gumbel_softmax(np.zeros((5, 3)), np.zeros((5, 1, 3)), G, tau=1),
+            "x must have the shape of logits",
+        ),
+        (
+            lambda: EST.decoupled_gumbel_softmax(THETA, np.array([np.nan, 0, 0]), G, tau=1),
+            "x must be finite or -inf",
+        ),
+        (lambda: EST.leave_one_out(THETA, np.eye(3), np.ones(2)), "costs must"),
+        (lambda: EST.leave_one_out(THETA, np.ones((2, 3)), np.ones(2)), "D must be one-hot"),
+        (
+            lambda: EST.categorical_kl(np.zeros((4, 3)), np.zeros(1)),
+            "categories of logits, 3, got 1",
+        ),
+        (lambda: get_estimator("gst", gap=np.nan), "gap must be finite and at least 0, got nan"),
+        (lambda: get_estimator("gst", gap="1"), "gap must be a number, got str"),
+        (lambda: get_estimator("rebar", weight=INF), "weight must be finite, got inf"),
+        (lambda: get_estimator("sum-and-sample", num_summed=-5), "num_summed must be >= 1, got -5"),
+        (lambda: EST.rloo(quadratic, ONE, num_samples=-5, rng=RNG), "num_samples must be >= 1"),
+        (
+            lambda: EST.relax(quadratic, ONE, control=quadratic, rng=RNG),
+            "control must be a pair of functions",
+        ),
+        (lambda: rbst.diagnose(rbst.zgr, quadratic, ONE), "a name or an Estimator, got a function"),
+        (lambda: rbst.stochastic_node(ONE, rbst.zgr, RNG), "a name or an Estimator"),
+        (
+            lambda: rbst.best_temperature(get_estimator("gr"), quadratic, ONE),
+            "a function from tau to an Estimator",
+        ),
+        (
+            lambda: rbst.best_temperature("gr", quadratic, ONE, tau_range=0.1),
+            "tau_range must be a pair",
+        ),
+        (
+            lambda: rbst.diagnose("gr", quadratic, ONE).relative_mse(0),
+            "batch_size must be >= 1, got 0",
+        ),
+        (
+            lambda: grad(lambda logits: rbst.exact_expectation(quadratic, logits))(ONE),
+            "logits must not be traced",
+        ),
+    ],
+)
+def test_what_used_to_pass_or_to_fail_elsewhere(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()
+
+
+def test_whole_numbers_without_a_sign_are_costs_as_any_other():
+    def lookup(D):
+        return D[..., 0, :].argmax(axis=-1)
+
+    def unsigned(D):
+        return lookup(D).astype(np.uint8)
+
+    estimator = get_estimator("reinforce", baseline=2)
+    for few, many in zip(
+        (rbst.estimate_gradient(estimator, f, ONE, 0) for f in (lookup, unsigned)),
+        (rbst.diagnose(estimator, f, ONE).bias_squared for f in (lookup, unsigned)),
+        strict=True,
+    ):
+        assert many < 1e-20
+        assert abs(few).max() < 3
+    pair = np.array([1, 2], np.uint8)
+    assert rbst.objective("reinforce", pair, 0.0, TWO_DRAWS, baseline=3) == 1.5
+
+
+def test_bytes_in_the_order_of_another_machine():
+    logits = ONE.astype(">f8")
+    np.testing.assert_array_equal(
+        rbst.sample_categorical(logits, np.random.default_rng(0)),
+        rbst.sample_categorical(ONE, np.random.default_rng(0)),
+    )
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda D: -anp.log(D[..., 0, 0] + 1e-4),
+        lambda D: -anp.log(anp.clip(D[..., 0, 0], 1e-6, 2)),
+        lambda D: anp.where(D[..., 0, 0] > 0.5, D[..., 0, 0] - 0.5, 0),
+    ],
+    ids=["steep", "clipped", "where"],
+)
+def test_an_f_that_bends_at_a_corner_is_diagnosed(f):
+    assert np.isfinite(rbst.diagnose("st", f, ONE).mse)

@@ -127,3 +127,15 @@ def test_the_gradient_of_the_temperature_with_the_noise_held():
     numeric = (f(0.6 + 1e-6) - f(0.6 - 1e-6)) / 2e-6
     result = temperature_gradient(Y, 2 * weights * np.exp(Y), tau=0.6)
     np.testing.assert_allclose(result, numeric, atol=1e-7)
+
+
+def test_a_category_that_both_laws_exclude_counts_for_nothing():
+    both, prior = np.array([0.0, -np.inf, 1.0]), np.array([0.0, -np.inf, 0.0])
+    without = categorical_kl(both[[0, 2]], prior[[0, 2]])
+    assert categorical_kl(both, prior) == pytest.approx(without, rel=1e-15)
+    assert categorical_kl(prior[[0, 2]], np.array([0.0, -np.inf])) == np.inf
+
+
+def test_no_rows_are_no_fault():
+    Y = np.zeros((0, 3))
+    assert log_concrete_density(np.zeros((0, 3)), Y, tau=0.5).shape == (0,)

@@ -191,6 +191,19 @@ def test_squared_bias_of_an_unbiased_estimator_averages_nothing():
     assert min(values) < 0 < max(values)
 
 
+@pytest.mark.parametrize("name", ["rloo", "gs"])
+def test_the_error_of_a_squared_bias_is_its_deviation_with_a_bias_and_without(name):
+    """Of 300 diagnoses; the root mean square of the errors beside the deviation, which is known to 4 %."""
+    logits, rng = random_logits((2, 3)), np.random.default_rng(5)
+    found = [
+        diagnose(name, QUADRATIC.f, logits, df_dD=QUADRATIC.df_dD, rng=rng, num_samples=500)
+        for _ in range(300)
+    ]
+    errors = [d.bias_squared.error for d in found]
+    deviation = np.std([float(d.bias_squared) for d in found])
+    assert 0.8 < math.sqrt(np.mean(np.square(errors))) / deviation < 1.35
+
+
 # The propositions of the paper, and what is known of the bias.
 
 
@@ -501,10 +514,11 @@ def test_the_relative_figures_are_those_of_a_loop(name):
 
 
 def test_standard_errors_of_the_relative_figures_are_calibrated():
-    """Over 300 diagnoses the squared deviations, in standard errors, average 1; tolerance 5 deviations."""
+    """Over 150 diagnoses the squared deviations, in standard errors, average 1; tolerance 5 deviations."""
     logits, rng = random_logits((2, 3)), np.random.default_rng(0)
     exact = diagnose("st-gs", QUARTIC.f, logits, tau=1.0)
-    assert exact.cosine < 0.97  # near 1 its error is not of first order
+    # Near 1 the error of a cosine is not of first order, nor that of the root of a squared bias near 0.
+    assert exact.cosine < 0.97
     estimator = dataclasses.replace(get_estimator("st-gs", tau=1.0), given_D="random")
     figures = {
         "bias": lambda d: d.relative_bias,
@@ -514,12 +528,13 @@ def test_standard_errors_of_the_relative_figures_are_calibrated():
         "MSE of 20": lambda d: d.relative_mse(20),
     }
     z = {key: [] for key in figures}
-    for _ in range(300):
-        d = diagnose(estimator, QUARTIC.f, logits, df_dD=QUARTIC.df_dD, rng=rng, num_samples=4000)
+    for _ in range(150):
+        d = diagnose(estimator, QUARTIC.f, logits, df_dD=QUARTIC.df_dD, rng=rng, num_samples=12_000)
+        assert d.bias_squared > 5 * d.bias_squared.error
         for key, figure in figures.items():
             z[key].append((figure(d) - figure(exact)) / figure(d).error)
     for key, values in z.items():
-        assert np.mean(np.square(values)) == pytest.approx(1, abs=5 * math.sqrt(2 / 300)), key
+        assert np.mean(np.square(values)) == pytest.approx(1, abs=5 * math.sqrt(2 / 150)), key
 
 
 def test_diagnose_takes_a_name():

@@ -161,5 +161,5 @@ def test_regularization_trades_bias_for_quadratic_f_against_variance():
 
 
 def test_mve_refuses_a_negative_regularization():
-    with pytest.raises(ValueError, match=r"regularization must be at least 0 and finite, got -1"):
+    with pytest.raises(ValueError, match=r"regularization must be finite and at least 0, got -1"):
         minimum_variance(LOGITS, np.eye(3)[0], G, regularization=-1)

@@ -114,6 +114,12 @@ def check(
     >>> print(check(forgetful, "st").failures[0].cause)
     1/tau is missing: the Jacobian of softmax(x / tau) is J(S) / tau
     """
+    if mean is None and covariance is not None:
+        raise ValueError(
+            "covariance needs mean, got it alone; pass both, or neither for a known law"
+        )
+    if f is None and logits is not None:
+        raise ValueError("logits are those of f, got them alone; pass f as well, or leave them out")
     law = get_law(estimator) if mean is None else own_law(mean, covariance)
     problem = None if f is None else own_problem(f, logits, law)
     subject = Subject(implementation, law, draws_D, problem)

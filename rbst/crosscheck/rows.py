@@ -6,6 +6,7 @@ An answer that cannot be compared at all is raised as :class:`~rbst.crosscheck.s
 from __future__ import annotations
 
 import math
+import numbers
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -90,7 +91,8 @@ class Options:
                 raise ValueError(f"{name} must be {text}, got {value!r}; {cure}")
 
         want("dtype", PRECISIONS.__contains__, "one of float64, float32, float16", BFLOAT16)
-        want("tau", lambda x: 0 < x < math.inf, "positive and finite", "try 1")
+        want("tau", lambda x: 1e-30 <= x <= 1e30, "positive and finite, 1e-30 to 1e30", "try 1")
+        want("seed", _is_seed, "a whole number >= 0", "try 0")
         many = "leave it out for any number"
         want("categories", range(2, 201).__contains__, "from 2 to 200", many)
         batch = "for 'unbiased' 2 stands for (L, n); leave it out for any leading axes"
@@ -98,6 +100,10 @@ class Options:
         few = "at least 1000 for the central limit theorem to hold"
         want("samples", lambda x: x >= 1000, few, "to save time give a budget")
         want("budget", lambda x: x > 0, "a positive number of seconds", "try 20")
+
+
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and int(value) >= 0
 
 
 @dataclass

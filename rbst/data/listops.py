@@ -294,6 +294,11 @@ def load_published(split: str, data_dir: str | os.PathLike | None = None) -> lis
 
 
 def _symbols(rng: np.random.Generator) -> Iterator[int]:
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(
+            f"rng must be a numpy.random.Generator, got {type(rng).__name__}; make one with "
+            "numpy.random.default_rng(seed)"
+        )
     # A node is one of ten digits, 3/40 each, or one of sixteen operator nodes (operator, number of
     # arguments), 1/64 each: one of 320 equal shares decides it, 24 a digit and 5 an operator node.
     while True:

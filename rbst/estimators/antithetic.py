@@ -16,7 +16,7 @@ from typing import Any
 
 from rbst._array import Array, namespace, row_sum
 from rbst._checks import check_logits, check_rng
-from rbst.categorical import _softmax, draw_exponentials, one_hot
+from rbst.categorical import _one_hot, _softmax, draw_exponentials
 from rbst.enumeration import evaluate
 
 
@@ -77,7 +77,7 @@ def _antithetic_pair(logits: Array, rng: Any) -> tuple[Array, Array, Array, Arra
     xp, pi = namespace(logits), _softmax(logits)
     u = check_rng(rng, logits).random(size=logits.shape[:-1], dtype=xp.dtype(logits.dtype))
     b, b_tilde = u >= pi[..., 0], u < pi[..., 1]  # u may be 0, never 1
-    first, second = (one_hot(xp.asarray(x, int), 2, logits.dtype) for x in (b, b_tilde))
+    first, second = (_one_hot(xp.asarray(x, int), 2, logits.dtype) for x in (b, b_tilde))
     return u, first, second, pi.max(axis=-1)
 
 
@@ -99,7 +99,8 @@ def arsm(f: Callable[[Array], Array], logits: Array, *, rng: Any) -> Array:
     >>> arsm(f, np.log([[0.2, 0.3, 0.5]]), rng=np.random.default_rng(0)).round(4)
     array([[-0.6643, -0.3425,  1.0069]])
     """
-    logits, n = check_logits(logits), logits.shape[-1]
+    logits = check_logits(logits)
+    n = logits.shape[-1]
     xp, possible = namespace(logits), _softmax(logits) > 0
     E = draw_exponentials(logits, check_rng(rng, logits))  # varpi = E / sum E: the same argmin
     pairs = list(itertools.combinations(range(n), 2))
@@ -108,7 +109,7 @@ def arsm(f: Callable[[Array], Array], logits: Array, *, rng: Any) -> Array:
         orders.append([j if i == c else c if i == j else i for i in range(n)])
     swapped = xp.stack([E[..., order] for order in xp.asarray(orders)])
     winners = (xp.log(swapped) - logits).argmin(axis=-1)
-    costs = evaluate(f, one_hot(winners, n, logits.dtype))
+    costs = evaluate(f, _one_hot(winners, n, logits.dtype))
     F = [
         [costs[0] if c == j else costs[1 + pairs.index((min(c, j), max(c, j)))] for j in range(n)]
         for c in range(n)

@@ -84,7 +84,7 @@ def _log_factorial(m: Array) -> Array:
     """Logarithm of m! for an array of whole numbers."""
     xp = namespace(m)
     table = [0.0]
-    for k in range(1, int(m.max()) + 1):
+    for k in range(1, int(m.max(initial=0)) + 1):
         table.append(table[-1] + math.log(k))
     return xp.asarray(table, dtype=m.dtype)[m.astype(int)]
 
@@ -125,9 +125,14 @@ def categorical_kl(logits: Array, prior_logits: Array) -> Array:
     0.1927
     """
     log_pi, log_rho = _log_softmax(check_logits(logits)), _log_softmax(check_logits(prior_logits))
+    if log_pi.shape[-1] != log_rho.shape[-1]:
+        raise ValueError(
+            f"prior_logits must have the categories of logits, {log_pi.shape[-1]}, got {log_rho.shape[-1]}; "
+            "give the prior of a variable its own n logits"
+        )
     xp = namespace(log_pi)
-    difference = xp.where(log_pi > -math.inf, log_pi, 0) - log_rho  # 0 log 0 = 0
-    return (xp.exp(log_pi) * difference).sum(axis=-1)
+    possible = xp.where(log_pi > -math.inf, log_rho, 0)  # 0 log 0 = 0, whatever the prior
+    return (xp.exp(log_pi) * (xp.where(log_pi > -math.inf, log_pi, 0) - possible)).sum(axis=-1)
 
 
 def concrete_kl(
@@ -172,6 +177,7 @@ def temperature_gradient(Y: Array, df_dS: Array, *, tau: float) -> Array:
     >>> float(temperature_gradient(np.log([0.2, 0.8]), np.array([1.0, 0.0]), tau=0.5).round(4))
     0.4436
     """
-    df_dS, tau, xp = check_gradient(df_dS, Y, "df_dS"), check_tau(tau), namespace(Y)
+    Y, tau = check_logits(Y, "Y"), check_tau(tau)
+    df_dS, xp = check_gradient(df_dS, Y, "df_dS"), namespace(Y)
     pull = softmax_vjp(xp.exp(Y), df_dS)
     return -(xp.where(-math.inf < Y, Y, 0) * pull).sum(axis=-1) / tau

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rbst._array import Array, namespace, row_max, row_sum
-from rbst._checks import check_logits, check_rng, check_tau
+from rbst._array import Array, namespace, row_argmax, row_max, row_sum
+from rbst._checks import check_logits, check_number, check_rng, check_tau
 from rbst.categorical import (
+    _one_hot,
     _softmax,
     draw_exponentials,
     sample_categorical,
@@ -82,10 +83,15 @@ def relax(
         if df_dD is None:
             raise ValueError("relax needs control or df_dD, got neither; pass the derivative of f")
         control = relaxed_cost(f, df_dD, tau)
-    c, dc = control
+    try:
+        c, dc = control
+    except TypeError:
+        raise TypeError(
+            f"control must be a pair of functions, c and its derivative, got {type(control).__name__}"
+        ) from None
     z = sample_gumbels(logits, rng)
     xp = namespace(logits)
-    D = (z == z.max(axis=-1, keepdims=True)).astype(logits.dtype)
+    D = _one_hot(row_argmax(z), logits.shape[-1], logits.dtype)
     E = draw_exponentials(xp.broadcast_to(logits, (1, *logits.shape)), rng)
     z_tilde = conditional_gumbels(logits, D, E)[0]
     score = (evaluate(f, D) - c(z_tilde))[..., None, None] * (D - _softmax(logits))
@@ -146,6 +152,7 @@ def relaxed_cost(
     Both are functions of the located Gumbels z, with :math:`S = \mathrm{softmax}_\tau(z)`.
     """
     tau = check_tau(tau)
+    check_number("weight", weight)
 
     def c(z: Array) -> Array:
         return weight * evaluate(f, _softmax(z, tau))

@@ -10,8 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 from rbst._array import Array, namespace, row_argmax, row_max, row_sum
-from rbst._checks import check_gradient, check_logits, check_pull_back, check_tau
-from rbst.categorical import _log_softmax, _softmax, one_hot, softmax_vjp
+from rbst._checks import (
+    check_companion,
+    check_gradient,
+    check_logits,
+    check_number,
+    check_pull_back,
+    check_tau,
+)
+from rbst.categorical import _log_softmax, _one_hot, _softmax, softmax_vjp
 from rbst.gumbel import sample_gumbels
 
 
@@ -42,6 +49,8 @@ def gapped_straight_through(
     """
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
     tau, xp = check_tau(tau), namespace(logits)
+    if gap is not None:
+        check_number("gap", gap, at_least=0)
     below = logits - row_max(logits)
     if gap is None:
         log_pi_k = row_sum(xp.where(D == 1, _log_softmax(logits), 0))
@@ -71,11 +80,12 @@ def decoupled_gumbel_softmax(logits: Array, x: Array, df_dS: Array, *, tau: floa
     decoupled straight-through Gumbel-Softmax", 2024 (arXiv 2410.13331).
     """
     logits, tau = check_logits(logits), check_tau(tau)
-    return softmax_vjp(_softmax(x, tau), check_gradient(df_dS, logits)) / tau
+    x = check_companion("x", check_logits(x, "x"), logits)
+    return softmax_vjp(_softmax(x, tau), check_gradient(df_dS, logits, "df_dS")) / tau
 
 
 def sample_decoupled(logits: Array, rng: Any) -> tuple[Array, Array]:
     """A sample D and the located Gumbels that it is the argmax of: a hard forward pass."""
     # Below the maximum a shift of all logits has already cancelled, so it cannot cost a digit.
     x = sample_gumbels(logits - row_max(logits), rng)
-    return one_hot(row_argmax(x), logits.shape[-1], logits.dtype), x
+    return _one_hot(row_argmax(x), logits.shape[-1], logits.dtype), x

@@ -12,9 +12,16 @@ from collections.abc import Callable
 from typing import Any
 
 from rbst._array import Array, namespace
-from rbst._checks import check_logits
+from rbst._checks import (
+    check_array,
+    check_gradient,
+    check_logits,
+    check_num_samples,
+    check_one_hot,
+)
 from rbst.categorical import _softmax, sample_categorical, softmax_vjp
 from rbst.enumeration import evaluate, evaluate_gradient
+from rbst.estimators.score_function import check_cost
 
 
 def leave_one_out(logits: Array, samples: Array, costs: Array) -> Array:
@@ -40,9 +47,9 @@ def leave_one_out(logits: Array, samples: Array, costs: Array) -> Array:
     array([-1.5,  0. ,  1.5])
     """
     logits = check_logits(logits)
-    K = check_samples(samples, logits)
-    costs = namespace(logits).broadcast_to(costs, samples.shape[:-1])
-    advantage = K / (K - 1) * (costs - costs.mean(axis=0))
+    samples = check_samples(samples, logits)
+    K, costs = len(samples), check_cost("costs", costs, samples)
+    advantage = (K / (K - 1) * (costs - costs.mean(axis=0))).astype(logits.dtype, copy=False)
     # The scores D_k - pi: pi drops out, since the advantages add up to zero.
     return (advantage[..., None] * samples).mean(axis=0)
 
@@ -72,11 +79,12 @@ def double_control_variate(
     and Shi, "Double control variates for gradient estimation in discrete latent variable models", AISTATS 2022.
     """
     logits = check_logits(logits)
-    K, pi = check_samples(samples, logits), _softmax(logits)
+    samples, pi = check_samples(samples, logits), _softmax(logits)
+    K, gradients = len(samples), check_gradient(gradients, samples, "gradients")
     mean_gradient = gradients.mean(axis=0)
     others = (K * mean_gradient - gradients) / (K - 1)
     expansion = (others * (samples - pi)).sum(axis=(-1, -2))
-    residual = (costs - weight * expansion)[..., None]
+    residual = (check_array("costs", costs) - weight * expansion)[..., None]
     return leave_one_out(logits, samples, residual) + weight * softmax_vjp(pi, mean_gradient)
 
 
@@ -106,16 +114,17 @@ def double_cv(
 
 
 def _draw(logits: Array, num_samples: int, rng: Any) -> Array:
-    logits = check_logits(logits)
+    logits, num_samples = check_logits(logits), check_num_samples(num_samples)
     many = namespace(logits).broadcast_to(logits, (num_samples, *logits.shape))
     return sample_categorical(many, rng)
 
 
-def check_samples(samples: Array, logits: Array) -> int:
-    """The number K of samples ``(K, ..., n)``, at least two."""
+def check_samples(samples: Array, logits: Array) -> Array:
+    """One-hot samples ``(K, ..., n)``, at least two of them, of the dtype of ``logits``."""
+    samples = check_array("samples", samples, logits)
     if samples.ndim != logits.ndim + 1 or samples.shape[1:] != logits.shape or len(samples) < 2:
         raise ValueError(
             f"samples must have shape (K, {', '.join(map(str, logits.shape))}) with K >= 2, got {samples.shape}; "
             "one sample has no others: use score_function with a baseline"
         )
-    return len(samples)
+    return check_one_hot(samples, namespace(logits).broadcast_to(logits, samples.shape))

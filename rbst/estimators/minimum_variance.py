@@ -9,8 +9,8 @@ two categories it becomes :func:`rbst.zgr`.
 
 from __future__ import annotations
 
-from rbst._array import Array, namespace
-from rbst._checks import check_pull_back
+from rbst._array import Array, namespace, row_sum
+from rbst._checks import check_number, check_pull_back
 from rbst.categorical import _softmax
 
 
@@ -49,13 +49,11 @@ def minimum_variance(
     array([-0.36, -0.24,  0.6 ])
     """
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
-    if not 0 <= regularization < float("inf"):
-        raise ValueError(
-            f"regularization must be at least 0 and finite, got {regularization}; for its limit use 1e6"
-        )
+    check_number("regularization", regularization, at_least=0)
     xp, pi = namespace(logits), _softmax(logits)
     eye = xp.eye(logits.shape[-1], dtype=logits.dtype)
-    J = pi[..., None] * (eye - pi[..., None, :])
+    others = row_sum(pi[..., None, :] * (1 - eye))  # 1 - pi without cancellation, (..., n, 1)
+    J = pi[..., None] * (eye * others - (1 - eye) * pi[..., None, :])
     scale = 1 + regularization * (pi[..., None] + pi[..., None, :])
     own = 1 + regularization * pi
     off = regularization * pi[..., None] * pi[..., None, :] / scale

@@ -17,7 +17,14 @@ from inspect import signature
 from typing import Any, Literal, cast, get_args
 
 from rbst._array import Array
-from rbst._checks import check_array, check_finite, check_num_samples, check_tau
+from rbst._checks import (
+    check_array,
+    check_count,
+    check_finite,
+    check_num_samples,
+    check_number,
+    check_tau,
+)
 from rbst.categorical import sample_categorical
 from rbst.estimators.antithetic import arm, arsm, disarm
 from rbst.estimators.control_variates import muprop, rebar, relax
@@ -441,7 +448,14 @@ ESTIMATORS = (
 
 def as_estimator(estimator: Estimator | str) -> Estimator:
     """An estimator as it is, or the one of a name, at a temperature of 1."""
-    return get_estimator(estimator) if isinstance(estimator, str) else estimator
+    if isinstance(estimator, str):
+        return get_estimator(estimator)
+    if not isinstance(estimator, Estimator):
+        raise TypeError(
+            f"estimator must be a name or an Estimator, got a {type(estimator).__name__}; get_estimator makes one "
+            "of a name, and Estimator one of a function of your own"
+        )
+    return estimator
 
 
 def get_estimator(
@@ -513,6 +527,7 @@ def get_estimator(
         "control": control,
     }
     given = {key: value for key, value in given.items() if value is not None}
+    _check_given(given)
     taken, sampled = _taken(entry.function, given), _taken(entry.sample, given)
     several = entry.evaluates == "several"
     call = partial(_estimate if several else _pull_back, entry.function, taken)
@@ -528,6 +543,15 @@ def get_estimator(
         categories=entry.categories,
         **functions,
     )
+
+
+def _check_given(given: dict[str, Any]) -> None:
+    """What is given by name must make sense, whether this estimator takes it or not."""
+    for name in ("weight", "gap", "regularization"):
+        if name in given:
+            check_number(name, given[name], at_least=-math.inf if name == "weight" else 0)
+    if "num_summed" in given:
+        check_count("num_summed", given["num_summed"])
 
 
 def _taken(function: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:

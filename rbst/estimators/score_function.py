@@ -11,8 +11,17 @@ import numbers
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from rbst._array import Array, getval, namespace
-from rbst._checks import NotFinite, check_array, check_finite, check_logits, check_one_hot
+from rbst._checks import (
+    NotFinite,
+    as_float,
+    check_array,
+    check_finite,
+    check_logits,
+    check_one_hot,
+)
 from rbst.categorical import softmax
 
 
@@ -42,7 +51,10 @@ def score_function(logits: Array, D: Array, cost: Array, *, baseline: float | Ar
     logits = check_logits(logits)
     D = check_one_hot(D, logits)
     advantage = check_cost("cost", cost, logits) - check_baseline(baseline, logits)
-    return advantage.astype(logits.dtype, copy=False)[..., None] * (D - softmax(logits))
+    with np.errstate(over="ignore"):  # a cost beyond float32 is found out below
+        advantage = advantage.astype(logits.dtype, copy=False)
+    check_finite(f"the cost less the baseline in {logits.dtype}", advantage, "scale the costs down")
+    return advantage[..., None] * (D - softmax(logits))
 
 
 def check_baseline(baseline: float | Array, logits: Array) -> float | Array:
@@ -53,8 +65,8 @@ def check_baseline(baseline: float | Array, logits: Array) -> float | Array:
 
 
 def check_cost(name: str, values: Any, logits: Array) -> Array:
-    """Finite costs that broadcast to ``logits.shape[:-1]``."""
-    values = check_array(name, values, logits)
+    """Finite costs that broadcast to ``logits.shape[:-1]``, as floats: whole numbers without a sign wrap around."""
+    values = as_float(check_array(name, values, logits))
     check_finite(name, values, "look at f where it is evaluated, or for a step that diverged")
     try:
         return namespace(logits).broadcast_to(values, logits.shape[:-1])

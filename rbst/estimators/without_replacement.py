@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from rbst._array import Array, namespace, row_argmax, row_sum
-from rbst._checks import check_logits
-from rbst.categorical import _softmax, one_hot, sample_categorical
+from rbst._checks import check_count, check_logits
+from rbst.categorical import _one_hot, _softmax, sample_categorical
 from rbst.enumeration import evaluate
 
 
@@ -57,12 +57,12 @@ def sum_and_sample(
     >>> sum_and_sample(f, np.log([[0.2, 0.3, 0.5]]), num_summed=2, rng=np.random.default_rng(0))
     array([[-0.36, -0.24,  0.6 ]])
     """
-    logits = check_logits(logits)
+    logits, num_summed = check_logits(logits), check_count("num_summed", num_summed)
     pi = _softmax(logits)
     xp, n = namespace(logits), logits.shape[-1]
     D, gradient, rest = sample_categorical(logits, rng), xp.zeros_like(pi), pi
     for _ in range(num_summed):
-        likeliest = one_hot(row_argmax(rest), n, logits.dtype)
+        likeliest = _one_hot(row_argmax(rest), n, logits.dtype)
         cost = costs_one_changed(f, D, likeliest)[..., None]
         gradient = gradient + cost * row_sum(rest * likeliest) * (likeliest - pi)
         rest = rest * (1 - likeliest)

@@ -87,14 +87,19 @@ def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
                 if not table.belongs(result):
                     continue
                 if not isinstance(result["seed"], int):
-                    raise ValueError(f"{path} has a seed that is no integer")
+                    raise ValueError(f"{path} has a seed that is not an integer")
+                if not isinstance(result["estimator"], str):
+                    raise ValueError(f"{path} has an estimator that is not a name")
                 result["folder"] = str(path.parent)
                 if test.is_file():
                     result |= read_json(test)
                     result[table.tested]
                 table.score([result])
                 table.order(table.cell(result))
-                table.line(table.cell(result), {table.cell(result): [result]}, [result])
+                line = table.line(table.cell(result), {table.cell(result): [result]}, [result])
+                table.note([[result]], line.keys())
+                if None in table.order(table.cell(result)):
+                    raise ValueError(f"{path} lacks a setting of its cell")
             except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
                 reason = f"without {error}" if isinstance(error, KeyError) else error
                 complain(f"left out: {path} ({reason})")

@@ -199,7 +199,12 @@ def train_run(run: Run, *, checkpoint_every: int, progress: bool = True) -> dict
     """
     path = run.folder / "result.json"
     if path.is_file():
-        return read_json(path)
+        result = read_json(path)
+        if not isinstance(result, dict) or "diverged_at" not in result:
+            raise ValueError(
+                f"{path} is not the result of a run; delete it to finish this run anew"
+            )
+        return result
     state = run.start()
     if run.checkpoint.exists():
         load_state(run.checkpoint, state)

@@ -40,7 +40,7 @@ from autograd.extend import defvjp, primitive
 
 from rbst._array import Array, Indices, getval, namespace
 from rbst.autodiff import stochastic_node
-from rbst.categorical import log_probability, one_hot
+from rbst.categorical import _one_hot, log_probability
 from rbst.estimators.registry import Estimator
 from rbst.models.forest import Forest, first_logits, next_logits, roots
 from rbst.models.mlp import Layout, affine, glorot, mlp, mlp_shapes
@@ -190,7 +190,7 @@ class TreeLSTM:
     ) -> tuple[Array, list[tuple[Array, Array]]]:
         r"""The cost :math:`-\log p(y \mid T)` of each sequence, shape ``(B,)``, and the draws."""
         scores, draws = self.unroll(flat, sequences, choose)
-        labels = one_hot(sequences.labels, self.num_classes, scores.dtype)
+        labels = _one_hot(sequences.labels, self.num_classes, scores.dtype)
         return -log_probability(scores, labels), draws
 
     def training_terms(
@@ -235,7 +235,7 @@ def check_estimator(estimator: Estimator) -> None:
 
 def greedy(logits: Array, t: int) -> Array:
     """The pair with the highest score."""
-    return one_hot(logits.argmax(axis=-1), logits.shape[-1], logits.dtype)
+    return _one_hot(logits.argmax(axis=-1), logits.shape[-1], logits.dtype)
 
 
 def follow(merges: Indices) -> Choose:
@@ -245,7 +245,7 @@ def follow(merges: Indices) -> Choose:
         # A finished sequence has one category, whatever its merges say there.
         last = (getval(logits) > -math.inf).sum(axis=-1) - 1
         k = namespace(last).minimum(merges[:, t], last)
-        return one_hot(k, logits.shape[-1], logits.dtype)
+        return _one_hot(k, logits.shape[-1], logits.dtype)
 
     return choose
 
@@ -253,7 +253,7 @@ def follow(merges: Indices) -> Choose:
 def left_branching(logits: Array, t: int) -> Array:
     """Always the first pair: tokens are read from left to right, as a recurrent network would."""
     first = namespace(getval(logits)).zeros(len(logits), dtype=int)
-    return one_hot(first, logits.shape[-1], logits.dtype)
+    return _one_hot(first, logits.shape[-1], logits.dtype)
 
 
 # ----------------------------------------------------------------------------- the cell
@@ -368,7 +368,7 @@ def look_up(table: Array, tokens: Indices) -> Array:
 
 def _look_up_vjp(leaves: Array, table: Array, tokens: Indices) -> Any:
     def pull_back(g: Array) -> Array:
-        which = one_hot(tokens.reshape(-1), len(table), g.dtype)
+        which = _one_hot(tokens.reshape(-1), len(table), g.dtype)
         return which.T @ g.reshape(tokens.size, -1)
 
     return pull_back
