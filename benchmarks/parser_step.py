@@ -56,7 +56,7 @@ def torch_cost(model, p, tokens, lengths, labels, choose):
     d = model.hidden
     leaves = torch.nn.functional.embedding(tokens, p["embedding"])
     h, c = (
-        torch.addmm(p["leaf.b"], leaves.reshape(-1, d), p["leaf.W"])
+        torch.addmm(p["leaf.b0"], leaves.reshape(-1, d), p["leaf.W0"])
         .reshape(*tokens.shape, 2 * d)
         .chunk(2, dim=-1)
     )

@@ -240,13 +240,9 @@ def _checksum(path: str | os.PathLike, algorithm: str) -> str:
     return checksum.hexdigest()
 
 
-def verify(
-    path: str | os.PathLike, *, sha256: str | None = None, md5: str | None = None, cure: str
-) -> None:
-    """Raise a `ValueError` that ends in `cure` unless the file has the given checksums."""
-    for algorithm, wanted in (("sha256", sha256), ("md5", md5)):
-        if wanted is None:
-            continue
+def verify(path: str | os.PathLike, checksums: Mapping[str, str], *, cure: str) -> None:
+    """Raise a `ValueError` that ends in `cure` unless the file has these checksums, by algorithm."""
+    for algorithm, wanted in checksums.items():
         came = _checksum(path, algorithm)
         if came != wanted:
             raise ValueError(f"wrong {algorithm} of {path}: wanted {wanted}, got {came}; {cure}")
@@ -282,16 +278,13 @@ def find_data_file(name: str, data_dir: str | os.PathLike | None = None) -> Path
     exist raises `FileNotFoundError`, so that a misspelt name is not taken for missing data.
     """
     asked_for = {"data_dir": data_dir, "RBST_DATA_DIR": os.environ.get("RBST_DATA_DIR") or None}
-    folders = []
-    for origin, folder in asked_for.items():
-        if folder is None:
-            continue
-        if not Path(folder).is_dir():
+    folders = {origin: Path(folder) for origin, folder in asked_for.items() if folder is not None}
+    for origin, folder in folders.items():
+        if not folder.is_dir():
             raise FileNotFoundError(
-                f"{origin} names {folder}, which is not a folder; correct it or leave it out"
+                f"{origin} names {asked_for[origin]}, which is not a folder; correct it or leave it out"
             )
-        folders.append(Path(folder))
-    for folder in [*folders, cache_folder()]:
+    for folder in [*folders.values(), cache_folder()]:
         if (folder / name).is_file():
             return folder / name
     return None
@@ -300,10 +293,9 @@ def find_data_file(name: str, data_dir: str | os.PathLike | None = None) -> Path
 def fetch_data_file(
     name: str,
     url: str,
+    checksums: Mapping[str, str],
     *,
     data_dir: str | os.PathLike | None = None,
-    sha256: str | None = None,
-    md5: str | None = None,
     beside: Sequence[str] = (),
 ) -> Path:
     """Find a data file, or download it into the cache; either way its checksums hold.
@@ -314,20 +306,18 @@ def fetch_data_file(
     if path is None:
         path = cache_folder() / name
         try:
-            download(url, path, sha256=sha256, md5=md5)
+            download(url, path, checksums)
         except ConnectionError as error:
             raise ConnectionError(
                 f"{error}; any mirror will do, since checksums are verified; "
                 f"wanted: {', '.join(beside or [name])}"
             ) from error
     else:
-        verify(path, sha256=sha256, md5=md5, cure=f"delete it, and it is fetched from {url}")
+        verify(path, checksums, cure=f"delete it, and it is fetched from {url}")
     return path
 
 
-def download(
-    url: str, path: str | os.PathLike, *, sha256: str | None = None, md5: str | None = None
-) -> None:
+def download(url: str, path: str | os.PathLike, checksums: Mapping[str, str] = {}) -> None:
     """Download `url` to `path` with a progress bar; the checksums are verified before it exists.
 
     Raises `ConnectionError` where the server cannot be reached, answers with an error or sends
@@ -352,7 +342,7 @@ def download(
                     reason = f"HTTP {error.code} {reason}"
                     error.close()
                 raise ConnectionError(f"could not download {url}: {reason}; {cure}") from error
-        verify(temporary, sha256=sha256, md5=md5, cure=f"it came from {url}; try again, or {cure}")
+        verify(temporary, checksums, cure=f"it came from {url}; try again, or {cure}")
 
 
 def _transfer(url: str, file: Any, *, label: str) -> None:

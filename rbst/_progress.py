@@ -41,7 +41,7 @@ class _Log:
     def __init__(self, total: int, text: str, done: int, unit: str, show: bool) -> None:
         self.total, self.text, self.done, self.unit, self.show = total, text, done, unit, show
         self.start = time.perf_counter()
-        self.said, self.postfix = 10 * done // max(1, total), ""
+        self.said, self.postfix = 10 * done // total, ""
 
     def __enter__(self) -> _Log:
         return self
@@ -56,7 +56,7 @@ class _Log:
     def update(self, n: int = 1) -> None:
         """``n`` more are done."""
         self.done += n
-        tenths = 10 * self.done // max(1, self.total)
+        tenths = 10 * self.done // self.total
         if self.show and tenths > self.said:
             self.said = tenths
             line = f"{self.text}: {self.done} of {self.total} {self.unit}, "

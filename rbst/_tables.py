@@ -34,7 +34,7 @@ def text_table(rows: Rows, width: int | None = None) -> str:
     ----------------
     st          1.25
     """
-    width = width or shutil.get_terminal_size((80, 24)).columns
+    width = width or shutil.get_terminal_size().columns
     for split_headings, gap in ((False, "  "), (False, " "), (True, "  "), (True, " ")):
         widths = _fitted(rows, width - len(gap) * (len(rows[0]) - 1), split_headings)
         if widths:
@@ -62,7 +62,7 @@ def mean_and_error(values: Sequence[float], digits: int = 1) -> str:
 
 def wrapped(text: str) -> str:
     """Footnotes, each as wide as the terminal; what follows a first line is indented as that is."""
-    width = shutil.get_terminal_size((80, 24)).columns
+    width = shutil.get_terminal_size().columns
     return "\n".join(
         textwrap.fill(
             line,

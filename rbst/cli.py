@@ -163,10 +163,7 @@ def _run(argv: Sequence[str]) -> int:
 def limited_threads(threads: int) -> Iterator[None]:
     """Limit BLAS to this many threads, in the processes that start meanwhile too.
 
-    The matrices here are small: a second thread mostly waits for the first, and on a busy machine for everyone. There,
-    side by side in one process, two threads took 0.95 (a step of the VAE on digits) to 14 times (on MNIST, B = 20) as long as
-    one: 4.3 at B = 200, 1.6 for a bound of 1000 samples, 1.5 to 2.5 for a step of the parser, 2.6 for the traces of
-    ``quadratic``, 1 for a diagnosis. So one is the default of every command.
+    One is the default: the matrices here are small, and on a busy machine two threads took 0.95 to 14 times as long.
     """
     if not 1 <= threads <= 1024:
         raise ValueError(f"--threads must be from 1 to 1024, got {threads}; 1 is best for most")
@@ -201,6 +198,6 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
             type=int,
             default=1,
             metavar="N",
-            help="of BLAS; more seldom pay",
+            help="threads of BLAS; more than one rarely helps",
         )
     return parser

@@ -25,6 +25,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from rbst._array import Array, namespace
 from rbst._blocks import slices
 from rbst._checks import check_finite, check_gradient, check_logits, check_num_samples, check_seed
@@ -416,13 +418,11 @@ def _gumbel_rao_law_by_category(
     To subtract a common part of g changes nothing but the rounding, since the rows of J sum to zero.
     """
     xp = namespace(logits)
-    forms = {}
-    for variable, possible in enumerate(xp.isfinite(logits).tolist()):
-        for category in (i for i, is_possible in enumerate(possible) if is_possible):
-            D = xp.eye(len(possible))[category]
-            M, Q = jacobian_moments(logits[variable], D, **quadrature)
-            V = Q - M[:, :, None] * M[:, None, :]
-            forms[variable, category] = M, V if per_coordinate else V.sum(axis=0, keepdims=True)
+    forms, one_hot = {}, xp.eye(logits.shape[-1])
+    for variable, category in np.argwhere(xp.isfinite(logits).tolist()).tolist():
+        M, Q = jacobian_moments(logits[variable], one_hot[category], **quadrature)
+        V = Q - M[:, :, None] * M[:, None, :]
+        forms[variable, category] = M, V if per_coordinate else V.sum(axis=0, keepdims=True)
 
     def law(D: Array, g: Array) -> tuple[Array, Array]:
         d = g - (g * D).sum(axis=-1, keepdims=True)

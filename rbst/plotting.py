@@ -329,7 +329,7 @@ def plot_bias_variance(
 
 
 MARKERS = "osD^v<>pPX*hd"
-DECADES = 300.0
+SPAN = 300.0
 """The largest figure of the map over the smallest that is not drawn at its edge."""
 
 
@@ -358,7 +358,7 @@ def _edges(xy: Any) -> tuple[Any, Any]:
     """Where zeros are drawn, beyond the smallest figure of each axis that is shown, and the largest figure."""
     top = np.maximum(xy.max(axis=0), (1.0, 10.0))
     smallest = [column[column > 0].min(initial=1.0) for column in xy.T]
-    return 0.4 * np.maximum(smallest, top / DECADES), top
+    return 0.4 * np.maximum(smallest, top / SPAN), top
 
 
 def _lies_on(name: str, places: Mapping[str, _Place]) -> str | None:

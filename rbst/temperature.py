@@ -167,7 +167,7 @@ def best_temperature(
         return diagnose_unchecked(build(math.exp(log_tau)), f, logits, df_dD, rtol=rtol)
 
     grid, visited = _search(diagnose_at, math.log(low), math.log(high), batch_size)
-    mse = {log_tau: _mse(d, batch_size) for log_tau, d in visited.items()}
+    mse = {x: d.bias_squared + d.variance / batch_size for x, d in visited.items()}
     log_tau = min(mse, key=mse.__getitem__)
     end = min(grid[0], grid[-1], key=mse.__getitem__)
     on_boundary = mse[end] <= mse[log_tau] * (1 + SEARCH_RTOL)
@@ -205,10 +205,6 @@ def _check_range(tau_range: tuple[float, float], batch_size: float) -> tuple[flo
     return low, high
 
 
-def _mse(diagnosis: Diagnosis, batch_size: float) -> float:
-    return diagnosis.bias_squared + diagnosis.variance / batch_size
-
-
 def _search(
     diagnose_at: Callable[[float], Diagnosis], low: float, high: float, batch_size: float
 ) -> tuple[list[float], dict[float, Diagnosis]]:
@@ -222,10 +218,12 @@ def _search(
         if min(abs(expected - log_tau) for log_tau in visited) < STEP / 2:
             break
         visited[expected] = diagnose_at(expected)
-    for end, neighbour in ((grid[0], grid[1]), (grid[-1], grid[-2])):  # a dip beside an end
-        for share in (0.75, 0.5):
-            inner = share * end + (1 - share) * neighbour
-            visited.setdefault(inner, diagnose_at(inner))
+    least = min(visited, key=lambda x: visited[x].bias_squared + visited[x].variance / batch_size)
+    for end, neighbour in ((grid[0], grid[1]), (grid[-1], grid[-2])):
+        if least == end:  # unless there is a dip beside it, which the splines smooth away
+            for share in (0.75, 0.5):
+                inner = share * end + (1 - share) * neighbour
+                visited[inner] = diagnose_at(inner)
     return grid, visited
 
 

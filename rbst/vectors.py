@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,9 @@ def make_vectors() -> list[dict[str, Any]]:
     ]
 
 
-def _inputs(name: str) -> list[dict[str, Any]]:
+def _inputs(name: str) -> Iterator[dict[str, Any]]:
     """The cases of one estimator, without their answers."""
     built = get_estimator(name, num_samples=SAMPLES)
-    cases = []
     for number, (problem, table) in enumerate(PROBLEMS.items()):
         logits = np.array(table)
         if built.categories not in (None, logits.shape[-1]):
@@ -78,8 +78,7 @@ def _inputs(name: str) -> list[dict[str, Any]]:
             }
             if tau is not None:
                 case["tau"] = tau
-            cases.append(case | _noise(built, case, rng))
-    return cases
+            yield case | _noise(built, case, rng)
 
 
 def _noise(built: Any, case: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
@@ -153,12 +152,11 @@ def answers(case: dict[str, Any]) -> dict[str, Array]:
         return found | {"gradient": decoupled_gumbel_softmax(logits, x, df_dD, tau=tau)}
     if "num_samples" not in case:
         return found | {"gradient": built.pull_back(logits, D, df_dD, None)}
+    E = np.asarray(case["exponentials"])
     if built.given_D != "gumbel-rao":
         function = reinmax_cv if built.name == "reinmax-cv" else reinmax_rao
-        E = np.asarray(case["exponentials"])
         return found | {"gradient": function(logits, D, df_dD, tau=tau, exponentials=E)}
     moments: dict[str, float] = {"tau": tau, "rtol": RTOL}
-    E = np.asarray(case["exponentials"])
     return found | {
         "gradient": gumbel_rao(logits, D, df_dD, tau=tau, exponentials=E),
         "conditional_mean": conditional_mean(logits, D, df_dD, **moments),
@@ -213,7 +211,9 @@ def write_vectors(path: str | os.PathLike, *, overwrite: bool = False) -> None:
                 f"{existing} exists already; replace it with --overwrite, or choose another --out"
             )
     cases = make_vectors()
-    lines = ",\n".join(json.dumps(_plain(case), sort_keys=True, allow_nan=False) for case in cases)
+    lines = ",\n".join(
+        json.dumps(c, default=_plain, sort_keys=True, allow_nan=False) for c in cases
+    )
     write_text(path, f'{{"cases": [\n{lines}\n],\n"schema": "{SCHEMA}"}}\n')
     arrays = {
         f"{case['id']}/{key}": np.asarray(value)
@@ -224,14 +224,9 @@ def write_vectors(path: str | os.PathLike, *, overwrite: bool = False) -> None:
     write_npz(path.with_suffix(".npz"), {"schema": np.array(SCHEMA), **arrays}, compressed=True)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return "-Infinity" if value == -np.inf else value
+def _plain(array: Array) -> list:
+    """An array as lists of numbers, and of strings for what JSON has no number for."""
+    return np.where(np.isneginf(array), "-Infinity", array.astype(object)).tolist()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

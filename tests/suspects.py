@@ -830,6 +830,6 @@ CAUSES = (
     (no_sample_in_reinforce, "reinforce", "the cost times D"),
     (wrong_sign_in_reinforce, "reinforce", "sign is reversed"),
     (mean_of_both_as_baseline, "unbiased", "0.5 times the exact gradient"),
-    (batch_mean, "unbiased", "leave the own sample out"),
+    (batch_mean, "unbiased", "leave a sample's own cost out of it"),
     (straight_through_of, "unbiased", "not the gradient of E f(D)"),
 )

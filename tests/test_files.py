@@ -411,7 +411,7 @@ GOOD = {"sha256": hashlib.sha256(CONTENT).hexdigest(), "md5": hashlib.md5(CONTEN
 
 def test_download_verifies_and_shows_progress(tmp_path, capsys):
     with serve({"data": CONTENT}) as (address, _):
-        _files.download(f"{address}/data", tmp_path / "data.bin", **GOOD)
+        _files.download(f"{address}/data", tmp_path / "data.bin", GOOD)
     assert (tmp_path / "data.bin").read_bytes() == CONTENT
     assert names(tmp_path) == ["data.bin"]
     assert "data.bin: 5120 of 5120 B" in capsys.readouterr().err
@@ -436,7 +436,7 @@ def test_failed_download_changes_nothing(tmp_path, name, checksums, error, messa
         serve(files, truncated=["short"]) as (address, _),
         pytest.raises(error, match=message) as caught,
     ):
-        _files.download(f"{address}/{name}", path, **checksums)
+        _files.download(f"{address}/{name}", path, checksums)
     assert f"by hand at {path}" in str(caught.value)
     assert "RBST_DATA_DIR" in str(caught.value)
     assert names(tmp_path) == (["data.bin"] if there_before else [])
@@ -502,12 +502,12 @@ def test_fetch_prefers_the_file_at_hand_and_verifies_it(tmp_path):
     path.write_bytes(CONTENT)
     with serve({"data": CONTENT}) as (address, requests):
         url = f"{address}/data"
-        assert _files.fetch_data_file("data.bin", url, data_dir=tmp_path, **GOOD) == path
+        assert _files.fetch_data_file("data.bin", url, GOOD, data_dir=tmp_path) == path
         path.write_bytes(CONTENT[1:])
         with pytest.raises(ValueError, match=r"wrong sha256 of .*data\.bin.*delete it"):
-            _files.fetch_data_file("data.bin", url, data_dir=tmp_path, **GOOD)
+            _files.fetch_data_file("data.bin", url, GOOD, data_dir=tmp_path)
         assert requests == []
-        fetched = _files.fetch_data_file("data.bin", url, **GOOD)
+        fetched = _files.fetch_data_file("data.bin", url, GOOD)
         assert fetched == _files.cache_folder() / "data.bin"
         assert fetched.read_bytes() == CONTENT
         assert requests == ["data"]

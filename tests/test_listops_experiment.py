@@ -23,7 +23,7 @@ from rbst.experiments.listops import (
     load_data,
     unlabelled_f1,
 )
-from rbst.experiments.report import table_lines
+from rbst.experiments.report import best_runs
 from rbst.experiments.run import train_run
 from rbst.experiments.training import TrainingState, adam_step, load_state
 from rbst.plotting import new_figure, plot_curves
@@ -223,7 +223,9 @@ def test_report_chooses_the_learning_rate_by_validation():
         a_run(0.1, 1, 0.5, 0.3),
         a_run(0.2, 0, 0.54, 0.9),
     ]
-    (line,) = table_lines(runs, EXPERIMENT.report).values()
+    best = best_runs(runs, EXPERIMENT.report)
+    (cell,) = best
+    line = EXPERIMENT.report.line(cell, best, runs)
     assert (line["test"], line["paper"]) == ("20.0 ± 10.0", "38.8")
 
 

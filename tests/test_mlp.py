@@ -9,7 +9,7 @@ from autograd import grad
 from autograd.test_util import check_grads
 
 from rbst._array import add_product
-from rbst.models.mlp import Layout, affine, dense, glorot, mlp, mlp_shapes
+from rbst.models.mlp import Layout, dense, glorot, mlp, mlp_shapes
 
 
 def test_views_share_memory_with_the_flat_vector_and_cover_it():
@@ -22,15 +22,6 @@ def test_views_share_memory_with_the_flat_vector_and_cover_it():
 
 
 SHAPES = [(1, 1, 1), (5, 3, 4), (2, 7, 1)]
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_affine_map_against_finite_differences(shape):
-    examples, inputs, outputs = shape
-    rng = np.random.default_rng(0)
-    x, W, b = (rng.normal(size=s) for s in [(examples, inputs), (inputs, outputs), (outputs,)])
-    for argnum in range(3):
-        check_grads(affine, argnum, modes=["rev"], order=1)(x, W, b)
 
 
 @pytest.mark.parametrize("squash", [False, True])

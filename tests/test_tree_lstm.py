@@ -72,7 +72,7 @@ def scripted(sequences, rng, tau, num_samples=3):
 def plain_cost(model, flat, sequences, estimator, rng):
     """The same network as its equations say, all candidates anew in each step, differentiated by autograd."""
     p, d = model.layout.views(flat), model.hidden
-    nodes = anp.dot(p["embedding"], p["leaf.W"]) + p["leaf.b"]
+    nodes = anp.dot(p["embedding"], p["leaf.W0"]) + p["leaf.b0"]
     nodes = anp.stack([nodes[tokens] for tokens in sequences.tokens])
     L = sequences.tokens.shape[1]
     for t in range(L - 1):

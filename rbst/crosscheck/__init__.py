@@ -122,7 +122,7 @@ def check(
         raise ValueError("logits are those of f, got them alone; pass f as well, or leave them out")
     law = get_law(estimator) if mean is None else own_law(mean, covariance)
     problem = None if f is None else own_problem(f, logits, law)
-    subject = Subject(implementation, law, draws_D, problem)
+    subject = Subject(implementation, law, draws_D, f)
     return examine(subject, law, Options(**options), problem=problem, progress=progress)
 
 
@@ -450,7 +450,8 @@ class Report:
 
     def to_json(self) -> str:
         """The report as JSON with sorted keys; figures that are not finite are null."""
-        return json.dumps(_finite(self.to_dict()), indent=2, sort_keys=True, allow_nan=False)
+        finite = json.loads(json.dumps(self.to_dict()), parse_constant=lambda _: None)
+        return json.dumps(finite, indent=2, sort_keys=True)
 
     def to_text(self, *, verbose: bool = False, colour: bool = False) -> str:
         """What was asked, each failure with its figures, and the verdict with each cause once.
@@ -510,12 +511,3 @@ def _known(row: Row) -> list[str]:
     texts = ["; ".join(known), f"cause: {row.cause}" if row.cause else ""]
     lines = [line for text in texts for line in textwrap.wrap(text, WIDTH - 6)]
     return [" " * 6 + line for line in lines]
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for what JSON has no word for."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

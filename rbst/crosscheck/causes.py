@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rbst._array import Array
-from rbst.categorical import softmax, softmax_vjp
+from rbst.categorical import _softmax, softmax, softmax_vjp
 from rbst.crosscheck.laws import Law, alike, checkable, get_law
 from rbst.crosscheck.moments import Sums, chi_square_p_value, quadratic_form, variance_ratio
 from rbst.estimators.reinmax_rao import halfway_logits
@@ -50,8 +50,7 @@ class Call:
 
     def relaxed(self, x: Array, tau: float | None = None) -> Array:
         """S, the tempered softmax of x."""
-        weights = np.exp((x - x.max(axis=-1, keepdims=True)) / (tau or self.tau))
-        return weights / weights.sum(axis=-1, keepdims=True)
+        return _softmax(x, tau or self.tau)  # x may hold what a check would refuse
 
     def pull_back(self, x: Array, tau: float | None = None) -> Array:
         """Mean over the samples of J(S)' g / tau."""

@@ -48,13 +48,13 @@ STATUS = {"passed": 0, "failed": 1, "incomplete": 3}
 TIMEOUT = 300.0
 
 BELOW_THE_HELP = """\
-Code of PyTorch or JAX is made such a function in a module of yours:
+To check PyTorch or JAX code, wrap it in a module of your own:
   from rbst.crosscheck.torch import from_function  # or rbst.crosscheck.jax
   mine = from_function(torch.nn.functional.gumbel_softmax, hard=True)
 and checked as mymodule:mine; help(rbst.crosscheck.torch) has other adapters.
 
 exit status:
-  0 every row passed   1 a row failed   2 the command was given wrongly
+  0 every row passed   1 a row failed   2 the command line was invalid
   3 none failed, and some were not asked"""
 
 

@@ -112,7 +112,7 @@ def own_law(mean: Callable[..., Array], covariance: Callable[..., Array] | None)
 def checkable() -> list[str]:
     """The names that something can be checked as."""
     names = [entry.name for entry in ESTIMATORS if entry.name != "reinmax-cv"]
-    return [*dict.fromkeys([*names, "reinmax-rao-mcK", "reinmax-cv-mcK", UNBIASED])]
+    return [*names, "reinmax-cv-mcK", UNBIASED]
 
 
 def _no_mean(logits: Array, D: Array, signal: Array, tau: float) -> Array:
@@ -204,22 +204,24 @@ def _case(
     logits = np.asarray(logits, dtype=np.float64)
     n = len(logits)
     slopes = np.random.default_rng(n).integers(-16, 17, size=(n, n)) / 8
-    directions = _orthonormal(n, DIRECTIONS) if n > MANY else None
-    return Case(logits, tau, outcomes or tuple(range(n)), slopes, directions, label)
+    return Case(logits, tau, outcomes or tuple(range(n)), slopes, _directions(n), label)
 
 
 def _spread(n: int, width: float) -> Array:
     return np.random.default_rng(n).integers(int(-4 * width), int(4 * width) + 1, size=n) / 8
 
 
-def _orthonormal(n: int, d: int) -> Array:
-    """Some d directions of n dimensions."""
-    return np.linalg.qr(np.random.default_rng(n).normal(size=(n, d)))[0]
+MANY, DIRECTIONS = 50, 10
+
+
+def _directions(n: int) -> Array | None:
+    """Of more than ``MANY`` categories, the ``DIRECTIONS`` along which the mean is tested; None for all."""
+    if n <= MANY:
+        return None
+    return np.linalg.qr(np.random.default_rng(n).normal(size=(n, DIRECTIONS)))[0]
 
 
 THREE = [0.25, -0.75, 1.0]
-MANY, DIRECTIONS = 50, 10  # of more categories, the mean is tested along some directions only
-
 MAIN = _case(THREE, 0.5)
 USUAL = (  # mean and covariance are tested
     *(MAIN, _case(THREE, 0.1), _case([0.5, -0.25], 1.0)),
@@ -262,8 +264,7 @@ def adapted(case: Case, tau: float | None, categories: int | None) -> Case:
     logits = case.logits[..., np.arange(n) % case.n]
     outcomes = tuple(k for k in case.outcomes if k < n) or (n - 1,)
     slopes = np.random.default_rng([n, 1]).integers(-16, 17, size=(n, n)) / 8
-    directions = _orthonormal(n, DIRECTIONS) if n > MANY else None
-    return Case(logits, case.tau, outcomes, slopes, directions, case.label)
+    return Case(logits, case.tau, outcomes, slopes, _directions(n), case.label)
 
 
 def rows_of(case: Case, axes: tuple[int, ...], dtype: str) -> tuple[Array, Array]:
@@ -292,10 +293,6 @@ class Problem:
     name: str
     logits: tuple[tuple[float, ...], ...]
     f: Callable[[Any], Any]
-
-    def __call__(self, D: Any) -> Any:
-        """f at D."""
-        return self.f(D)
 
 
 def _weighted(D: Any, variable: int, *weights: float) -> Any:

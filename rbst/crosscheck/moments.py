@@ -31,9 +31,7 @@ DRAWS_PER_ENTRY = 40  # of a covariance that is to be tested
 POWER = 0.999  # with which an error that a test "would catch" is caught
 REFERENCE_DRAWS, REFERENCE_BLOCK = 2**16, 2**14
 
-Part = tuple[
-    int, Array, Array, Array
-]  # of a statistic: B, x and V of B x' V^-1 x; x is off the third
+Part = tuple[int, Array, Array, Array]  # (B, x, exact, V): B x' V^-1 x tests a mean, exact + x
 
 # --- What gradients are to be like -----------------------------------------------------------------------
 
@@ -190,17 +188,14 @@ class Sums:
         """The entries of y y', about the mean of the sample."""
         y_mean = self.deviation @ self.target.whitening
         q_mean = self.q_total / self.count - products(y_mean[None])[0] - self.diagonal
-        return self.count, q_mean, self.diagonal.astype(float), self.q_covariance()
+        assert self.target.q_covariance is not None  # it is tested
+        W = np.asarray(blend(self.target.q_covariance, self.q_sample_covariance()))
+        return self.count, q_mean, self.diagonal.astype(float), W
 
     def q_sample_covariance(self) -> Array:
         """Covariance of the entries of y y'."""
         mean = self.q_total / self.count
         return self.q_products / self.count - np.outer(mean, mean)
-
-    def q_covariance(self) -> Array:
-        """The same, blended."""
-        assert self.target.q_covariance is not None  # it is tested
-        return np.asarray(blend(self.target.q_covariance, self.q_sample_covariance()))
 
     def variance(self) -> tuple[float, float, float]:
         """Total variance of the sample, its standard error, and the exact one."""

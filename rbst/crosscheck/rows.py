@@ -29,6 +29,7 @@ DTYPES = ("float64", "float32")
 PRECISIONS = (*DTYPES, "float16")
 BFLOAT16 = "for bfloat16, which NumPy does not have, check the same code in float32"
 SOUGHT = "?"  # a cause to be sought when all rows are known
+AVERAGED = "the gradient is divided by the size of the batch: sum the loss over it, not the mean"
 WRONG_D = "D is not drawn from softmax(logits): logits divided by tau, or Gumbels of the wrong law?"
 
 
@@ -311,8 +312,7 @@ def not_averaged(context: Context) -> Row:
         sizes.append(float(np.sqrt((h**2).mean())))
     ratio = sizes[1] / max(sizes[0], 1e-300)
     fine = not few / many / 2 < ratio < few / many * 2
-    cause = "the gradient is divided by the size of the batch: sum the loss over it, not the mean"
-    return judge(fine, f"{ratio:.2g} times with 16 times the rows", "about 1", cause)
+    return judge(fine, f"{ratio:.2g} times with 16 times the rows", "about 1", AVERAGED)
 
 
 def input_left_alone(context: Context) -> Row:
@@ -797,7 +797,7 @@ def unbiased(context: Context, problem: Problem, size: int, calls: int) -> Row:
     may share a baseline: few rows show one that knows its own cost, many show small errors.
     """
     logits = np.array(problem.logits)
-    exact, rows = exact_gradient(problem, logits).reshape(-1), max(size, 1)
+    exact, rows = exact_gradient(problem.f, logits).reshape(-1), max(size, 1)
     if (samples := context.options.samples) is not None:
         calls = max(2**5, min(calls, samples // rows))
     asked = np.broadcast_to(logits, (size, *logits.shape)).copy() if size else logits
@@ -820,10 +820,8 @@ def _cause_of_bias(found: Array, exact: Array, rows: int) -> str:
     if abs(found - factor * exact).max() > 0.05 * abs(exact).max():
         return "the mean is not the gradient of E f(D)"
     if rows and abs(factor * rows - 1) < 0.1:
-        return (
-            "the gradient is divided by the size of the batch: sum the loss over it, not the mean"
-        )
+        return AVERAGED
     if rows and abs(factor - (1 - 1 / rows)) < 0.03:
-        return "a cost enters the baseline that it is compared with: leave the own sample out"
+        return "a cost enters the baseline that it is compared with: leave a sample's own cost out of it"
     rough = f"{factor:.1g}" if abs(factor - 1) > 0.2 else f"{factor:.3g}"
     return f"the mean is {rough} times the exact gradient"

@@ -186,7 +186,7 @@ class Subject:
 
     def _whole(self, q: Question) -> Answer:
         """Many gradients of E f(D), from code that does as it likes: ``(logits, f, rng) -> gradient``."""
-        f = self.f or next(problem for problem in PROBLEMS if problem.name == q.problem)
+        f = self.f or next(problem.f for problem in PROBLEMS if problem.name == q.problem)
         rng = _generator(q)
         h = np.stack([self._gradient_of(f, q.logits.copy(), rng) for _ in range(q.repeats)])
         return answer_from({"D": q.D, "gradient": h}, q)
@@ -217,18 +217,15 @@ class Subject:
     def _wrapping(self) -> str:
         """What to do with code of PyTorch, which is given arrays of NumPy here."""
         torch, code = sys.modules.get("torch"), self.implementation
-        own, kinds = (
-            getattr(code, "__globals__", {}),
-            (*type(code).__mro__, *getattr(code, "__mro__", ())),
-        )
+        own = getattr(code, "__globals__", {})
+        classes = (*type(code).__mro__, *getattr(code, "__mro__", ()))
         if torch is None or own.get("__name__") == "rbst.crosscheck.torch":
             return ""
-        if not any(value is torch for value in own.values()) and not any(
-            kind.__module__.split(".")[0] == "torch" for kind in kinds
-        ):
+        modules = (kind.__module__.split(".")[0] for kind in classes)
+        if not any(value is torch for value in own.values()) and "torch" not in modules:
             return ""
         return (
-            "; code of PyTorch is wrapped first: mine = from_function(yours), or from_autograd_function or "
+            "; PyTorch code must be wrapped first: mine = from_function(yours), or from_autograd_function or "
             "from_module, of rbst.crosscheck.torch"
         )
 

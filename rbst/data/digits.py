@@ -26,7 +26,7 @@ from numpy.typing import DTypeLike
 from rbst._files import read_npz
 
 _THRESHOLD = 8
-_NUM_TRAIN, _NUM_VALID = 1197, 300
+_CUTS = (1197, 1497)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,5 +88,4 @@ def load_digits() -> BinaryImages:
         stored = read_npz(path)
     images = (stored["pixels"] >= _THRESHOLD).astype(np.uint8)[stored["order"]]
     labels = stored["labels"][stored["order"]]
-    cuts = [_NUM_TRAIN, _NUM_TRAIN + _NUM_VALID]
-    return BinaryImages("digits", (8, 8), *np.split(images, cuts), *np.split(labels, cuts))
+    return BinaryImages("digits", (8, 8), *np.split(images, _CUTS), *np.split(labels, _CUTS))

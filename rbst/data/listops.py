@@ -21,15 +21,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
 from rbst._files import fetch_data_file, find_data_file
 
 DIGITS = tuple("0123456789")
-OPERATORS = ("[MIN", "[MAX", "[MED", "[SM")
+_APPLY: dict[str, Callable[[Sequence[int]], int]] = {
+    "[MIN": min,
+    "[MAX": max,
+    "[MED": lambda digits: int(median(digits)),  # of an even number the mean of two, truncated
+    "[SM": lambda digits: sum(digits) % 10,
+}
+OPERATORS = tuple(_APPLY)
 TOKENS = (*DIGITS, *OPERATORS, "]")
 _ID = {token: index for index, token in enumerate(TOKENS)}
 _FIRST_OPERATOR = _ID[OPERATORS[0]]
@@ -44,8 +51,8 @@ FILE = "listops_{split}_d20s.tsv"
 CHECKSUMS = {
     "train": {"md5": "f3141589f80dad7de8ce2b6bcbbd306b"},
     "test": {
-        "md5": "a533eeca66c3b8a9ca7ddc47d4e5254b",
         "sha256": "71335416e6896e8dd8dc69281c8ed9b37316382d05d3705d660461564e843840",
+        "md5": "a533eeca66c3b8a9ca7ddc47d4e5254b",
     },
 }
 
@@ -99,20 +106,6 @@ class ListOps:
 # ----------------------------------------------------------------------------- expressions
 
 
-def _apply(operator: int, arguments: Sequence[int]) -> int:
-    name = TOKENS[operator]
-    if name == "[MIN":
-        return min(arguments)
-    if name == "[MAX":
-        return max(arguments)
-    if name == "[SM":
-        return sum(arguments) % 10
-    ordered = sorted(arguments)
-    middle = len(ordered) // 2
-    # Of an even number of digits the median is the mean of the middle two, truncated.
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) // 2
-
-
 def evaluate(tokens: Sequence[int]) -> int:
     """Return the value of an expression given as token ids.
 
@@ -164,7 +157,7 @@ def _reduce(tokens: Sequence[int]) -> tuple[int, Merges]:
             operator, *arguments = unfinished.pop()
             if not arguments:
                 raise MalformedExpression(f"{TOKENS[operator]!r} has no arguments", position)
-            token = _apply(operator, arguments)
+            token = _APPLY[TOKENS[operator]](arguments)
             num_nodes -= 1
             merges.append(num_nodes - 1)
         if unfinished:
@@ -285,7 +278,7 @@ def load_published(split: str, data_dir: str | os.PathLike | None = None) -> lis
             f"{ADDRESS.format(split=split)}"
         )
     path = fetch_data_file(
-        FILE.format(split=split), ADDRESS.format(split=split), data_dir=data_dir, **CHECKSUMS[split]
+        FILE.format(split=split), ADDRESS.format(split=split), CHECKSUMS[split], data_dir=data_dir
     )
     return read_examples(path)
 

@@ -74,7 +74,7 @@ def _pack(path: Path, data_dir: str | os.PathLike | None) -> Path:
         name, url = TEXT_FILE.format(split=split), ADDRESS.format(split=split)
         if find_data_file(name, data_dir) is None:
             downloaded.append(cache_folder() / name)
-        text = fetch_data_file(name, url, data_dir=data_dir, sha256=checksum, beside=names)
+        text = fetch_data_file(name, url, {"sha256": checksum}, data_dir=data_dir, beside=names)
         packed[split] = np.packbits(_parse(text), axis=1)
     _verify_packed(packed, "the parsed text")
     write_npz(path, packed, compressed=True)

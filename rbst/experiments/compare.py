@@ -13,7 +13,7 @@ import argparse
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -146,8 +146,9 @@ class Config(Settings):
     @property
     def caption(self) -> str:
         """What a figure must say about the experiment."""
+        name = f"f = {self.function}" if self.function else f"{self.problem} test function"
         return (
-            f"{'f = ' + self.function if self.function else self.problem + ' test function'}, L = {self.variables} variables, n = {self.n} categories, "
+            f"{name}, L = {self.variables} variables, n = {self.n} categories, "
             f"normal logits of scale {self.scale:g}, seed {self.seed}"
         )
 
@@ -159,7 +160,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--plot", action="store_true",
         help="draw bias against standard deviation too, map.svg",
     )  # fmt: skip
-    add_result_options(parser, "compare", "at most 1000 draws, to see that all works")
+    add_result_options(parser, "compare", "at most 1000 draws, to check that everything works")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -177,11 +178,7 @@ def run(arguments: argparse.Namespace) -> int:
     results = {
         "logits": config.logits,
         "gradient": gradient,
-        "diagnoses": [
-            _record(d) | {"batch": B, "relative_mse": d.relative_mse(B)}
-            for d in diagnoses
-            for B in (batch[d.estimator],)
-        ],
+        "diagnoses": [_record(d, batch[d.estimator]) for d in diagnoses],
         "left_out": left_out,
     }
     write_results(out, config, start, results=results)
@@ -238,12 +235,12 @@ def diagnose_all(config: Config) -> tuple[list[Diagnosis], dict[str, int], dict[
     return diagnoses, batch, left_out
 
 
-def _record(diagnosis: Diagnosis) -> dict[str, Any]:
-    """What ``results.json`` says of a diagnosis: its figures, and the standard error of each beside it."""
-    record = {f.name: getattr(diagnosis, f.name) for f in fields(diagnosis)}
+def _record(d: Diagnosis, B: int) -> dict[str, Any]:
+    """What ``results.json`` says of a diagnosis: its fields, what follows from them, and the MSE of a batch."""
     errors = ("bias_squared_error", "variance_error", "mse_error")
     ratios = ("gradient_squared", "relative_bias", "relative_deviation")
-    return record | {name: getattr(diagnosis, name) for name in (*errors, *ratios)}
+    derived = {name: getattr(d, name) for name in (*errors, *ratios)}
+    return vars(d) | derived | {"batch": B, "relative_mse": d.relative_mse(B)}
 
 
 def _diagnose(estimator: Estimator, config: Config, rng: Any = None) -> Diagnosis:
@@ -299,8 +296,8 @@ SHOWN, BEST, BETTER, WORSE = 15, 6, 4, 4
 """Rows of the ranking in a terminal, and which, where there are more: the best, and those about the place of zero."""
 
 NEGATIVE = (
-    "A bias^2 below 0 is one that sampling does not tell from 0: what the variance of the mean adds to its square "
-    "has been subtracted."
+    "A bias^2 below 0 is one that sampling cannot tell from 0: the variance of the mean has been subtracted from "
+    "its square."
 )
 
 

@@ -47,19 +47,17 @@ def use(entry: Entry) -> str:
     reinforce | needs no derivative; fits stochastic_node, with objective
     rloo | needs no derivative; estimate_gradient only
     """
-    needs = differentiates(get_estimator(entry.with_samples(10)))
-    where = {
+    built = get_estimator(entry.with_samples(10))
+    needs = "the derivative of f" if differentiates(built) else "no derivative"
+    others = {
         "several": "estimate_gradient only",
         "cost-only": "fits stochastic_node, with objective",
     }
-    return (
-        f"needs {'the derivative of f' if needs else 'no derivative'}; "
-        f"{where.get(entry.evaluates, 'fits stochastic_node')}"
-    )
+    return f"needs {needs}; {others.get(entry.evaluates, 'fits stochastic_node')}"
 
 
 def _hanging(start: str, text: str) -> str:
-    width = shutil.get_terminal_size((80, 24)).columns
+    width = shutil.get_terminal_size().columns
     return textwrap.fill(
         text,
         width,

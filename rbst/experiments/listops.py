@@ -340,13 +340,13 @@ def add_download(parser: argparse.ArgumentParser) -> None:
 def look_for_published_test(config: Config, arguments: argparse.Namespace) -> Config:
     """Whether the published test file is there decides which expressions are kept out of the training."""
     found = find_data_file(FILE.format(split="test"), arguments.data_dir) is not None
-    if not found and not arguments.download and config.data == "generated":
+    published_test = found or arguments.download or config.data == "published"
+    if not published_test:
         note = (
-            "the published test file is not here, so nothing is kept out of the training for its sake "
-            "and it is not tested on; --download fetches it (2.8 MB)"
+            "the published test file is not here, so its expressions are not kept out of the training, and it "
+            "is not used for testing; --download fetches it (2.8 MB)"
         )
         print(wrapped(note))
-    published_test = found or arguments.download or config.data == "published"
     return replace(config, published_test=published_test)
 
 

@@ -121,7 +121,9 @@ class Config(Settings):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``rbst quadratic``, with the defaults of :class:`Config`."""
     add_options(parser, {"quadratic": Config()})
-    add_result_options(parser, "quadratic", "a coarse figure and few runs, to see that all works")
+    add_result_options(
+        parser, "quadratic", "a coarse figure and few runs, to check that everything works"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -182,9 +184,8 @@ class SimplexMesh:
 
     def __init__(self, resolution: int) -> None:
         R = resolution
-        index = {
-            ij: k for k, ij in enumerate((i, j) for i in range(R + 1) for j in range(R + 1 - i))
-        }
+        corners = [(i, j) for i in range(R + 1) for j in range(R + 1 - i)]
+        index = {corner: k for k, corner in enumerate(corners)}
         up = [((i, j), (i + 1, j), (i, j + 1)) for i, j in index if i + j < R]
         down = [((i + 1, j), (i, j + 1), (i + 1, j + 1)) for i, j in index if i + j < R - 1]
         self.vertices = np.array([(i, j, R - i - j) for i, j in index]) / R
@@ -461,22 +462,12 @@ def _caught(name: str, runs: list[dict[str, list]]) -> str:
 
 def format_results(results: dict[str, Any]) -> str:
     """The tables that the command prints."""
-    regions = list(REGIONS)
-    heading = [
-        "ST-GS minus",
-        "tau",
-        "median",
-        *(region.split(" (")[0] for region in regions),
-        "most",
-    ]
-    figure_1 = [heading] + [
-        [name, tau]
-        + [f"{row['median']:.3f}"]
-        + [f"{row['median by region'][region]:.3f}" for region in regions]
-        + [f"{row['most']:.3f}"]
+    parts = (region.split(" (")[0] for region in REGIONS)
+    figure_1 = [["ST-GS minus", "tau", "median", *parts, "most"]] + [
+        [name, tau, *(f"{x:.3f}" for x in (row["median"], *regions.values(), row["most"]))]
         for tau, summary in results["figure_1"].items()
         for name, row in summary.items()
-        if "median by region" in row
+        if (regions := row.get("median by region"))
     ]
     steps = list(next(iter(next(iter(results["minimisation"].values())).values()))["mean distance"])
     minimisation = [["estimator", "tau", *(f"step {step}" for step in steps), "caught"]] + [

@@ -136,12 +136,6 @@ def best_runs(results: Results, table: Table) -> dict[tuple, list[Mapping[str, A
     return best
 
 
-def table_lines(results: Results, table: Table) -> dict[tuple, dict[str, str]]:
-    """What the table says of each cell, by column."""
-    all_runs, best = by_cell(results, table), best_runs(results, table)
-    return {cell: table.line(cell, best, all_runs[cell]) for cell in best}
-
-
 def rows_of(lines: Collection[Mapping[str, str]]) -> list[list[str]]:
     """Lines as rows of a table, the heading first; without the columns that say nothing of any."""
     said = [column for column in next(iter(lines)) if any(line[column] for line in lines)]
@@ -199,10 +193,10 @@ class Report:
         for experiment in map(load_experiment, EXPERIMENTS):
             table: Table = experiment.report
             results = collect(folders, table)
-            best = best_runs(results, table)
-            self.record |= table.record(best, by_cell(results, table))
+            cells, best = by_cell(results, table), best_runs(results, table)
+            self.record |= table.record(best, cells)
             if best:
-                lines = table_lines(results, table)
+                lines = {cell: table.line(cell, best, cells[cell]) for cell in best}
                 columns, *_ = rows_of(lines.values())
                 self.tables.append((table, lines, table.note(list(best.values()), columns)))
                 self.figures |= {name: (draw, results) for name, draw in table.figures.items()}

@@ -310,7 +310,9 @@ class Experiment:
         parser.add_argument(
             "--resume", action="store_true", help="continue the interrupted experiment in --out"
         )
-        add_result_options(parser, self.name, "at most 100 iterations, to see that all works")
+        add_result_options(
+            parser, self.name, "at most 100 iterations, to check that everything works"
+        )
 
     def add_run_options(self, parser: argparse.ArgumentParser) -> None:
         """The options of a command that trains that are no settings."""

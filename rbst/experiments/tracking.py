@@ -25,6 +25,7 @@ import numpy as np
 from autograd import grad
 
 from rbst._array import Array, namespace, to_host
+from rbst._blocks import slices
 from rbst._files import read_json, read_npz, write_json
 from rbst._progress import progress_over
 from rbst._tables import text_table
@@ -77,9 +78,8 @@ def gradient_draws(
         gradient = grad(loss)(xp.tile(logits, (copies, 1, 1)), xp.tile(x, (copies, 1)), b)
         return to_host(gradient).reshape(copies, *logits.shape).astype(np.float64) / len(x)
 
-    most = max(1, IMAGES_AT_ONCE // len(x))
-    sizes = [most] * (num_draws // most) + [num_draws % most] * (num_draws % most > 0)
-    return np.concatenate([draw(copies) for copies in sizes])
+    blocks = slices(num_draws, IMAGES_AT_ONCE // len(x))
+    return np.concatenate([draw(block.stop - block.start) for block in blocks])
 
 
 def run_draws(

@@ -84,14 +84,10 @@ def momentum_step(
     state.parameters += state.velocity
 
 
-def adam_step(
-    state: TrainingState,
-    gradient: Array,
-    *,
-    learning_rate: float,
-    decays: tuple[float, float] = (0.9, 0.999),
-    epsilon: float = 1e-8,
-) -> None:
+ADAM_DECAYS, ADAM_EPSILON = (0.9, 0.999), 1e-8
+
+
+def adam_step(state: TrainingState, gradient: Array, *, learning_rate: float) -> None:
     r"""One step of Adam, in place; ``state.velocity`` holds the two moments, ``(2, parameters)``.
 
     .. math::
@@ -99,15 +95,15 @@ def adam_step(
         m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \quad
         \theta \leftarrow \theta - \eta \, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \epsilon}
 
-    with :math:`\eta` the ``learning_rate``, :math:`\beta` the ``decays`` and t the number of this step, from 1.
+    with :math:`\eta` the ``learning_rate``, :math:`\beta` the ``ADAM_DECAYS`` and t the number of this step, from 1.
     Kingma and Ba (2015), Algorithm 1.
     """
     t = state.iteration + 1
-    for moment, decay, power in zip(state.velocity, decays, (1, 2), strict=True):
+    for moment, decay, power in zip(state.velocity, ADAM_DECAYS, (1, 2), strict=True):
         moment *= decay
         moment += (1 - decay) * gradient**power
-    mean, square = (m / (1 - decay**t) for m, decay in zip(state.velocity, decays, strict=True))
-    state.parameters -= learning_rate * mean / (namespace(square).sqrt(square) + epsilon)
+    mean, square = (m / (1 - b**t) for m, b in zip(state.velocity, ADAM_DECAYS, strict=True))
+    state.parameters -= learning_rate * mean / (namespace(square).sqrt(square) + ADAM_EPSILON)
 
 
 def scheduled(first: float, final: float | None, schedule: str, progress: float) -> float:

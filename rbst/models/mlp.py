@@ -109,23 +109,6 @@ def _view_vjp(view: Array, flat: Array, place: slice, shape: tuple[int, ...]) ->
 defvjp(_view, _view_vjp, None, None)
 
 
-@primitive
-def affine(x: Array, W: Array, b: Array) -> Array:
-    r"""Affine map :math:`x W + b`, ``(B, i)`` times ``(i, o)``."""
-    y = x @ W
-    y += b
-    return y
-
-
-def _affine_vjps(argnums: Sequence[int], y: Array, arguments: tuple, options: dict) -> Any:
-    x, W, _ = arguments
-    pull_backs = (lambda g: g @ W.T, lambda g: x.T @ g, lambda g: g.sum(axis=0))
-    return lambda g: tuple(pull_backs[argnum](g) for argnum in argnums)
-
-
-defvjp_argnums(affine, _affine_vjps)
-
-
 @dataclass(frozen=True)
 class Layer:
     """Where W, of shape ``shape``, and b of a layer of an MLP lie; whether its output is squashed by a tanh."""

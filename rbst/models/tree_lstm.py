@@ -43,7 +43,7 @@ from rbst.autodiff import stochastic_node
 from rbst.categorical import _one_hot, log_probability
 from rbst.estimators.registry import Estimator
 from rbst.models.forest import Forest, first_logits, next_logits, roots
-from rbst.models.mlp import Layout, affine, glorot, mlp, mlp_shapes
+from rbst.models.mlp import Layout, Views, glorot, mlp, mlp_shapes
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,13 +143,12 @@ class TreeLSTM:
         return Layout(
             {
                 "embedding": (self.num_tokens, d),
-                "leaf.W": (d, 2 * d),
-                "leaf.b": (2 * d,),
+                **mlp_shapes("leaf", [d, 2 * d]),
                 "cell.W": (2 * d, 5 * d),
                 "cell.b": (5 * d,),
                 "query": (d, 1),
+                **mlp_shapes("classifier", [d, d, self.num_classes]),
             }
-            | mlp_shapes("classifier", [d, d, self.num_classes])
         )
 
     def initial_parameters(self, rng: Any, dtype: Any) -> Array:
@@ -354,10 +353,9 @@ def _in_five(gates: Array) -> Array:
 # ----------------------------------------------------------------------------- leaves
 
 
-def leaves(parameters: Mapping[str, Array], tokens: Indices) -> Array:
+def leaves(parameters: Views, tokens: Indices) -> Array:
     """The leaves [h, c] of tokens ``(B, L)``, shape ``(B, L, 2 d)``: an affine map of their embeddings."""
-    table = affine(parameters["embedding"], parameters["leaf.W"], parameters["leaf.b"])
-    return look_up(table, tokens)
+    return look_up(mlp(parameters, "leaf", parameters["embedding"]), tokens)
 
 
 @primitive

@@ -22,6 +22,7 @@ from typing import Any
 from autograd.extend import defvjp, primitive
 
 from rbst._array import Array, Indices, getval, namespace, row_sum
+from rbst._blocks import slices
 from rbst.autodiff import stochastic_node
 from rbst.categorical import log_softmax
 from rbst.estimators.registry import Estimator
@@ -66,19 +67,16 @@ class VAE:
     def layout(self) -> Layout:
         """Where each array lies in the flat parameter vector."""
         pixels, logits = self.mean_pixels.shape[0], self.num_variables * self.arity
-        codes = self.num_variables * (
-            bits(self.arity).shape[1] if self.code == "bits" else self.arity
-        )
+        width = self.arity.bit_length() - 1 if self.code == "bits" else self.arity
         return Layout(
             mlp_shapes("encoder", [pixels, *self.hidden, logits])
-            | mlp_shapes("decoder", [codes, *reversed(self.hidden), pixels])
+            | mlp_shapes("decoder", [self.num_variables * width, *reversed(self.hidden), pixels])
         )
 
     def rate_factors(self, encoder: float, output: float) -> list[tuple[slice, float]]:
         """Factors of the learning rate for the encoder, the decoder's hidden layers (1) and its output layer."""
-        sizes = {name: math.prod(shape) for name, shape in self.layout.shapes.items()}
-        first = sum(size for name, size in sizes.items() if name.startswith("encoder."))
-        last = self.layout.size - sum(sizes[f"decoder.{kind}{len(self.hidden)}"] for kind in "Wb")
+        places = self.layout.places
+        first, last = (places[f"decoder.W{i}"].start for i in (0, len(self.hidden)))
         return [(slice(first), encoder), (slice(first, last), 1.0), (slice(last, None), output)]
 
     def initial_parameters(self, rng: Any, dtype: Any) -> Array:
@@ -147,10 +145,8 @@ class VAE:
         log_q = log_softmax(self.encode(parameters, x))
         edges = cumulative_probabilities(log_q)
         log_prior = -self.num_variables * math.log(self.arity)
-        per_block = max(1, PIXELS_PER_BLOCK // max(1, x.size))
-        for first in range(0, num_samples, per_block):
-            m = min(per_block, num_samples - first)
-            k = sample_by_inversion(edges, m, rng)
+        for block in slices(num_samples, PIXELS_PER_BLOCK // max(1, x.size)):
+            k = sample_by_inversion(edges, block.stop - block.start, rng)
             log_likelihood = bernoulli_log_likelihood(self.decode_categories(parameters, k), x)
             yield log_likelihood + log_prior - pick(log_q, k).sum(axis=-1)
 
