@@ -457,6 +457,19 @@ def test_resume_with_a_damaged_configuration_is_one_line(tmp_path, capsys, conte
     assert "config.json" in one_line(capsys)
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "null"])
+def test_resume_with_a_result_that_is_none_is_one_line_and_names_it(tmp_path, capsys, content):
+    out = tmp_path / "out"
+    run(*SMALL, "--estimator", "st", "--out", out)
+    found = out / "st-seed0" / "result.json"
+    found.write_text(content)
+    capsys.readouterr()
+    assert run("--resume", "--out", out) == 2
+    line = one_line(capsys)
+    assert str(found) in line
+    assert "delete it" in line
+
+
 def test_resume_with_a_damaged_checkpoint_is_one_line_and_names_it(tmp_path, capsys):
     out = tmp_path / "out"
     run(*SMALL, "--estimator", "st", "--out", out)

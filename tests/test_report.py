@@ -338,6 +338,28 @@ def test_the_difference_to_st_gs_is_paired_over_images_and_left_out_without_them
     assert (measured, in_paper) == ([[2, -difference]], [[2, pytest.approx(0.2)]])
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda run, test: test.update(samples=None),
+        lambda run, test: run["config"].update(batch_size=None),
+        lambda run, test: run.update(estimator=True),
+    ],
+    ids=["samples", "batch size", "estimator"],
+)
+def test_one_wrong_value_leaves_out_one_run_and_names_it(tmp_path, capsys, fault):
+    write(tmp_path / "right", result(valid=99.0, test=98.5))
+    write(tmp_path / "wrong", result("gr", valid=98.0, test=97.5))
+    paths = [tmp_path / "wrong" / name for name in ("result.json", "test.json")]
+    run, test = (json.loads(path.read_text()) for path in paths)
+    fault(run, test)
+    for path, content in zip(paths, (run, test), strict=True):
+        path.write_text(json.dumps(content))
+    assert [row["estimator"] for row in rows_of(tmp_path)] == ["st-gs"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"left out: {paths[0]}" in said
+
+
 @pytest.mark.parametrize(("data", "in_paper"), [("mnist", True), ("digits", False)])
 def test_the_picture_of_the_table_speaks_of_the_paper_where_it_is_drawn(tmp_path, data, in_paper):
     for arity in (2, 4):

@@ -163,3 +163,12 @@ def test_regularization_trades_bias_for_quadratic_f_against_variance():
 def test_mve_refuses_a_negative_regularization():
     with pytest.raises(ValueError, match=r"regularization must be finite and at least 0, got -1"):
         minimum_variance(LOGITS, np.eye(3)[0], G, regularization=-1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_mve_of_a_rare_sample_keeps_its_digits(dtype):
+    """Rows sum to zero, as 1 - pi is computed without a difference."""
+    logits = np.array([15.0, 0.0], dtype)
+    g = np.array([1.0, 3.0], dtype)
+    found = minimum_variance(logits, np.eye(2, dtype=dtype)[1], g, regularization=1e6)
+    assert abs(found.sum()) < 1e-5 * abs(found).max()

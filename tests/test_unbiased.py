@@ -361,3 +361,26 @@ def test_an_f_that_autograd_cannot_see_is_refused_where_its_derivative_is_used()
             diagnose(name, hidden, logits, rng=np.random.default_rng(0))
     for name in ("rloo", "arsm", "unordered-set"):
         assert diagnose(name, hidden, logits, rng=np.random.default_rng(0), num_samples=10)
+
+
+def test_a_tie_of_two_gumbels_is_one_sample():
+    """Two float32 Gumbels of the same number: the first wins, where both once did."""
+
+    class Tied:
+        """Draws that are all the same."""
+
+        def __init__(self):
+            self.bit_generator = np.random.default_rng(0).bit_generator
+
+        def standard_exponential(self, size, dtype):
+            return np.full(size, 0.5, dtype)
+
+    values = np.array([1.0, 2.0, 4.0], np.float32)
+    gradient = relax(
+        lambda D: (D @ values)[..., 0],
+        np.zeros((1, 3), np.float32),
+        df_dD=lambda D: 0 * D + values,
+        tau=0.5,
+        rng=Tied(),
+    )
+    assert np.isfinite(gradient).all()
