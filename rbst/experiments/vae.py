@@ -23,7 +23,7 @@ from rbst._progress import progress_bar
 from rbst._tables import mean_and_error, text_table, wrapped
 from rbst.categorical import sample_categorical
 from rbst.data import BinaryImages, load_digits, load_mnist
-from rbst.estimators.registry import Estimator
+from rbst.estimators.registry import Estimator, get_estimator
 from rbst.experiments import tracking
 from rbst.experiments.own import find_estimator
 from rbst.experiments.report import Cells, Results, Table, beside_paper, best_runs, paper_cell
@@ -492,7 +492,7 @@ def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
         "runs": f"{row['runs']}{lost}",
         "learning rate": _from_to(row["learning_rate"], row["learning_rate_final"]),
         "momentum": f"{row['momentum']:.3g}",
-        "tau": _from_to(row["tau"], row["tau_final"]),
+        "tau": _from_to(row["tau"], row["tau_final"]) if get_estimator(cell[-1]).tau else "",
     }
 
 
