@@ -120,13 +120,13 @@ def check_logits(logits: Array, name: str = "logits") -> Array:
     return logits
 
 
-def check_one_hot(D: Array, logits: Array) -> Array:
+def check_one_hot(D: Array, logits: Array, name: str = "D") -> Array:
     """One-hot ``D`` of the shape and dtype of ``logits``, never on a category of logit -inf."""
-    D = check_companion("D", D, logits)
+    D = check_companion(name, D, logits)
     ones = D == 1
     if not bool((ones | (D == 0)).all() and (row_sum(D) == 1).all()):
         raise ValueError(
-            "D must be one-hot along its last axis, got rows that are not a single 1 among zeros; "
+            f"{name} must be one-hot along its last axis, got rows that are not a single 1 among zeros; "
             "draw it with sample_categorical(logits, rng)"
         )
     values = getval(logits)
@@ -134,7 +134,7 @@ def check_one_hot(D: Array, logits: Array) -> Array:
         (ones & (values == -math.inf)).any()
     ):
         raise ValueError(
-            "D must sit on a category of positive probability, got a row on a category whose logit "
+            f"{name} must sit on a category of positive probability, got a row on a category whose logit "
             "is -inf; draw D from the same logits"
         )
     return D
@@ -215,7 +215,11 @@ def check_number(name: str, value: Any, *, at_least: float = -math.inf) -> None:
     """A finite number."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}; pass a float")
-    if not (math.isfinite(value) and float(value) >= at_least):
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond 1e308
+        number = math.inf
+    if not (math.isfinite(number) and number >= at_least):
         wanted = "finite" if at_least == -math.inf else f"finite and at least {at_least:g}"
         raise ValueError(f"{name} must be {wanted}, got {_shown(value)}; 1 is a common choice")
 

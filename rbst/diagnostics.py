@@ -267,8 +267,8 @@ def diagnose(
         estimator = get_estimator(estimator, tau=1.0 if tau is None else tau)
     elif tau is not None:
         raise ValueError(
-            f"tau is for an estimator given by name, got tau={tau} and the estimator {estimator.name!r}; "
-            "build it with the temperature that you want"
+            f"tau is for an estimator given by name, got tau={tau} and the estimator "
+            f"{as_estimator(estimator).name!r}; build it with the temperature that you want"
         )
     estimator = as_estimator(estimator)
     logits = check_logits(logits).astype("float64", copy=False)

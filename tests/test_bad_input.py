@@ -608,7 +608,7 @@ def objective(cost=(1.0, 2.0), draws=TWO_DRAWS, direct=0.0, baseline=0.0):
             "x must be finite or -inf",
         ),
         (lambda: EST.leave_one_out(THETA, np.eye(3), np.ones(2)), "costs must"),
-        (lambda: EST.leave_one_out(THETA, np.ones((2, 3)), np.ones(2)), "D must be one-hot"),
+        (lambda: EST.leave_one_out(THETA, np.ones((2, 3)), np.ones(2)), "samples must be one-hot"),
         (
             lambda: EST.categorical_kl(np.zeros((4, 3)), np.zeros(1)),
             "categories of logits, 3, got 1",
@@ -623,6 +623,8 @@ def objective(cost=(1.0, 2.0), draws=TWO_DRAWS, direct=0.0, baseline=0.0):
             "control must be a pair of functions",
         ),
         (lambda: rbst.diagnose(rbst.zgr, quadratic, ONE), "a name or an Estimator, got a function"),
+        (lambda: rbst.diagnose(rbst.zgr, quadratic, ONE, tau=0.5), "a name or an Estimator, got a"),
+        (lambda: get_estimator("gst", gap=10**400), "gap must be finite .* beyond 1e308"),
         (lambda: rbst.stochastic_node(ONE, rbst.zgr, RNG), "a name or an Estimator"),
         (
             lambda: rbst.best_temperature(get_estimator("gr"), quadratic, ONE),
@@ -663,7 +665,13 @@ def test_whole_numbers_without_a_sign_are_costs_as_any_other():
         assert many < 1e-20
         assert abs(few).max() < 3
     pair = np.array([1, 2], np.uint8)
-    assert rbst.objective("reinforce", pair, 0.0, TWO_DRAWS, baseline=3) == 1.5
+
+    def loss(logits, cost):
+        return rbst.objective("reinforce", cost, 0.0, [(logits, TWO_DRAWS[0][1])], baseline=3)
+
+    np.testing.assert_array_equal(
+        grad(loss)(TWO_DRAWS[0][0], pair), grad(loss)(TWO_DRAWS[0][0], pair.astype(float))
+    )
 
 
 def test_bytes_in_the_order_of_another_machine():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from autograd.test_util import check_grads
 from scipy.integrate import quad
 
 from rbst import sample_gumbel_softmax
@@ -134,6 +135,19 @@ def test_a_category_that_both_laws_exclude_counts_for_nothing():
     without = categorical_kl(both[[0, 2]], prior[[0, 2]])
     assert categorical_kl(both, prior) == pytest.approx(without, rel=1e-15)
     assert categorical_kl(prior[[0, 2]], np.array([0.0, -np.inf])) == np.inf
+
+
+def test_the_divergence_is_differentiated_in_either_law():
+    rng = np.random.default_rng(8)
+    logits, prior = rng.normal(size=(2, 4, 3))
+    for which, arguments in enumerate(((logits, prior), (logits, prior))):
+        check_grads(
+            lambda x, which=which, arguments=arguments: categorical_kl(
+                *(x if k == which else argument for k, argument in enumerate(arguments))
+            ),
+            modes=["rev"],
+            order=1,
+        )(arguments[which])
 
 
 def test_no_rows_are_no_fault():

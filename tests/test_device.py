@@ -25,7 +25,7 @@ from oracles import NAMES
 from scipy.stats import norm
 
 import rbst
-from rbst import _array, categorical, cli, get_estimator, rao_blackwell
+from rbst import _array, categorical, cli, estimators, get_estimator, rao_blackwell
 from rbst._array import is_array, namespace, new_generator, row_argmax, row_max, row_sum, to_host
 from rbst.autodiff import objective
 from rbst.enumeration import enumerate_outcomes
@@ -292,8 +292,26 @@ PURE = {
         a.logits, a.D, a.g, tau=0.7
     ),
     "jacobian_moments": lambda a, rng: rao_blackwell.jacobian_moments(a.logits, a.D, tau=0.7),
+    "concrete_density": lambda a, rng: estimators.concrete_density(a.logits, a.S, tau=0.7),
+    "categorical_kl": lambda a, rng: estimators.categorical_kl(a.logits, 0 * a.g),
+    "sample_log_concrete": lambda a, rng: estimators.sample_log_concrete(
+        a.logits, tau=0.7, rng=rng
+    ),
+    "temperature_gradient": lambda a, rng: estimators.temperature_gradient(a.logits, a.g, tau=0.7),
+    "leave_one_out": lambda a, rng: estimators.leave_one_out(a.logits[1], a.D[1:], a.cost[1:]),
+    "double_control_variate": lambda a, rng: estimators.double_control_variate(
+        a.logits[1], a.D[1:], a.cost[1:, 0], a.g[1:]
+    ),
+    "gapped_straight_through": lambda a, rng: estimators.gapped_straight_through(
+        a.logits, a.D, a.g, tau=0.7
+    ),
+    "decoupled_gumbel_softmax": lambda a, rng: estimators.decoupled_gumbel_softmax(
+        a.logits, a.g, a.g, tau=0.7
+    ),
+    "minimum_variance": lambda a, rng: estimators.minimum_variance(a.logits, a.D, a.g),
 }
 SMALL_UPLOADS = {"exact_expectation", "exact_gradient", "enumerate_outcomes"}  # the place values
+SMALL_UPLOADS |= {"concrete_density"}  # logarithms of factorials
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

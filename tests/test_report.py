@@ -437,7 +437,7 @@ def test_what_tutorial_12_says_of_longer_expressions_is_in_the_table():
     test = {row[0]: row[3] for row in cells if row[1] == "≤ 25" and row[2] in ("", "0.01")}
     tutorial = RESULTS.parents[1] / "tutorials" / "12_latent_trees.py"
     text = " ".join(tutorial.read_text(encoding="utf-8").replace("# ", "").split())
-    assert f"it ends at {test['st-gs']} % where GR has {test['gr']} %" in text
+    assert f"from before the fall, have {test['st-gs']} % where GR has {test['gr']} %" in text
     assert (
         f"left to right ({test['left']} %), and gold trees are far ahead ({test['gold']} %)" in text
     )

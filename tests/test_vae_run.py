@@ -180,5 +180,7 @@ def test_an_estimator_of_ones_own_trains_by_its_address(tmp_path, monkeypatch, c
         assert main(["vae", *small, "--estimator", name, "--out", str(out)]) == 0
         (runs[name],) = json.loads((out / "results.json").read_text())["runs"]
     assert runs["mine_too:st_gs"]["test_bound"] == runs["st-gs"]["test_bound"]
+    assert main(["report", str(tmp_path / "mine_too-st_gs")]) == 0
+    assert "mine_too" in capsys.readouterr().out
     assert main(["vae", "--estimator", "mine_too:nope", "--out", str(tmp_path / "x")]) == 2
     assert "no 'nope'" in capsys.readouterr().err

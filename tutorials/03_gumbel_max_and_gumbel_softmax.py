@@ -352,8 +352,8 @@ assert kstest(S[:, 0], "uniform").pvalue > 0.001
 # -----------
 #
 # - GS suits costs that are defined and tame inside the simplex, such as the reconstruction error
-#   of an autoencoder: on MNIST it gave the best bounds of all (``docs/results/mnist``), since that
-#   decoder is tame between the corners. The bump above is a warning, not a ban: what you lose is the
+#   of an autoencoder: on MNIST it gave the best bounds of all (``docs/results/mnist``), where the
+#   decoder is trained on mixtures too. The bump above is a warning, not a ban: what you lose is the
 #   guarantee. GS is no help when f needs a real choice: a table look-up, a program, a parse.
 # - A model trained with GS is used with one-hot samples. Watch the discrete cost, not the relaxed
 #   one.

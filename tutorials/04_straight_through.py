@@ -221,11 +221,12 @@ assert st_product.bias_squared < 1e-20 * (st_product.gradient**2).sum()
 #
 # - a near tie has a probability in proportion to :math:`\tau`, and in it h is of the size of
 #   :math:`1 / \tau`;
-# - so the *mean* of h, probability times size, stays: :math:`\tau \cdot 1 / \tau`;
+# - so the *mean* of h, probability times size, stays of order one: :math:`\tau \cdot 1 / \tau`;
 # - and its *mean square* grows without bound: :math:`\tau \cdot 1 / \tau^2 = 1 / \tau`.
 #
-# (The distance of the two has the density :math:`1 - \sum_k \pi_k^2` at zero, as exercise 2 of
-# tutorial 05 finds.) The next tutorials come back to this again and again.
+# (Given the winner, exercise 2 of tutorial 05 finds :math:`\pi_j` for the density of the lead over j
+# at zero; summed over j and averaged over the winner this is :math:`1 - \sum_k \pi_k^2`.) The next
+# tutorials come back to this again and again.
 #
 # **Before you look:** at :math:`\tau = 0.1`, the mean of the third entry, :math:`h_3`, for the
 # linear cost is 0.64. Is a typical draw nearer to 0.6, 0.01 or 0.0002?
@@ -284,7 +285,7 @@ axes[0].legend(loc="upper left")
 # ---------------------------
 #
 # The mean squared error is squared bias plus variance (5.7): expand the square around the mean,
-# and the cross term vanishes. For the quadratic cost, cooling ST-GS removes its bias (tutorial 08
+# and the cross term vanishes. For the quadratic cost, cooling ST-GS removes its bias (tutorial 09
 # says why), while near ties make its variance grow like :math:`1 / \tau` (11.5). ST, which has no
 # noise beyond D and is shown at :math:`\tau = 1`, stays where it is. REINFORCE, with the expected
 # cost as its baseline, has no bias, and of all of them the least variance, 0.38.

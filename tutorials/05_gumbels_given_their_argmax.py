@@ -317,7 +317,7 @@ assert kstest(x[:, i] - np.log(Z), "gumbel_r").pvalue > 0.001
 #     \int_0^\infty e^{-t} e^{-\pi_j t (e^z - 1)} \, dt = \frac{1}{1 + \pi_j (e^z - 1)} .
 #
 # For small z this is about :math:`1 - \pi_j z`: a near tie has the probability :math:`\pi_j z`. The
-# density of the lead at zero is :math:`\pi_j`, which tutorial 08 will need.
+# density of the lead at zero is :math:`\pi_j`, which tutorials 08 and 09 will need.
 
 for z in (0.05, 0.5, 2.0):
     frequency = np.mean(x[:, i] - x[:, 2] > z)

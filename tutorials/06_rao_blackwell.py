@@ -374,11 +374,12 @@ right.legend()
 # they fall more slowly. At the end all three are within 0.03 of the optimum, 0.25 for a total of 2
 # kg or 3 kg. REINFORCE is the nearest by a hair, and ST-GS comes before GR.
 #
-# Is noise of use, then? Follow the mean that GR and ST-GS share, without any noise: the cost stays
-# at 0.298, because that path keeps the odds of both picks equal, as they are at the start, and the
-# best total of 3 kg wants one parcel of each kind. Let the picks start a little apart, the logits of
-# 2 kg by 0.6, and the same path, with the same bias, ends at 0.262. What noise did was to let the
-# picks part.
+# Is noise of use, then? Follow the mean that GR and ST-GS share, without any noise. Its bias pulls
+# the mean total towards 2.5 kg. Without noise the odds of both picks stay equal, as they are at the
+# start, so both have to hesitate between 1 and 2 kg, and the cost after 2,000 steps is 0.298. Let
+# the picks start a little apart, the logits of 2 kg by 0.6, and the same path, with the same bias,
+# ends at 0.262: now one pick is 1 kg, and the other alone hesitates, between totals of 2 and 3 kg
+# that cost the same. What noise did was to let the picks part.
 
 pairs = corners[np.array(np.meshgrid(range(3), range(3), indexing="ij"))].transpose(1, 2, 0, 3)
 cost_of = cost(pairs)  # row a, column k: first pick a, second pick k

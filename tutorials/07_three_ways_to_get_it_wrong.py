@@ -410,8 +410,9 @@ assert np.abs(together - apart).max() > 0.1
 #       S = ((zero + x) / tau).softmax(-1).mean(0)
 #       return D + (S - S.detach())
 #
-#   Their value is D, their Jacobian the mean of those of the K softmaxes at x. Without ``detach`` in the first line this
-#   would be the second mistake, with x differentiated the first. (A category of logit -inf makes NaN of the difference.)
+#   Their value is D, their Jacobian the mean of those of the K softmaxes at x. Without ``- logits.detach()`` this would be
+#   the second mistake (without ``.detach()`` alone there is no gradient at all), with x differentiated the first. (A
+#   category of logit -inf makes NaN of the difference.)
 #
 # Further reading
 # ---------------

@@ -247,7 +247,7 @@ assert np.isclose(best["gr"][1][-1] / best["gr"][1][2], 100 / 1000, rtol=0.1)
 # **R judges one step, and small steps average over many.** In the descent of tutorial 06 REINFORCE, with a single D for
 # each step, came nearest to the optimum of all. Along the path of the exact gradient its R is 1.7 at the start, 81 after
 # 50 steps and 2,475 after 2,000, with the expected cost as its baseline: no step of it is better than none. What
-# counted was that its error has mean zero, while that of the others has not. So read B as everything that is averaged
+# counted was that its error has mean zero, while the errors of the others do not. So read B as everything that is averaged
 # before the logits have moved much, and not as the minibatch alone.
 
 near = np.tile([4.0, 0.0, -4.0], (2, 1))
@@ -287,7 +287,7 @@ assert np.allclose(list(along.values()), [1.7, 81, 2475], rtol=0.02)
 #
 # And colder need not be less biased at all. For the miss cubed of a single parcel (tutorial 09) the bias of GR is 1.9
 # times the gradient when cold, 1.0 at :math:`\tau` = 1 and a sixth at 3: there a hot GR has less bias *and* less
-# variance, since what cooling tends to, ZGR, is right for quadratic costs only.
+# variance, since ZGR, the cold limit, is right for quadratic costs only.
 
 some = np.sort(np.append(np.geomspace(0.02, 2, 15), [0.18, 0.37]))
 here = np.sqrt(bias_squared / size)

@@ -12,7 +12,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rbst._array import Array, namespace, row_max, row_sum
+import numpy as np
+
+from rbst._array import Array, getval, namespace, row_max, row_sum
 from rbst._checks import (
     check_gradient,
     check_log_sample,
@@ -84,7 +86,7 @@ def _log_factorial(m: Array) -> Array:
     """Logarithm of m! for an array of whole numbers."""
     xp = namespace(m)
     table = [0.0]
-    for k in range(1, int(m.max(initial=0)) + 1):
+    for k in range(1, (int(m.max()) if m.size else 0) + 1):
         table.append(table[-1] + math.log(k))
     return xp.asarray(table, dtype=m.dtype)[m.astype(int)]
 
@@ -106,7 +108,7 @@ def concrete_density(logits: Array, S: Array, *, tau: float) -> Array:
     """
     logits = check_logits(logits)
     xp = namespace(logits)
-    with xp.errstate(divide="ignore"):
+    with np.errstate(divide="ignore"):
         Y = xp.log(check_simplex(S, logits))
     possible = logits > -math.inf
     return log_concrete_density(logits, Y, tau=tau) - xp.where(possible, Y, 0).sum(axis=-1)
@@ -130,9 +132,10 @@ def categorical_kl(logits: Array, prior_logits: Array) -> Array:
             f"prior_logits must have the categories of logits, {log_pi.shape[-1]}, got {log_rho.shape[-1]}; "
             "give the prior of a variable its own n logits"
         )
-    xp = namespace(log_pi)
-    possible = xp.where(log_pi > -math.inf, log_rho, 0)  # 0 log 0 = 0, whatever the prior
-    return (xp.exp(log_pi) * (xp.where(log_pi > -math.inf, log_pi, 0) - possible)).sum(axis=-1)
+    xp = namespace(log_pi, log_rho)
+    possible = getval(log_pi) > -math.inf  # 0 log 0 = 0, whatever the prior
+    difference = xp.where(possible, log_pi, 0) - xp.where(possible, log_rho, 0)
+    return xp.sum(xp.exp(log_pi) * difference, axis=-1)
 
 
 def concrete_kl(

@@ -85,7 +85,7 @@ def relax(
         control = relaxed_cost(f, df_dD, tau)
     try:
         c, dc = control
-    except TypeError:
+    except (TypeError, ValueError):
         raise TypeError(
             f"control must be a pair of functions, c and its derivative, got {type(control).__name__}"
         ) from None

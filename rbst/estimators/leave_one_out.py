@@ -80,7 +80,8 @@ def double_control_variate(
     """
     logits = check_logits(logits)
     samples, pi = check_samples(samples, logits), _softmax(logits)
-    K, gradients = len(samples), check_gradient(gradients, samples, "gradients")
+    K, many = len(samples), namespace(logits).broadcast_to(logits, samples.shape)
+    gradients = check_gradient(gradients, many, "gradients")
     mean_gradient = gradients.mean(axis=0)
     others = (K * mean_gradient - gradients) / (K - 1)
     expansion = (others * (samples - pi)).sum(axis=(-1, -2))
@@ -127,4 +128,5 @@ def check_samples(samples: Array, logits: Array) -> Array:
             f"samples must have shape (K, {', '.join(map(str, logits.shape))}) with K >= 2, got {samples.shape}; "
             "one sample has no others: use score_function with a baseline"
         )
-    return check_one_hot(samples, namespace(logits).broadcast_to(logits, samples.shape))
+    many = namespace(logits).broadcast_to(logits, samples.shape)
+    return check_one_hot(samples, many, "samples")

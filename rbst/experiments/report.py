@@ -99,7 +99,9 @@ def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
                 line = table.line(table.cell(result), {table.cell(result): [result]}, [result])
                 table.note([[result]], line.keys())
                 if None in table.order(table.cell(result)):
-                    raise ValueError(f"{path} lacks a setting of its cell")
+                    raise ValueError(
+                        f"{path} has no value for a setting that the table is sorted by"
+                    )
             except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
                 reason = f"without {error}" if isinstance(error, KeyError) else error
                 complain(f"left out: {path} ({reason})")

@@ -492,8 +492,13 @@ def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
         "runs": f"{row['runs']}{lost}",
         "learning rate": _from_to(row["learning_rate"], row["learning_rate_final"]),
         "momentum": f"{row['momentum']:.3g}",
-        "tau": _from_to(row["tau"], row["tau_final"]) if get_estimator(cell[-1]).tau else "",
+        "tau": _from_to(row["tau"], row["tau_final"]) if _has_tau(cell[-1]) else "",
     }
+
+
+def _has_tau(name: str) -> bool:
+    """Whether the temperature of a configuration is one of this estimator; those of one's own may have one."""
+    return ":" in name or get_estimator(name).tau is not None
 
 
 def table_row(cell: tuple, best: Cells, same: Results) -> dict[str, Any]:
