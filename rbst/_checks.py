@@ -189,6 +189,7 @@ def check_simplex(S: Array, logits: Array) -> Array:
 
 
 def check_companion(name: str, array: Array, logits: Array) -> Array:
+    """An array that goes with ``logits``: of their shape, and cast to their dtype."""
     array = check_array(name, array, logits)
     if array.shape != logits.shape:
         cure = "broadcast it first, for example with numpy.broadcast_to"

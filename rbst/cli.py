@@ -163,7 +163,7 @@ def _run(argv: Sequence[str]) -> int:
 def limited_threads(threads: int) -> Iterator[None]:
     """Limit BLAS to this many threads, in the processes that start meanwhile too.
 
-    One is the default: the matrices here are small, and on a busy machine two threads took 0.95 to 14 times as long.
+    One is the default: the matrices here are small, and on a busy machine two threads mostly wait for each other.
     """
     if not 1 <= threads <= 1024:
         raise ValueError(f"--threads must be from 1 to 1024, got {threads}; 1 is best for most")

@@ -214,3 +214,45 @@ def test_memory_of_many_variables():
     megabytes = peaks(at_night(1_000_000, otherwise=200_000), (1, 10, 100))
     assert max(megabytes.values()) < 64
     assert megabytes[100] == pytest.approx(megabytes[10], rel=0.1)
+
+
+def test_what_the_page_of_exact_gumbel_rao_opens_with_is_in_its_record():
+    folder = Path(__file__).parents[1] / "docs" / "results" / "exact_gumbel_rao"
+    page = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
+    cases = {}
+    for row in json.loads((folder / "exact_gumbel_rao.json").read_text())["rows"]:
+        cases.setdefault((row["n"], row["tau"]), {})[row["method"]] = row["milliseconds"]
+
+    def ratios(rtol, method, digits):
+        found = [case[f"gr, rtol {rtol}"] / case[method] for case in cases.values()]
+        return f"{min(found):.{digits}f} to {max(found):.{digits}f}"
+
+    few, many = (ratios("1e-03", f"gr-mc{K}", d) for K, d in ((10, 1), (100, 2)))
+    assert f"`gr` costs {few} times `gr-mc10` and {many} of `gr-mc100`" in page
+    assert f"At the default, 1e-6, it costs {ratios('1e-06', 'gr-mc100', 1)} times" in page
+
+
+def test_what_the_page_of_benchmarks_opens_with_is_in_its_records():
+    folder = Path(__file__).parents[1] / "docs" / "results" / "benchmarks"
+    page = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
+    ratios = {}
+    for name, case in (
+        ("vae_step", ("arity", "batch")),
+        ("parser_step", ("tokens", "batch", "lengths")),
+    ):
+        rows = json.loads((folder / f"{name}.json").read_text())["rows"]
+        times = {
+            (tuple(r[k] for k in case), r.get("estimator"), r["side"]): r["milliseconds"]
+            for r in rows
+        }
+        for (where, estimator, side), ms in times.items():
+            if side == "rbst":
+                st_gs = times[where, "st-gs", "port" if estimator == "st-gs" else "rbst"]
+                ratios.setdefault(estimator, []).append(ms / st_gs)
+    gr_mc10, gr, gr_mc100, port = (
+        f"{min(ratios[name]):.1f} to {max(ratios[name]):.1f}"
+        for name in ("gr-mc10", "gr", "gr-mc100", "st-gs")
+    )
+    assert f"with `gr-mc10` takes {gr_mc10} times one with `st-gs`" in page
+    assert f"with `gr` (rtol = 1e-3) {gr} times, with `gr-mc100` {gr_mc100} times" in page
+    assert f"a step with `st-gs` takes {port} times the same step" in page

@@ -140,14 +140,8 @@ def test_a_category_that_both_laws_exclude_counts_for_nothing():
 def test_the_divergence_is_differentiated_in_either_law():
     rng = np.random.default_rng(8)
     logits, prior = rng.normal(size=(2, 4, 3))
-    for which, arguments in enumerate(((logits, prior), (logits, prior))):
-        check_grads(
-            lambda x, which=which, arguments=arguments: categorical_kl(
-                *(x if k == which else argument for k, argument in enumerate(arguments))
-            ),
-            modes=["rev"],
-            order=1,
-        )(arguments[which])
+    check_grads(lambda x: categorical_kl(x, prior), modes=["rev"], order=1)(logits)
+    check_grads(lambda x: categorical_kl(logits, x), modes=["rev"], order=1)(prior)
 
 
 def test_no_rows_are_no_fault():
