@@ -99,23 +99,30 @@ SHORT_ROW = 16
 """NumPy reduces a last axis row by row; of many rows up to this length whole slices are many times faster."""
 
 
+def _by_slices(x: Array) -> bool:
+    """Whether to reduce the last axis slice by slice, each of which costs as much as 20 rows."""
+    n = x.shape[-1]
+    return n <= SHORT_ROW and x.size >= 20 * n * n
+
+
 def row_max(x: Array) -> Array:
     """Maximum along the last axis, which is kept with length 1."""
     if type(x) is not np.ndarray:
         return namespace(x).max(x, axis=-1, keepdims=True)
-    n = x.shape[-1]
-    if n > SHORT_ROW or x.size < 20 * n * n:  # a slice costs as much as 20 rows
+    if not _by_slices(x):
         return x.max(axis=-1, keepdims=True)
     largest = x[..., 0]
-    for category in range(1, n):
+    for category in range(1, x.shape[-1]):
         largest = np.maximum(largest, x[..., category])
     return largest[..., None]
 
 
 def row_sum(x: Array) -> Array:
     """Sum along the last axis, which is kept with length 1."""
-    if type(x) is not np.ndarray or x.shape[-1] > SHORT_ROW:
+    if type(x) is not np.ndarray:
         return namespace(x).sum(x, axis=-1, keepdims=True)
+    if not _by_slices(x):
+        return x.sum(axis=-1, keepdims=True)
     total = x[..., 0]
     for category in range(1, x.shape[-1]):
         total = total + x[..., category]

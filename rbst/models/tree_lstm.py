@@ -286,6 +286,11 @@ class Cell:
     def _halved(self) -> tuple[Array, Array]:
         return self.W * self._halves, self.b * self._halves
 
+    @cached_property
+    def _W_transposed(self) -> Array:
+        """A copy that lies row by row: small products with ``W.T`` itself took up to four times as long."""
+        return namespace(self.W).ascontiguousarray(self.W.T)
+
     def compose(self, children: Array, gates: Array, parents: Array) -> None:
         r"""Write the gates ``(M, 5 d)`` and the states [h, c] of the parents ``(M, 2 d)`` of M pairs of nodes.
 
@@ -338,7 +343,7 @@ class Cell:
         xp.multiply(slopes[:, 3], d_h, out=d_affine[:, 3])
         d_affine = d_affine.reshape(M, 5 * d)
         d_children = xp.empty((M, 2, 2 * d), dtype=gates.dtype)
-        d_children[:, :, :d] = (d_affine @ self.W.T).reshape(M, 2, d)
+        d_children[:, :, :d] = (d_affine @ self._W_transposed).reshape(M, 2, d)
         xp.multiply(d_c, gates[:, d : 2 * d], out=d_children[:, 0, d:])
         xp.multiply(d_c, gates[:, 2 * d : 3 * d], out=d_children[:, 1, d:])
         return d_affine, d_children
