@@ -106,6 +106,8 @@ def check_logits(logits: Array, name: str = "logits") -> Array:
         )
     values = getval(logits)
     xp = namespace(values)
+    if xp is np and np.isfinite(values).all():  # nearly always, and up to ten times quicker
+        return logits
     largest = row_max(values)  # NaN and +inf survive a maximum; -inf only if it is all there is
     if not bool(xp.isfinite(largest).all()):
         if bool(xp.isnan(largest).any()):

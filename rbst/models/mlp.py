@@ -150,7 +150,10 @@ def _dense_vjps(argnums: Sequence[int], y: Array, arguments: tuple, options: dic
             return total
 
         # g W^T, the other way round: BLAS packs the transpose of what has few rows, which is quicker.
-        pull_backs = (lambda: (layer.cut(flat)[0] @ g.T).T, lambda: SparseObject(vspace(flat), add_to))
+        pull_backs = (
+            lambda: (layer.cut(flat)[0] @ g.T).T,
+            lambda: SparseObject(vspace(flat), add_to),
+        )
         return tuple(pull_backs[argnum]() for argnum in argnums)
 
     return pull_back
