@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from autograd.tracer import isbox
 
 from rbst._array import Array, getval, is_array, namespace, new_generator, row_max, row_sum
 
@@ -140,6 +141,15 @@ def check_one_hot(D: Array, logits: Array, name: str = "D") -> Array:
             "is -inf; draw D from the same logits"
         )
     return D
+
+
+def check_untraced(*arrays: Any) -> None:
+    """Arguments of a function that draws or integrates, which autograd cannot follow."""
+    if any(map(isbox, arrays)):
+        raise TypeError(
+            "logits, D and df_dD must not be traced by autograd, got them inside a function that is differentiated; "
+            "what comes out here is a gradient already: stochastic_node puts an estimator into such a function"
+        )
 
 
 def check_pull_back(logits: Array, D: Array, df_dD: Array) -> tuple[Array, Array, Array]:

@@ -31,7 +31,7 @@ from typing import Any
 
 from rbst._array import Array, namespace
 from rbst._blocks import block_size, blocks_of_rows, by_category
-from rbst._checks import check_logits, check_one_hot, check_pull_back, check_tau
+from rbst._checks import check_logits, check_one_hot, check_pull_back, check_tau, check_untraced
 from rbst.boolean import boolean_moments
 from rbst.categorical import _log_softmax
 from rbst.quadrature import Table, choose_table
@@ -72,6 +72,7 @@ def conditional_mean(
     >>> conditional_mean(np.log([0.2, 0.3, 0.5]), D, g, tau=0.5).round(5)
     array([-0.31696, -0.25518,  0.57214])
     """
+    check_untraced(logits, D, df_dD)
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
     tau, rtol = check_tau(tau), check_rtol(rtol)
     if logits.shape[-1] == 2:
@@ -110,6 +111,7 @@ def conditional_moments(
     >>> mean.round(5), float(square.round(5))
     (array([-0.31696, -0.25518,  0.57214]), 0.93545)
     """
+    check_untraced(logits, D, df_dD)
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
     tau, rtol = check_tau(tau), check_rtol(rtol)
     if logits.shape[-1] == 2:
@@ -155,6 +157,7 @@ def conditional_covariance(
     array([[ 0.03156, -0.03156],
            [-0.03156,  0.03156]])
     """
+    check_untraced(logits, D, df_dD)
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
     table = choose_table(logits, check_tau(tau), check_rtol(rtol), order=2)
     n = logits.shape[-1]

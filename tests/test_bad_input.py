@@ -693,3 +693,20 @@ def test_bytes_in_the_order_of_another_machine():
 )
 def test_an_f_that_bends_at_a_corner_is_diagnosed(f):
     assert np.isfinite(rbst.diagnose("st", f, ONE).mse)
+
+
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        lambda logits, D, g: rbst.gumbel_rao(logits, D, g, tau=0.5, num_samples=2, rng=RNG),
+        lambda logits, D, g: rbst.exact_gumbel_rao(logits, D, g, tau=0.5),
+        lambda logits, D, g: rbst.conditional_mean(logits, D, g, tau=0.5),
+        lambda logits, D, g: rbst.conditional_moments(logits, D, g, tau=0.5)[1],
+        lambda logits, D, g: rbst.conditional_covariance(logits, D, g, tau=0.5),
+    ],
+)
+@pytest.mark.parametrize("n", [2, 3])
+def test_what_draws_or_integrates_says_that_it_cannot_be_traced(gradient, n):
+    D, g = np.eye(n)[:1], np.ones((1, n))
+    with pytest.raises(TypeError, match=r"must not be traced by autograd, .* stochastic_node"):
+        grad(lambda logits: gradient(logits, D, g).sum())(np.zeros((1, n)))
