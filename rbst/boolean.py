@@ -49,8 +49,9 @@ class BooleanTable:
         if self.wide:
             place += xp.maximum(delta - self.bend, 0) / self.wide
         xp.minimum(place, self.cells - 0.5, out=place)  # the last cell is zero
-        cell = place.astype("int64")
-        place -= cell
+        whole = xp.floor(place)
+        cell = whole.astype("int64")
+        place -= whole
         place -= 0.5
         return [_horner(powers, cell, place) for powers in self.coefficients]
 
@@ -75,7 +76,9 @@ def boolean_moments(
     logits, D, g = (array.reshape(-1, 2) for array in (logits, D, df_dD))
     moments = [xp.empty(len(logits), dtype=dtype) for _ in range(order)]
     for rows in slices(len(logits), block_size(xp)):
-        lead, sign, slope = (x[rows, 0].astype(dtype) - x[rows, 1] for x in (logits, D, g))
+        lead, sign, slope = (
+            x[rows, 0].astype(dtype, copy=False) - x[rows, 1] for x in (logits, D, g)
+        )
         lead *= sign
         for m, c in enumerate(table.moments(lead)):
             moments[m][rows] = c * slope ** (m + 1)

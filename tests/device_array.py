@@ -298,7 +298,7 @@ for _name, _signature in METHODS.items():
 # ----------------------------------------------------------------------------- the functions
 
 UFUNCS = (  # noqa: SIM905
-    "absolute add bitwise_and bitwise_or bitwise_xor conjugate cos cosh divide equal exp expm1 floor_divide "
+    "absolute add bitwise_and bitwise_or bitwise_xor conjugate cos cosh divide equal exp expm1 floor floor_divide "
     "greater greater_equal invert isfinite isnan less less_equal log log1p logaddexp logical_and maximum "
     "minimum multiply negative not_equal power remainder sin sqrt square subtract tanh true_divide"
 ).split()
