@@ -113,6 +113,9 @@ def table(rows: list[dict]) -> str:
 def draw(rows: list[dict]) -> Any:
     """Time against size above, with a line of slope 1; below, the time of one entry."""
     figure, axes = new_figure(2, 3, width=7.8, height=5.6)
+    for row in axes:
+        for panel in row[1:]:
+            panel.sharey(row[0])
     for column, axis in enumerate(AXES):
         times, costs = axes[:, column]
         for (own, method), line in lines(rows).items():
