@@ -344,8 +344,9 @@ def test_the_difference_to_st_gs_is_paired_over_images_and_left_out_without_them
         lambda run, test: test.update(samples=None),
         lambda run, test: run["config"].update(batch_size=None),
         lambda run, test: run.update(estimator=True),
+        lambda run, test: run["config"].update(arity=""),
     ],
-    ids=["samples", "batch size", "estimator"],
+    ids=["samples", "batch size", "estimator", "arity"],
 )
 def test_one_wrong_value_leaves_out_one_run_and_names_it(tmp_path, capsys, fault):
     write(tmp_path / "right", result(valid=99.0, test=98.5))

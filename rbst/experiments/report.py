@@ -77,6 +77,12 @@ def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
     What cannot be read, or is not what such a result is, is left out and said on standard error.
     """
     results = []
+
+    def sort_kinds(cell: tuple) -> list[bool | None]:
+        """Of what kind the table's keys to sort by are: a text, a number or nothing."""
+        return [None if key is None else isinstance(key, str) for key in table.order(cell)]
+
+    in_paper = sort_kinds(next(iter(table.paper)))
     for folder in folders:
         for path in sorted(Path(folder).rglob("result.json")):
             test = path.with_name("test.json")
@@ -98,10 +104,8 @@ def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
                 table.order(table.cell(result))
                 line = table.line(table.cell(result), {table.cell(result): [result]}, [result])
                 table.note([[result]], line.keys())
-                if None in table.order(table.cell(result)):
-                    raise ValueError(
-                        f"{path} has no value for a setting that the table is sorted by"
-                    )
+                if sort_kinds(table.cell(result)) != in_paper:
+                    raise ValueError(f"{path} has a setting that the table cannot be sorted by")
             except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
                 reason = f"without {error}" if isinstance(error, KeyError) else error
                 complain(f"left out: {path} ({reason})")
