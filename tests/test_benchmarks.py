@@ -1,6 +1,7 @@
 """The benchmarks run, measure what they say, and find the memory of GR-MCK bounded. No time is asserted."""
 
 import doctest
+import importlib
 import itertools
 import json
 import subprocess
@@ -230,6 +231,68 @@ def test_what_the_page_of_exact_gumbel_rao_opens_with_is_in_its_record():
     few, many = (ratios("1e-03", f"gr-mc{K}", d) for K, d in ((10, 1), (100, 2)))
     assert f"`gr` costs {few} times `gr-mc10` and {many} of `gr-mc100`" in page
     assert f"At the default, 1e-6, it costs {ratios('1e-06', 'gr-mc100', 1)} times" in page
+
+
+RESULTS = ROOT / "docs" / "results"
+TABLES = [
+    *(("benchmarks", name) for name in ("estimators", "vae_step", "parser_step", "vae_bound")),
+    *(("benchmarks", name) for name in ("growth", "memory")),
+    ("exact_gumbel_rao", "exact_gumbel_rao"),
+]
+
+
+@pytest.mark.parametrize(("page", "name"), TABLES, ids=[name for _, name in TABLES])
+def test_the_tables_of_the_pages_are_those_of_their_records(page, name):
+    text = (RESULTS / page / "README.md").read_text(encoding="utf-8")
+    rows = json.loads((RESULTS / page / f"{name}.json").read_text())["rows"]
+    tables = importlib.import_module(f"benchmarks.{name}").table(rows).split("\n\n")
+    assert all(len(table.splitlines()) > 4 and table in text for table in tables)
+
+
+def test_the_boolean_table_is_that_of_its_record_and_gr_costs_at_most_half_of_a_sample():
+    page = (RESULTS / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    cases = {}
+    for row in json.loads((RESULTS / "benchmarks" / "boolean.json").read_text())["rows"]:
+        case = row["variables"], row["dtype"], row["tau"]
+        cases.setdefault(case, {})[row["method"]] = row["milliseconds"]
+    ratios = {}
+    for (variables, dtype, tau), times in cases.items():
+        one = times.pop("gr-mc1")
+        shares = {method: time / one for method, time in times.items()}
+        cells = " | ".join(f"{share:.2f}" for share in shares.values())
+        assert f"| {variables} × 2 | {dtype} | {tau:g} | {one:.2f} | {cells} |" in page
+        shares.pop("moments")
+        ratios.setdefault(dtype, []).extend(shares.values())
+    single, double = (f"{min(found):.2f} to {max(found):.2f}" for found in ratios.values())
+    assert f"`gr` took {single} of the time of one sample in float32 and {double} in f" in page
+    front = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"at most half the time of a single sample ([{single} in float32]" in front
+    assert max(ratios["float32"]) < 0.5
+
+
+def test_what_the_page_of_benchmarks_says_of_floor_and_port_is_in_its_record():
+    page = " ".join((RESULTS / "benchmarks" / "README.md").read_text(encoding="utf-8").split())
+    rows = json.loads((RESULTS / "benchmarks" / "estimators.json").read_text())["rows"]
+    times = {}
+    for row in rows:
+        case = row["variables"], row["n"], row["tau"]
+        times.setdefault(case, {})[row["method"], row["side"]] = row["milliseconds"]
+
+    def ratio(method, side, digits, by="rbst", of=None, cases=times):
+        found = [case[method, by] / case[of or method, side] for case in cases.values()]
+        return f"{min(found):.{digits}f} to {max(found):.{digits}f}"
+
+    assert f"and {ratio('gr-mc10', 'floor', 1)} times at K = 10." in page
+    assert f"a pass over the logits decides: {ratio('gr-mc1', 'floor', 1)} times." in page
+    one, ten, hundred, thousand = (ratio(f"gr-mc{10**i}", "port", 2) for i in range(4))
+    assert f"it was {one} at K = 1, {ten} at K = 10, {hundred} at K = 100 and {thousand} a" in page
+    assert f"(on both sides), took {ratio('st-gs', 'port', 2)} times" in page
+    more = {case: values for case, values in times.items() if case[1] > 2}
+    coarse, default, fine = (
+        ratio(f"gr, rtol {rtol}", "port", 2, of="gr-mc100", cases=more)
+        for rtol in ("1e-03", "1e-06", "1e-09")
+    )
+    assert f"It took {coarse} of it at rtol = 1e-3, {default} at 1e-6 and {fine} at 1e-9." in page
 
 
 def test_what_the_page_of_benchmarks_opens_with_is_in_its_records():
