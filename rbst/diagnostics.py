@@ -29,7 +29,14 @@ import numpy as np
 
 from rbst._array import Array, namespace
 from rbst._blocks import slices
-from rbst._checks import check_finite, check_gradient, check_logits, check_num_samples, check_seed
+from rbst._checks import (
+    check_finite,
+    check_gradient,
+    check_logits,
+    check_num_samples,
+    check_seed,
+    check_untraced,
+)
 from rbst._derivative import derivative
 from rbst._tables import aligned_markdown_table, text_table
 from rbst.autodiff import check_estimate, estimate_gradient
@@ -271,6 +278,7 @@ def diagnose(
             f"{as_estimator(estimator).name!r}; build it with the temperature that you want"
         )
     estimator = as_estimator(estimator)
+    check_untraced(logits)
     logits = check_logits(logits).astype("float64", copy=False)
     count_outcomes(logits)
     if df_dD is None and differentiates(estimator):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rbst._array import Array
-from rbst._checks import check_logits, check_tau
+from rbst._checks import check_logits, check_tau, check_untraced
 from rbst._tables import text_table
 from rbst.claims import check_claim, check_differentiable
 from rbst.diagnostics import Diagnosis, diagnose, diagnose_unchecked
@@ -156,6 +156,7 @@ def best_temperature(
     """
     low, high = _check_range(tau_range, batch_size)
     build = _builder(estimator)
+    check_untraced(logits)
     logits = check_logits(logits).astype("float64", copy=False)
     count_outcomes(logits)
     _check_searchable(build(low))

@@ -380,6 +380,21 @@ def test_the_second_derivative_is_that_of_the_estimators_own_jacobian(name):
     assert abs(numpy.stack(moved)).max() > 1e-3  # what used to be dropped
 
 
+@pytest.mark.parametrize("name", ["st", "zgr", "reinmax", "gs", "foust"])
+def test_a_weight_outside_the_node_moves_its_gradient(name):
+    logits = numpy.array([[0.3, -0.2]])
+
+    def gradient(weight):
+        def loss(x):
+            return np.sum(weight * stochastic_node(x, name, generator(3)) ** 3)
+
+        return autograd.grad(loss)(logits)
+
+    expected = (gradient(2 + 1e-6) - gradient(2 - 1e-6)) / 2e-6
+    numpy.testing.assert_allclose(autograd.jacobian(gradient)(2.0), expected, atol=1e-8)
+    assert abs(expected).max() > 1e-3
+
+
 def test_the_second_derivative_of_the_relaxation_is_a_difference_of_first_ones():
     estimator = get_estimator("gs", tau=0.7)
     gradient = autograd.grad(lambda x: cubic(stochastic_node(x, estimator, generator(3))))

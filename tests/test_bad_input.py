@@ -703,6 +703,9 @@ def test_an_f_that_bends_at_a_corner_is_diagnosed(f):
         lambda logits, D, g: rbst.conditional_mean(logits, D, g, tau=0.5),
         lambda logits, D, g: rbst.conditional_moments(logits, D, g, tau=0.5)[1],
         lambda logits, D, g: rbst.conditional_covariance(logits, D, g, tau=0.5),
+        lambda logits, D, g: rbst.gumbel_rao(g, D, g, tau=0.5, exponentials=logits[None]),
+        lambda logits, D, g: rbst.diagnose("gr", lambda D: (D * D).sum(axis=(-1, -2)), logits),
+        lambda logits, D, g: rbst.best_temperature("gr", lambda D: D[..., 0, 0], logits),
     ],
 )
 @pytest.mark.parametrize("n", [2, 3])

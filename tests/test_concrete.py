@@ -5,7 +5,7 @@ import pytest
 from autograd.test_util import check_grads
 from scipy.integrate import quad
 
-from rbst import sample_gumbel_softmax
+from rbst import log_softmax, sample_gumbel_softmax, softmax
 from rbst.estimators.concrete import (
     categorical_kl,
     concrete_density,
@@ -142,6 +142,24 @@ def test_the_divergence_is_differentiated_in_either_law():
     logits, prior = rng.normal(size=(2, 4, 3))
     check_grads(lambda x: categorical_kl(x, prior), modes=["rev"], order=1)(logits)
     check_grads(lambda x: categorical_kl(logits, x), modes=["rev"], order=1)(prior)
+
+
+def test_the_laws_of_relaxed_samples_are_differentiated_in_each_argument():
+    rng = np.random.default_rng(9)
+    logits, other = rng.normal(size=(2, 4, 3))
+
+    def divergence(logits, prior_logits):
+        laws = {"tau": 0.7, "prior_tau": 0.5, "num_samples": 4, "rng": np.random.default_rng(10)}
+        return concrete_kl(logits, prior_logits, **laws)[0]
+
+    for function in (
+        lambda x: log_concrete_density(logits, log_softmax(x), tau=0.7),  # a fixed prior
+        lambda x: concrete_density(logits, softmax(x), tau=0.7),
+        lambda x: log_concrete_density(x, log_softmax(logits), tau=0.7),
+        lambda x: divergence(logits, x),
+        lambda x: divergence(x, logits),
+    ):
+        check_grads(function, modes=["rev"], order=1)(other)
 
 
 def test_no_rows_are_no_fault():

@@ -121,3 +121,10 @@ def test_glorot_bounds_spread_and_equal_start_of_both_dtypes():
     single = glorot(layout, np.random.default_rng(3), np.float32)
     assert single.dtype == np.float32
     np.testing.assert_array_equal(single, flat.astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 4, 3)])
+def test_what_is_not_a_batch_of_rows_is_refused(shape):
+    layout = Layout(mlp_shapes("net", [3, 2]))
+    with pytest.raises(ValueError, match=r"x must have shape \(B, inputs\), got .*; reshape it"):
+        mlp(layout.views(np.zeros(layout.size)), "net", np.zeros(shape))

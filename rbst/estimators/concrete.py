@@ -64,7 +64,7 @@ def log_concrete_density(logits: Array, Y: Array, *, tau: float) -> Array:
     """
     logits, tau = check_logits(logits), check_tau(tau)
     Y = check_log_sample(Y, logits)
-    xp = namespace(logits)
+    xp = namespace(logits, Y)
     possible = logits > -math.inf
     n = row_sum(possible.astype(logits.dtype))[..., 0]
     theta = logits - row_max(logits)
@@ -107,9 +107,10 @@ def concrete_density(logits: Array, S: Array, *, tau: float) -> Array:
     0.0
     """
     logits = check_logits(logits)
-    xp = namespace(logits)
+    S = check_simplex(S, logits)
+    xp = namespace(logits, S)
     with np.errstate(divide="ignore"):
-        Y = xp.log(check_simplex(S, logits))
+        Y = xp.log(S)
     possible = logits > -math.inf
     return log_concrete_density(logits, Y, tau=tau) - xp.where(possible, Y, 0).sum(axis=-1)
 
@@ -156,9 +157,10 @@ def concrete_kl(
     """
     logits = check_logits(logits)
     size = (check_num_samples(num_samples), *logits.shape)
-    many = namespace(logits).broadcast_to(logits, size)
+    zeros = namespace(logits).zeros(size, dtype=logits.dtype)
+    many = logits + zeros
     Y = sample_log_concrete(many, tau=tau, rng=rng)
-    prior = namespace(logits).broadcast_to(check_logits(prior_logits), size)
+    prior = check_logits(prior_logits) + zeros
     ratio = log_concrete_density(many, Y, tau=tau) - log_concrete_density(prior, Y, tau=prior_tau)
     return ratio.mean(axis=0), ratio.std(axis=0) / math.sqrt(num_samples)
 

@@ -80,7 +80,7 @@ def gumbel_rao(
     >>> gumbel_rao(np.log([0.2, 0.3, 0.5]), D, g, tau=0.5, exponentials=E).round(4)
     array([-0.3112, -0.2988,  0.6101])
     """
-    check_untraced(logits, D, df_dD)
+    check_untraced(logits, D, df_dD, exponentials)
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
     num_samples, noise_of = _choose_noise(logits, num_samples, rng, exponentials)
     tau, xp, n = check_tau(tau), namespace(logits), logits.shape[-1]

@@ -115,7 +115,7 @@ def foust(logits: Array, D: Array, df_dD: Array, *, importance_weights: bool = T
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
     _check_boolean(logits)
     pi = _softmax(logits)
-    xp = namespace(logits)
+    xp = namespace(logits, df_dD)
     if importance_weights:
         slope = (pi * (1 - D)).sum(axis=-1) * (df_dD[..., 0] - df_dD[..., 1]) / 2
     else:

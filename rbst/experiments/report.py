@@ -77,12 +77,7 @@ def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
     What cannot be read, or is not what such a result is, is left out and said on standard error.
     """
     results = []
-
-    def sort_kinds(cell: tuple) -> list[bool | None]:
-        """Of what kind the table's keys to sort by are: a text, a number or nothing."""
-        return [None if key is None else isinstance(key, str) for key in table.order(cell)]
-
-    in_paper = sort_kinds(next(iter(table.paper)))
+    in_paper = kinds(table.order(next(iter(table.paper))))
     for folder in folders:
         for path in sorted(Path(folder).rglob("result.json")):
             test = path.with_name("test.json")
@@ -101,10 +96,9 @@ def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
                     result |= read_json(test)
                     result[table.tested]
                 table.score([result])
-                table.order(table.cell(result))
                 line = table.line(table.cell(result), {table.cell(result): [result]}, [result])
                 table.note([[result]], line.keys())
-                if sort_kinds(table.cell(result)) != in_paper:
+                if kinds(table.order(table.cell(result))) != in_paper:
                     raise ValueError(f"{path} has a setting that the table cannot be sorted by")
             except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
                 reason = f"without {error}" if isinstance(error, KeyError) else error
@@ -112,6 +106,18 @@ def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
                 continue
             results.append(result)
     return results
+
+
+def kinds(keys: tuple) -> list[type | None]:
+    """Of what kind each key to sort by is: a text, a number, or neither."""
+    return [
+        str
+        if isinstance(key, str)
+        else float
+        if isinstance(key, int | float) and key == key
+        else None
+        for key in keys
+    ]
 
 
 def settings_of(result: Mapping[str, Any]) -> str:

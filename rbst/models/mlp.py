@@ -149,7 +149,7 @@ def _dense_vjps(argnums: Sequence[int], y: Array, arguments: tuple, options: dic
             d_b += g.sum(axis=0)
             return total
 
-        # g W^T, the other way round: BLAS packs the transpose of what has few rows, which is quicker.
+        # g W^T as (W g^T)^T: BLAS then rearranges the small g, and not W.
         pull_backs = (
             lambda: (layer.cut(flat)[0] @ g.T).T,
             lambda: SparseObject(vspace(flat), add_to),
@@ -179,6 +179,8 @@ def mlp_shapes(name: str, sizes: Sequence[int]) -> dict[str, tuple[int, ...]]:
 
 def mlp(parameters: Views, name: str, x: Array) -> Array:
     """Apply the MLP ``name`` to ``x`` of shape ``(B, inputs)``: tanh layers, then an affine map."""
+    if x.ndim != 2:
+        raise ValueError(f"x must have shape (B, inputs), got {x.shape}; reshape it to rows")
     for layer in parameters.layout.layers[name]:
         x = dense(x, parameters.flat, layer)
     return x
