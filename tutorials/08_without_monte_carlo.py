@@ -563,8 +563,8 @@ for odds in (0.5, 0.1):
 # -----------
 #
 # - ``rbst.get_estimator("gr", tau=0.5)`` puts the exact estimator into any model. It draws no
-#   noise beyond D. For 8 or 16 options it takes as long as 70 to 290 samples of GR-MCK at the default
-#   tolerance of 1e-6 and as 10 to 35 at 1e-3, which is enough for training
+#   noise beyond D. For 8 or 16 options it takes as long as 45 to 173 samples of GR-MCK at the default
+#   tolerance of 1e-6 and as 9 to 28 at 1e-3, which is enough for training
 #   (``docs/results/exact_gumbel_rao``); for two options, less than a single sample.
 # - For a very low temperature, take its limit ``"zgr"``: a line of arithmetic, and no parameter.
 # - Unbiased whatever the logits: REINFORCE for every f, ST at :math:`\tau = 1` for f linear in each
