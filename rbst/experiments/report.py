@@ -77,7 +77,7 @@ def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
     What cannot be read, or is not what such a result is, is left out and said on standard error.
     """
     results = []
-    in_paper = kinds(table.order(next(iter(table.paper))))
+    in_paper = [*map(kind, table.order(next(iter(table.paper))))]
     for folder in folders:
         for path in sorted(Path(folder).rglob("result.json")):
             test = path.with_name("test.json")
@@ -98,7 +98,7 @@ def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
                 table.score([result])
                 line = table.line(table.cell(result), {table.cell(result): [result]}, [result])
                 table.note([[result]], line.keys())
-                if kinds(table.order(table.cell(result))) != in_paper:
+                if [*map(kind, table.order(table.cell(result)))] != in_paper:
                     raise ValueError(f"{path} has a setting that the table cannot be sorted by")
             except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
                 reason = f"without {error}" if isinstance(error, KeyError) else error
@@ -108,16 +108,11 @@ def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
     return results
 
 
-def kinds(keys: tuple) -> list[type | None]:
-    """Of what kind each key to sort by is: a text, a number, or neither."""
-    return [
-        str
-        if isinstance(key, str)
-        else float
-        if isinstance(key, int | float) and key == key
-        else None
-        for key in keys
-    ]
+def kind(key: Any) -> type | None:
+    """Of what kind a key to sort by is: a text, a number or neither."""
+    if isinstance(key, int | float) and key == key:
+        return float
+    return str if isinstance(key, str) else None
 
 
 def settings_of(result: Mapping[str, Any]) -> str:
