@@ -468,3 +468,20 @@ def test_the_advice_that_the_page_of_mnist_opens_with_is_in_its_table():
     assert f"`gs`: {range_of('gs', sign=-1)} nats below `st-gs`" in page
     assert f"`gr-mc10` or `gr`: {range_of('gr-mc10', 'gr', sign=-1)} below" in page
     assert f"`st` is {range_of('st', sign=1)} above" in page
+
+
+def test_the_search_of_the_page_is_that_of_its_records():
+    runs = collect([RESULTS / "mnist" / folder for folder in ("recipe", "search")], TABLE)
+    searched = {}
+    for run in runs:
+        config = run["config"]
+        if run["estimator"] in ("gs", "gr", "st-gs") and config["momentum"] != 0.9:
+            draw = tuple(config[name] for name in ("learning_rate", "momentum", "tau"))
+            searched.setdefault(draw, {})[run["estimator"]] = run["valid_bound"]
+    page = (RESULTS / "mnist/README.md").read_text(encoding="utf-8")
+    assert len(searched) == 6
+    for (_, momentum, tau), bounds in searched.items():
+        cells = " | ".join(f"{bounds[name]:.2f}" for name in ("gs", "gr", "st-gs"))
+        assert f"| {momentum:.3f} | {tau:.2f} | {cells} |" in page
+    ahead = [bounds["st-gs"] - bounds["gr"] for bounds in searched.values()]
+    assert f"ahead of `st-gs`, by {min(ahead):.1f} to {max(ahead):.0f} nats" in page
