@@ -24,6 +24,7 @@ from benchmarks import _measure, estimators, gpu, growth, port
 from benchmarks.__main__ import ON_REQUEST, PARTS, pin_threads
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "results"
 RESIDENT = Path("/proc/self/clear_refs").exists()  # resident memory is measured on Linux
 SETTING = _measure.Setting(threads=1, repeats=3, light=False)
 
@@ -218,7 +219,7 @@ def test_memory_of_many_variables():
 
 
 def test_what_the_page_of_exact_gumbel_rao_opens_with_is_in_its_record():
-    folder = Path(__file__).parents[1] / "docs" / "results" / "exact_gumbel_rao"
+    folder = RESULTS / "exact_gumbel_rao"
     page = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
     cases = {}
     for row in json.loads((folder / "exact_gumbel_rao.json").read_text())["rows"]:
@@ -233,7 +234,6 @@ def test_what_the_page_of_exact_gumbel_rao_opens_with_is_in_its_record():
     assert f"At the default, 1e-6, it costs {ratios('1e-06', 'gr-mc100', 1)} times" in page
 
 
-RESULTS = ROOT / "docs" / "results"
 TABLES = [
     *(("benchmarks", name) for name in ("estimators", "vae_step", "parser_step", "vae_bound")),
     *(("benchmarks", name) for name in ("growth", "memory")),
@@ -296,7 +296,7 @@ def test_what_the_page_of_benchmarks_says_of_floor_and_port_is_in_its_record():
 
 
 def test_what_the_page_of_benchmarks_opens_with_is_in_its_records():
-    folder = Path(__file__).parents[1] / "docs" / "results" / "benchmarks"
+    folder = RESULTS / "benchmarks"
     page = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
     ratios = {}
     for name, case in (

@@ -288,7 +288,7 @@ class Cell:
 
     @cached_property
     def _W_transposed(self) -> Array:
-        """A copy that lies row by row: small products with ``W.T`` itself took up to four times as long."""
+        """A copy that lies row by row, with which small products are quicker than with ``W.T`` itself."""
         return namespace(self.W).ascontiguousarray(self.W.T)
 
     def compose(self, children: Array, gates: Array, parents: Array) -> None:
