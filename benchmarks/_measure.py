@@ -181,7 +181,6 @@ def describe(name: str, setting: Setting) -> dict[str, Any]:
         "seconds of a turn": TURN,
         "light": setting.light,
         "dtype": "float32",
-        "device": "cpu",
         "machine": f"{os.cpu_count()} CPUs, {cpu_model()}",
         "versions": versions,
     }

@@ -119,9 +119,9 @@ def largest_difference(model: VAE, flat: np.ndarray, x: np.ndarray) -> float:
     return float(abs(ours - theirs).max() / abs(theirs).max())
 
 
-def rbst_run(images: np.ndarray, arity: int, B: int, name: str) -> VAERun:
+def rbst_run(images: np.ndarray, arity: int, B: int, name: str, device: str = "cpu") -> VAERun:
     """A run of Table 2, on these images."""
-    options = {"data": "mnist", "arity": arity, "batch_size": B, "tau": TAU}
+    options = {"data": "mnist", "arity": arity, "batch_size": B, "tau": TAU, "device": device}
     config = make_config(options | {"learning_rate": LEARNING_RATE, "momentum": MOMENTUM})
     data = BinaryImages("random", (28, 28), images, images[:B], images[:B])
     return VAERun(config, name, 0, data, Path())

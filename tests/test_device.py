@@ -428,6 +428,9 @@ def test_an_index_may_name_an_entry_twice(device):
     assert_same(gradient, np.array([4.0, 0.0, 6.0]), device.xp)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)  # of CuPy's arrays
 @pytest.mark.parametrize(
     "f",
     [

@@ -218,7 +218,7 @@ def test_bounds_do_not_depend_on_the_size_of_the_blocks(monkeypatch):
     model, flat = small_model()
     x = images(3)
     whole = model.bounds(flat, x, 50, np.random.default_rng(9))
-    monkeypatch.setattr(vae, "PIXELS_PER_BLOCK", 7 * x.size)
+    monkeypatch.setattr(vae, "block_size", lambda xp: 7 * x.size // 2)
     blocks = list(model.log_weights(flat, x, 50, np.random.default_rng(9)))
     assert [len(block) for block in blocks] == [7] * 7 + [1]
     np.testing.assert_allclose(

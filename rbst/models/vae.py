@@ -22,14 +22,11 @@ from typing import Any
 from autograd.extend import defvjp, primitive
 
 from rbst._array import Array, Indices, getval, namespace, row_sum
-from rbst._blocks import slices
+from rbst._blocks import block_size, slices
 from rbst.autodiff import stochastic_node
 from rbst.categorical import log_softmax
 from rbst.estimators.registry import Estimator
 from rbst.models.mlp import Layout, Views, glorot, mlp, mlp_shapes
-
-PIXELS_PER_BLOCK = 2**17
-"""Pixel logits held at a time while a bound of many samples is computed; they stay in cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +142,8 @@ class VAE:
         log_q = log_softmax(self.encode(parameters, x))
         edges = cumulative_probabilities(log_q)
         log_prior = -self.num_variables * math.log(self.arity)
-        for block in slices(num_samples, PIXELS_PER_BLOCK // max(1, x.size)):
+        pixels_per_block = 2 * block_size(namespace(x))
+        for block in slices(num_samples, pixels_per_block // max(1, x.size)):
             k = sample_by_inversion(edges, block.stop - block.start, rng)
             log_likelihood = bernoulli_log_likelihood(self.decode_categories(parameters, k), x)
             yield log_likelihood + log_prior - pick(log_q, k).sum(axis=-1)
