@@ -28,6 +28,7 @@ from rbst._checks import (
     check_num_samples,
     check_one_hot,
     check_rng,
+    check_untraced,
 )
 from rbst.categorical import _log_softmax, draw_exponentials, positive
 
@@ -164,6 +165,7 @@ def rejection_gumbels(
     >>> x.shape, bool((x.argmax(axis=-1) == 1).all())
     ((1000, 3), True)
     """
+    check_untraced(logits)
     logits, rng = check_logits(logits), check_rng(rng, logits)
     D, num_samples = check_one_hot(D, logits), check_num_samples(num_samples)
     if logits.ndim != 1:

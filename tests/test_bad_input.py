@@ -706,6 +706,18 @@ def test_an_f_that_bends_at_a_corner_is_diagnosed(f):
         lambda logits, D, g: rbst.gumbel_rao(g, D, g, tau=0.5, exponentials=logits[None]),
         lambda logits, D, g: rbst.diagnose("gr", lambda D: (D * D).sum(axis=(-1, -2)), logits),
         lambda logits, D, g: rbst.best_temperature("gr", lambda D: D[..., 0, 0], logits),
+        lambda logits, D, g: EST.reinmax_cv(logits, D, g, rng=RNG),
+        lambda logits, D, g: rbst.rejection_gumbels(logits[0], D[0], num_samples=2, rng=RNG),
+        lambda logits, D, g: EST.rloo(quadratic, logits, rng=RNG),
+        lambda logits, D, g: EST.double_cv(quadratic, logits, df_dD=lambda D: 2 * D, rng=RNG),
+        lambda logits, D, g: EST.muprop(quadratic, logits, df_dD=lambda D: 2 * D, rng=RNG),
+        lambda logits, D, g: EST.rebar(quadratic, logits, df_dD=lambda D: 2 * D, tau=1, rng=RNG),
+        lambda logits, D, g: EST.relax(quadratic, logits, df_dD=lambda D: 2 * D, rng=RNG),
+        lambda logits, D, g: EST.arm(quadratic, logits, rng=RNG),
+        lambda logits, D, g: EST.disarm(quadratic, logits, rng=RNG),
+        lambda logits, D, g: EST.arsm(quadratic, logits, rng=RNG),
+        lambda logits, D, g: EST.sum_and_sample(quadratic, logits, rng=RNG),
+        lambda logits, D, g: EST.unordered_set(quadratic, logits, rng=RNG),
     ],
 )
 @pytest.mark.parametrize("n", [2, 3])

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rbst._array import Array, namespace, row_sum
-from rbst._checks import check_logits, check_rng
+from rbst._checks import check_logits, check_rng, check_untraced
 from rbst.categorical import _one_hot, _softmax, draw_exponentials
 from rbst.enumeration import evaluate
 
@@ -68,6 +68,7 @@ def disarm(f: Callable[[Array], Array], logits: Array, *, rng: Any) -> Array:
 
 def _antithetic_pair(logits: Array, rng: Any) -> tuple[Array, Array, Array, Array]:
     """u ``(..., L)``, the two one-hot samples that it makes, and the probability of the likelier outcome."""
+    check_untraced(logits)
     logits = check_logits(logits)
     if logits.shape[-1] != 2:
         raise ValueError(
@@ -99,6 +100,7 @@ def arsm(f: Callable[[Array], Array], logits: Array, *, rng: Any) -> Array:
     >>> arsm(f, np.log([[0.2, 0.3, 0.5]]), rng=np.random.default_rng(0)).round(4)
     array([[-0.6643, -0.3425,  1.0069]])
     """
+    check_untraced(logits)
     logits = check_logits(logits)
     n = logits.shape[-1]
     xp, possible = namespace(logits), _softmax(logits) > 0

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rbst._array import Array, namespace, row_argmax, row_max, row_sum
-from rbst._checks import check_logits, check_number, check_rng, check_tau
+from rbst._checks import check_logits, check_number, check_rng, check_tau, check_untraced
 from rbst.categorical import (
     _one_hot,
     _softmax,
@@ -45,6 +45,7 @@ def muprop(f: Function, logits: Array, *, df_dD: Function, rng: Any) -> Array:
     >>> muprop(f, np.log([[0.2, 0.3, 0.5]]), df_dD=df, rng=rng).round(6)  # linear: no noise is left
     array([[-0.36, -0.24,  0.6 ]])
     """
+    check_untraced(logits)
     logits = check_logits(logits)
     pi = _softmax(logits)
     D = sample_categorical(logits, rng)
@@ -77,6 +78,7 @@ def relax(
     Unlike in Gumbel-Rao the derivative *does* run through Eq. 9, see ``conditional_gumbels_vjp``. Unbiased. Grathwohl,
     Choi, Wu, Roeder and Duvenaud, "Backpropagation through the void", ICLR 2018.
     """
+    check_untraced(logits)
     logits, rng = check_logits(logits), check_rng(rng, logits)
     logits = logits - row_max(logits)  # a shift changes nothing, and would cost z its digits
     if control is None:

@@ -18,6 +18,7 @@ from rbst._checks import (
     check_logits,
     check_num_samples,
     check_one_hot,
+    check_untraced,
 )
 from rbst.categorical import _softmax, sample_categorical, softmax_vjp
 from rbst.enumeration import evaluate, evaluate_gradient
@@ -115,6 +116,7 @@ def double_cv(
 
 
 def _draw(logits: Array, num_samples: int, rng: Any) -> Array:
+    check_untraced(logits)
     logits, num_samples = check_logits(logits), check_num_samples(num_samples)
     many = namespace(logits).broadcast_to(logits, (num_samples, *logits.shape))
     return sample_categorical(many, rng)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 from rbst._array import Array, namespace
-from rbst._checks import check_num_samples, check_pull_back, check_rng, check_tau
+from rbst._checks import check_num_samples, check_pull_back, check_rng, check_tau, check_untraced
 from rbst.categorical import _log_softmax, _softmax, draw_exponentials, softmax_vjp
 from rbst.estimators.gumbel_rao import exact_gumbel_rao, gumbel_rao
 from rbst.estimators.zero_temperature import reinmax
@@ -135,6 +135,7 @@ def reinmax_cv(
     >>> reinmax_cv(np.log([0.2, 0.3, 0.5]), D, g, rng=np.random.default_rng(0)).round(2)
     array([-0.4 , -0.38,  0.78])
     """
+    check_untraced(logits, D, df_dD, exponentials)
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
     tau, theta_D = check_tau(tau), halfway_logits(logits, D)
     xp = namespace(logits)

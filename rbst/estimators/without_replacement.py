@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rbst._array import Array, namespace, row_argmax, row_sum
-from rbst._checks import check_count, check_logits
+from rbst._checks import check_count, check_logits, check_untraced
 from rbst.categorical import _one_hot, _softmax, sample_categorical
 from rbst.enumeration import evaluate
 
@@ -57,6 +57,7 @@ def sum_and_sample(
     >>> sum_and_sample(f, np.log([[0.2, 0.3, 0.5]]), num_summed=2, rng=np.random.default_rng(0))
     array([[-0.36, -0.24,  0.6 ]])
     """
+    check_untraced(logits)
     logits, num_summed = check_logits(logits), check_count("num_summed", num_summed)
     pi = _softmax(logits)
     xp, n = namespace(logits), logits.shape[-1]
@@ -100,6 +101,7 @@ def unordered_set(f: Callable[[Array], Array], logits: Array, *, rng: Any) -> Ar
     >>> unordered_set(f, np.log([[0.2, 0.8]]), rng=np.random.default_rng(0))  # 0.2 * 0.8 * (1 - 4)
     array([[-0.48,  0.48]])
     """
+    check_untraced(logits)
     logits = check_logits(logits)
     pi = _softmax(logits)
     xp = namespace(logits)
