@@ -402,7 +402,7 @@ def test_on_a_terminal_no_word_of_a_heading_is_broken(tmp_path, monkeypatch):
     ("page", "records", "rows"),
     [
         ("mnist/README.md", "mnist/recipe", 29),
-        ("mnist/README.md", "mnist/batch200", 3),
+        ("mnist/README.md", "mnist/batch200", 5),
         ("mnist/one_rate.md", "mnist/runs", 15),
         ("listops/README.md", "listops/runs", 45),
     ],
@@ -462,7 +462,11 @@ def test_the_advice_that_the_page_of_mnist_opens_with_is_in_its_table():
     page = " ".join((RESULTS / "mnist/README.md").read_text(encoding="utf-8").split())
 
     def range_of(*names, sign):
-        found = [sign * row["minus_st_gs"][0] for row in rows if row["estimator"] in names]
+        found = [
+            round(sign * row["minus_st_gs"][0], 1) + 0.0  # of -0.0 it makes 0.0
+            for row in rows
+            if row["estimator"] in names
+        ]
         return f"{min(found):.1f} to {max(found):.1f}"
 
     assert f"`gs`: {range_of('gs', sign=-1)} nats below `st-gs`" in page
@@ -471,7 +475,7 @@ def test_the_advice_that_the_page_of_mnist_opens_with_is_in_its_table():
 
 
 def test_the_search_of_the_page_is_that_of_its_records():
-    runs = collect([RESULTS / "mnist" / folder for folder in ("recipe", "search")], TABLE)
+    runs = collect([RESULTS / "mnist/recipe"], TABLE)
     searched = {}
     for run in runs:
         config = run["config"]
