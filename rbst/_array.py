@@ -193,7 +193,7 @@ def device_namespace(device: str) -> Any:
         ) from error
     if not cupy.cuda.is_available():
         raise ValueError(
-            "device gpu needs an NVIDIA GPU with a driver for CUDA 12, and CuPy (the extra rbst[gpu]) "
+            "device gpu needs an NVIDIA GPU with its driver, and CuPy (the extra rbst[gpu] is for CUDA 12) "
             "sees none; use cpu"
         )
     return _learn(cupy.ndarray, cupy)
