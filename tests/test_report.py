@@ -413,7 +413,7 @@ def test_the_tables_of_the_pages_are_those_of_their_records(page, records, rows)
     assert table in (RESULTS / page).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("arity", "rate"), [(2, 7e-4)])
+@pytest.mark.parametrize(("arity", "rate"), [(2, 7e-4), (16, 1e-3)])
 def test_the_seeds_of_the_page_are_those_of_their_records(arity, rate):
     recipe, others = (collect([RESULTS / "mnist" / name], TABLE) for name in ("recipe", "seeds"))
     page = (RESULTS / "mnist/README.md").read_text(encoding="utf-8")
