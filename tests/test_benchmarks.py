@@ -256,6 +256,36 @@ def test_the_tables_of_the_pages_are_those_of_their_records(page, name):
     assert all(len(part.splitlines()) > 4 for part in parts if part.startswith("|"))
 
 
+def test_what_the_pages_say_of_a_gpu_is_in_its_record():
+    rows = json.loads((RESULTS / "benchmarks" / "gpu.json").read_text())["rows"]
+    page = (RESULTS / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
+    times = {}
+    for row in rows:
+        if "rate" not in row:
+            case = row["method"], row.get("variables"), row.get("images"), row.get("arity")
+            times.setdefault(case, {})[row["device"]] = row["milliseconds"]
+    ratio = {case: both["cpu"] / both["gpu"] for case, both in times.items()}
+
+    def range_of(kept, turned=False, digits=".0f"):
+        found = [1 / r if turned else r for case, r in ratio.items() if kept(*case)]
+        return f"{min(found):{digits}} to {max(found):{digits}}"
+
+    sampled = range_of(lambda method, variables, *_: variables and method == "gr-mc100")
+    exact = range_of(lambda method, *_: method.startswith("gr, rtol"), digits=".2g")
+    assert f"`gr-mc100` took {sampled} times less than on the core, `gr` {exact} times" in page
+    at_200 = range_of(lambda method, _, images, __: images == 200)
+    at_2000 = range_of(lambda method, _, images, __: images == 2000)
+    assert f"the GPU is {at_200} times quicker at 200 and {at_2000} times at 2,000" in page
+    many = range_of(lambda method, variables, *_: (variables or 0) >= 10**5)
+    assert f"took {many} times less" in guide
+    assert f"VAE {at_200} times less at batches of 200" in " ".join(guide.split())
+    few = range_of(
+        lambda method, _, images, __: images == 20 and method in ("st-gs", "gr"), True, ".1f"
+    )
+    assert f"but {few} times more with `st-gs` and `gr` at batches of 20" in " ".join(guide.split())
+
+
 def test_the_boolean_table_is_that_of_its_record_and_gr_costs_at_most_half_of_a_sample():
     page = (RESULTS / "benchmarks" / "README.md").read_text(encoding="utf-8")
     cases = {}

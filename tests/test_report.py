@@ -495,6 +495,16 @@ def test_the_search_of_the_page_is_that_of_its_records(arity, names):
             draw = tuple(config[name] for name in ("learning_rate", "momentum", "tau"))
             searched.setdefault(draw, {})[run["estimator"]] = run["valid_bound"]
     assert len(searched) == 6
+    ahead = [bounds["st-gs"] - bounds["gr"] for bounds in searched.values()]
+    if arity == 2:
+        above = [bounds["gr-mc10"] - bounds["gr"] for bounds in searched.values()]
+        assert f"draws, {min(above):.1f} to {max(above):.1f} above `gr`" in page
+        assert all(bounds["gr-mc10"] < bounds["st-gs"] for bounds in searched.values())
+        assert min(ahead) > 0.4
+    else:
+        behind, least, *_, most = sorted(ahead)
+        assert f"eleven of the twelve draws, by {least:.1f} to {most:.0f} nats" in page
+        assert f"16 categories at 0.77, `st-gs` is ahead by {-behind:.2f}" in page
     for (rate, momentum, tau), bounds in searched.items():
         cells = " | ".join(f"{bounds.pop(name):.2f}" for name in names)
         assert f"| {rate:#.2g} | {momentum:.3f} | {tau:.2f} | {cells} |" in page
