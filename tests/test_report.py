@@ -10,7 +10,7 @@ import pytest
 
 from rbst._files import write_npz
 from rbst.cli import main
-from rbst.experiments import tracking
+from rbst.experiments import listops, tracking
 from rbst.experiments.report import Report, best_runs, collect, settings_of
 from rbst.experiments.tracking import iterations_to_thresholds
 from rbst.experiments.vae import EXPERIMENT, PAPER, PAPER_CELLS, cell_of, draw_table, make_config
@@ -18,6 +18,7 @@ from rbst.experiments.vae import EXPERIMENT, PAPER, PAPER_CELLS, cell_of, draw_t
 pytestmark = pytest.mark.usefixtures("unrendered")
 
 TABLE = EXPERIMENT.report
+LISTOPS = listops.EXPERIMENT.report
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
 
@@ -312,6 +313,33 @@ def test_several_seeds_of_the_best_settings_are_averaged(tmp_path):
     assert "| 99.00 ± 0.20 | 2.65 (3) |" in Report([tmp_path]).markdown()
 
 
+@pytest.mark.parametrize(("name", "seeds"), [("foust", 2), ("st-gs", 1)])
+def test_a_temperature_distinguishes_settings_only_where_the_estimator_has_one(
+    tmp_path, name, seeds
+):
+    for seed, tau in enumerate((0.5, 0.7)):
+        write(tmp_path / str(seed), result(name, seed=seed, tau=tau))
+    (best,) = best_runs(collect([tmp_path], TABLE), TABLE).values()
+    assert len(best) == seeds
+
+
+def test_what_older_runs_lack_is_the_same_setting_as_none(tmp_path):
+    old, new = result(seed=0), result(seed=1)
+    assert old["config"].pop("tau_final") is None
+    assert settings_of(old, TABLE) == settings_of(new, TABLE)
+
+
+def test_given_trees_are_the_same_settings_at_any_temperature(tmp_path):
+    config = vars(listops.EXPERIMENT.make_config({"estimators": ["gold"]}))
+    accuracy = {"valid": 0.5, "test": 0.5, "published_test": 0.5}
+    scores = {"accuracy": accuracy, "f1": accuracy}
+    run = {"estimator": "gold", "diverged_at": None, "iterations": 1} | scores
+    for seed, tau in enumerate((0.1, 1.0)):
+        write(tmp_path / str(seed), run | {"seed": seed, "config": config | {"tau": tau}})
+    (best,) = best_runs(collect([tmp_path], LISTOPS), LISTOPS).values()
+    assert [run["seed"] for run in best] == [0, 1]
+
+
 def test_the_difference_to_st_gs_is_paired_over_images_and_left_out_without_them(tmp_path, rng):
     images = rng.normal(100, 25, 400)
     for name, gain in (("st-gs", 0.0), ("gr", 1.0), ("st", -3.0)):
@@ -424,7 +452,7 @@ def test_the_seeds_of_the_page_are_those_of_their_records(arity, rate):
             key=lambda run: run["seed"],
         )
         assert [first["seed"], *(run["seed"] for run in more)] == [0, 1, 2]
-        assert len({settings_of(run) for run in more}) == 1
+        assert len({settings_of(run, TABLE) for run in more}) == 1
         bounds[name] = [run["valid_bound"] for run in (first, *more)]
         cells = [f"{bound:.2f}" for bound in (*bounds[name], np.std(bounds[name], ddof=1))]
         assert f"| {name} | {arity} | {' | '.join(cells)} |" in page

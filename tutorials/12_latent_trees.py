@@ -322,7 +322,7 @@ assert sorted(spans(drawn[1])) == sorted(spans(drawn[2]))
 # :math:`\tau` = 0.01, training with ST-GS collapses, and for at most 25 tokens its best parameters, from before the fall,
 # have 51.0 % where GR has 62.8 %.
 # ``rbst listops --download`` shows the collapse in a minute and a half. But even there no learned tree beats reading
-# from left to right (64.5 %), and gold trees are far ahead (73.9 %).
+# from left to right (64.4 %), and gold trees are far ahead (73.6 %).
 #
 # Exercises
 # ---------

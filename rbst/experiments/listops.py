@@ -596,6 +596,7 @@ EXPERIMENT = Experiment(
         names=("tokens <=", "tau ="),
         cell=cell_of,
         order=lambda cell: cell,
+        has_tau=lambda name: name not in GIVEN_TREES and get_estimator(name).tau is not None,
         score=lambda results: -float(np.mean([run["accuracy"]["valid"] for run in results])),
         line=table_line,
         repeats=("tokens", "tau"),

@@ -41,6 +41,8 @@ class Table:
         Whether a result is one for this table; the figure that a result has if it was tested.
     names, cell, order
         The names of the settings that distinguish the cells; their values for a result, the estimator last; the sorting key.
+    has_tau
+        Whether the estimator of a name has a temperature; where it has none, runs at any are of the same settings.
     score
         The validation of runs that differ in their seed alone, lower is better, infinite where all of them diverged.
     line
@@ -62,6 +64,7 @@ class Table:
     names: tuple[str, ...]
     cell: Callable[[Result], tuple]
     order: Callable[[tuple], tuple]
+    has_tau: Callable[[str], bool]
     score: Callable[[Results], float]
     line: Callable[[tuple, Cells, Results], dict[str, str]]
     repeats: tuple[str, ...]
@@ -96,6 +99,7 @@ def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
                     result |= read_json(test)
                     result[table.tested]
                 table.score([result])
+                settings_of(result, table)
                 line = table.line(table.cell(result), {table.cell(result): [result]}, [result])
                 table.note([[result]], line.keys())
                 if [*map(kind, table.order(table.cell(result)))] != in_paper:
@@ -115,9 +119,12 @@ def kind(key: Any) -> type | None:
     return str if isinstance(key, str) else None
 
 
-def settings_of(result: Mapping[str, Any]) -> str:
-    """Everything in the configuration of a run but its seed, as a text."""
-    return repr(sorted((k, v) for k, v in result["config"].items() if k not in NOT_SETTINGS))
+def settings_of(result: Mapping[str, Any], table: Table) -> str:
+    """Everything in the configuration of a run that decides its training but the seed, as a text."""
+    unused = () if table.has_tau(result["estimator"]) else ("tau", "tau_final")
+    config = {k: v for k, v in result["config"].items() if k not in (*NOT_SETTINGS, *unused)}
+    # Older runs lack the fields that came later, whose None leaves out what they did not have.
+    return repr(sorted((k, v) for k, v in config.items() if v is not None))
 
 
 def by_cell(results: Results, table: Table) -> dict[tuple, list[Mapping[str, Any]]]:
@@ -134,7 +141,7 @@ def best_runs(results: Results, table: Table) -> dict[tuple, list[Mapping[str, A
     for cell, same in by_cell(results, table).items():
         groups: dict[str, list] = {}
         for result in same:
-            groups.setdefault(settings_of(result), []).append(result)
+            groups.setdefault(settings_of(result, table), []).append(result)
         chosen = min(groups.values(), key=table.score)
         if math.isfinite(table.score(chosen)):
             # What was run twice counts once.

@@ -492,11 +492,11 @@ def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
         "runs": f"{row['runs']}{lost}",
         "learning rate": _from_to(row["learning_rate"], row["learning_rate_final"]),
         "momentum": f"{row['momentum']:.3g}",
-        "tau": _from_to(row["tau"], row["tau_final"]) if _has_tau(cell[-1]) else "",
+        "tau": _from_to(row["tau"], row["tau_final"]) if has_tau(cell[-1]) else "",
     }
 
 
-def _has_tau(name: str) -> bool:
+def has_tau(name: str) -> bool:
     """Whether the temperature of a configuration is one of this estimator; those of one's own may have one."""
     return ":" in name or get_estimator(name).tau is not None
 
@@ -668,6 +668,7 @@ EXPERIMENT = Experiment(
         names=("data", "bits", "B =", "n ="),
         cell=cell_of,
         order=place,
+        has_tau=has_tau,
         # The search is made with one seed; the others say what a seed changes.
         score=lambda results: validation_bound(min(results, key=lambda result: result["seed"])),
         line=table_line,
