@@ -284,33 +284,9 @@ def diagnose(
     if df_dD is None and differentiates(estimator):
         check_differentiable(f, logits, estimator.evaluates)
     check_claim(estimator, logits)
-    return diagnose_unchecked(
-        estimator, f, logits, df_dD, rng, num_samples, per_coordinate=per_coordinate, rtol=rtol
-    )
-
-
-def diagnose_unchecked(
-    estimator: Estimator,
-    f: Callable[[Array], Array],
-    logits: Array,
-    df_dD: Callable[[Array], Array] | None,
-    rng: Any = None,
-    num_samples: int = 10_000,
-    *,
-    per_coordinate: bool = False,
-    rtol: float = 1e-7,
-) -> Diagnosis:
-    """The same for float64 logits, without a look at what the estimator and f say of themselves."""
     if estimator.given_D == "random":
         return _diagnose_by_sampling(estimator, f, df_dD, logits, rng, num_samples, per_coordinate)
-    if estimator.given_D == "fixed":
-        law_given_D = _fixed_law(estimator, logits)
-    else:
-        # Of one variable each outcome is a category, and g need not be factored out.
-        law = _gumbel_rao_law_by_outcome if len(logits) == 1 else _gumbel_rao_law_by_category
-        quadrature = {"tau": estimator.tau, "rtol": rtol}
-        law_given_D = law(estimator.num_samples, logits, per_coordinate, quadrature)
-    return _diagnose_exactly(estimator, law_given_D, f, df_dD, logits, per_coordinate)
+    return diagnose_exactly(estimator, f, logits, df_dD, per_coordinate=per_coordinate, rtol=rtol)
 
 
 # Exact: the moments given D, and the moments of those over the outcomes of D.
@@ -321,15 +297,20 @@ LawGivenD = Callable[[Array, Array], tuple[Array, Array]]
 ``(b, L, m)``: of each coordinate, m = n, or the sum over them, m = 1."""
 
 
-def _diagnose_exactly(
+def diagnose_exactly(
     estimator: Estimator,
-    law_given_D: LawGivenD,
     f: Callable[[Array], Array],
-    df_dD: Callable[[Array], Array] | None,
     logits: Array,
-    per_coordinate: bool,
+    df_dD: Callable[[Array], Array] | None,
+    *,
+    per_coordinate: bool = False,
+    rtol: float,
 ) -> Diagnosis:
-    """Total variance: the variance of the mean given D, plus the mean of the variance given D."""
+    """Total variance: the variance of the mean given D, plus the mean of the variance given D.
+
+    For float64 logits; what the estimator and f say of themselves is believed.
+    """
+    law_given_D = _law_given_D(estimator, logits, per_coordinate, rtol)
     xp = namespace(logits)
     weight, mean, between = 0.0, xp.zeros(logits.shape), xp.zeros(logits.shape)
     within: Any = 0.0
@@ -383,6 +364,17 @@ def _signal(
         return check_costs(f(point), D.shape[:-2])[..., None]
     gradient = (df_dD or derivative(f))(point)
     return check_gradient(gradient, namespace(logits).broadcast_to(logits, D.shape))
+
+
+def _law_given_D(
+    estimator: Estimator, logits: Array, per_coordinate: bool, rtol: float
+) -> LawGivenD:
+    if estimator.given_D == "fixed":
+        return _fixed_law(estimator, logits)
+    # Of one variable each outcome is a category, and g need not be factored out.
+    law = _gumbel_rao_law_by_outcome if len(logits) == 1 else _gumbel_rao_law_by_category
+    quadrature = {"tau": estimator.tau, "rtol": rtol}
+    return law(estimator.num_samples, logits, per_coordinate, quadrature)
 
 
 def _fixed_law(estimator: Estimator, logits: Array) -> LawGivenD:

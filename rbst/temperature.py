@@ -20,7 +20,7 @@ from rbst._array import Array
 from rbst._checks import check_logits, check_tau, check_untraced
 from rbst._tables import text_table
 from rbst.claims import check_claim, check_differentiable
-from rbst.diagnostics import Diagnosis, diagnose, diagnose_unchecked
+from rbst.diagnostics import Diagnosis, diagnose, diagnose_exactly
 from rbst.enumeration import count_outcomes
 from rbst.estimators.registry import Estimator, get_estimator
 
@@ -164,8 +164,8 @@ def best_temperature(
     if df_dD is None:
         check_differentiable(f, logits, "corner")
 
-    def diagnose_at(log_tau: float, rtol: float = SEARCH_RTOL) -> Diagnosis:
-        return diagnose_unchecked(build(math.exp(log_tau)), f, logits, df_dD, rtol=rtol)
+    def diagnose_at(log_tau: float) -> Diagnosis:
+        return diagnose_exactly(build(math.exp(log_tau)), f, logits, df_dD, rtol=SEARCH_RTOL)
 
     grid, visited = _search(diagnose_at, math.log(low), math.log(high), batch_size)
     mse = {x: d.bias_squared + d.variance / batch_size for x, d in visited.items()}
