@@ -23,7 +23,7 @@ import numpy as np
 
 from rbst._array import Array
 from rbst._files import write_npz, write_text
-from rbst.categorical import one_hot
+from rbst.categorical import one_hot, softmax
 from rbst.enumeration import exact_gradient
 from rbst.estimators import ESTIMATORS, contract, get_estimator, gumbel_rao, gumbel_softmax
 from rbst.estimators.gapped import decoupled_gumbel_softmax
@@ -101,7 +101,8 @@ def _noise(built: Any, case: dict[str, Any], rng: np.random.Generator) -> dict[s
         draws = rng.standard_exponential((int(K) + extra, *D.shape))
         noise["exponentials"] = np.maximum(draws.round(6), 1e-6)
     if built.name == "gs":
-        point = noise["point"] = _relaxed(logits, noise["exponentials"][0], case["tau"])
+        x = logits - np.log(noise["exponentials"][0])
+        point = noise["point"] = softmax(x, case["tau"])
     else:
         noise["D"] = D
     if built.name == "foust":
@@ -111,12 +112,6 @@ def _noise(built: Any, case: dict[str, Any], rng: np.random.Generator) -> dict[s
     if built.evaluates == "cost-only":
         return noise | {"cost": error**2, "baseline": BASELINE}
     return noise | {"df_dD": 2 * error[:, None, None] * case["weights"]}
-
-
-def _relaxed(logits: Array, E: Array, tau: float) -> Array:
-    x = (logits - np.log(E)) / tau
-    weights = np.exp(x - x.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True)
 
 
 def answers(case: dict[str, Any]) -> dict[str, Array]:
