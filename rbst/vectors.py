@@ -171,23 +171,6 @@ def _cost(case: dict[str, Any]) -> Any:
     return lambda D: ((weights * D).sum(axis=(-2, -1)) - b) ** 2
 
 
-def read_vectors(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """The cases of a JSON file of vectors, numbers as arrays; ``ValueError`` for another schema."""
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA:
-        raise ValueError(
-            f"{path} must have schema {SCHEMA!r}, got {schema!r}; write it anew with rbst vectors"
-        )
-    return [
-        {
-            key: np.array(value, dtype=np.float64) if isinstance(value, list) else value
-            for key, value in case.items()
-        }
-        for case in content["cases"]
-    ]
-
-
 def write_vectors(path: str | os.PathLike, *, overwrite: bool = False) -> None:
     """Write the vectors as ``path``, which must end in ``.json``, and as ``.npz`` beside it.
 
