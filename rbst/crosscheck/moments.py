@@ -255,11 +255,9 @@ def needed_noncentrality(degrees: int, level: float) -> float:
     >>> round(needed_noncentrality(6, 1e-6 / 40))
     92
     """
-    from scipy.optimize import brentq
-    from scipy.special import chdtri, chndtr
+    from scipy.special import chdtri, chndtrinc
 
-    critical = chdtri(degrees, level)
-    return float(brentq(lambda x: chndtr(critical, degrees, x) - (1 - POWER), 1e-3, 1e5))
+    return float(chndtrinc(chdtri(degrees, level), degrees, 1 - POWER))
 
 
 def often_enough(sums: list[Sums]) -> list[Sums]:
