@@ -358,8 +358,9 @@ def _ask(item: Item, context: Context) -> tuple[list[Row], str]:
     gone = False
     try:
         answers = item.ask(context, *item.arguments)
-    except BudgetSpent as spent:
-        return [Row("", "skip", spent.reason)], spent.reason
+    except BudgetSpent:
+        reason = "not asked: the budget is spent"
+        return [Row("", "skip", reason)], reason
     except Fault as fault:
         answers = judge(False, fault.found, fault.expected, fault.cause)
         gone = isinstance(fault, Gone)

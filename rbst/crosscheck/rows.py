@@ -93,7 +93,8 @@ class Options:
 
         want("dtype", PRECISIONS.__contains__, "one of float64, float32, float16", BFLOAT16)
         want("tau", lambda x: 1e-30 <= x <= 1e30, "positive and finite, 1e-30 to 1e30", "try 1")
-        want("seed", _is_seed, "a whole number >= 0", "try 0")
+        whole = "a whole number >= 0"
+        want("seed", lambda x: isinstance(x, numbers.Integral) and int(x) >= 0, whole, "try 0")
         many = "leave it out for any number"
         want("categories", range(2, 201).__contains__, "from 2 to 200", many)
         batch = "for 'unbiased' 2 stands for (L, n); leave it out for any leading axes"
@@ -101,10 +102,6 @@ class Options:
         few = "at least 1000 for the central limit theorem to hold"
         want("samples", lambda x: x >= 1000, few, "to save time give a budget")
         want("budget", lambda x: x > 0, "a positive number of seconds", "try 20")
-
-
-def _is_seed(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and int(value) >= 0
 
 
 @dataclass
@@ -117,9 +114,9 @@ class Context:
     tau: float | None = None
     categories: int | None = None
     level: float = 0.0
-    dtype: str = "float64"  # of the row that is asked, as are its K, unless it is that of the law,
-    num_samples: int | None = None  # its number and the number of its calls
-    row: int = 0
+    dtype: str = "float64"  # of the row that is asked
+    num_samples: int | None = None  # its K, where that is not the law's
+    row: int = 0  # its number, and that of its calls so far: a seed for each call
     calls: int = 0
     deadline: float = math.inf
     means: list[Sums] = field(default_factory=list)
@@ -494,7 +491,6 @@ def extremes(context: Context, asked: list[Case], zeros: bool = False) -> Row:
 # --- Gradients, summed up for each D -------------------------------------------------------------------
 
 FEWEST_DRAWS = 500  # given each D, for the central limit theorem to hold
-REFERENCE_DRAWS = 2**16
 RAREST, MOST_OUTCOMES = 0.02, 4  # of the D that are waited for: the least probability, and how many
 
 
@@ -502,7 +498,7 @@ def collect(context: Context, case: Case, draws: int, tested: bool = False) -> l
     """Gradients of a case, summed up for each D.
 
     Where no reference says how the products of a covariance scatter, as many gradients as are tested, or
-    ``REFERENCE_DRAWS``, come before and say it.
+    ``moments.REFERENCE_DRAWS``, come before and say it.
     """
 
     def fill(all_sums: list[Sums], draws: int) -> None:
@@ -517,7 +513,7 @@ def collect(context: Context, case: Case, draws: int, tested: bool = False) -> l
     commonest = softmax(case.logits).max() / 1.3 if context.draws_D else 1 / len(all_sums)
     draws = max(draws, math.ceil(fewest / commonest))
     if tested and context.law.with_noise is None:
-        fill(all_sums, max(draws, REFERENCE_DRAWS))
+        fill(all_sums, max(draws, moments.REFERENCE_DRAWS))
         all_sums = [
             Sums(replace(s.target, q_covariance=s.q_sample_covariance()), s.rounding)
             for s in moments.often_enough(all_sums)

@@ -93,8 +93,6 @@ class Gone(Fault):
 class BudgetSpent(Exception):
     """There is no time left for another call."""
 
-    reason = "not asked: the budget is spent"
-
 
 class Subject:
     """A callable, asked in this process."""
