@@ -245,32 +245,27 @@ def _shown(number: Any) -> str:
         return "an integer beyond 1e308"
 
 
-def check_count(name: str, value: int) -> int:
+def check_count(
+    name: str, value: int, kind: str = "pass an int", cure: str = "1 is the default"
+) -> int:
     """A whole number, at least one."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer >= 1, got {value!r}; pass an int")
+        raise TypeError(f"{name} must be an integer >= 1, got {value!r}; {kind}")
     if value < 1:
-        raise ValueError(f"{name} must be >= 1, got {value}; 1 is the default")
+        raise ValueError(f"{name} must be >= 1, got {value}; {cure}")
     return int(value)
 
 
 def check_num_samples(num_samples: int) -> int:
     """A number of samples K, at least one."""
-    if not isinstance(num_samples, numbers.Integral) or isinstance(num_samples, bool):
-        raise TypeError(
-            f"num_samples must be an integer >= 1, got {num_samples!r}; pass K as an int"
-        )
-    if num_samples < 1:
-        raise ValueError(
-            f"num_samples must be >= 1, got {num_samples}; K = 1 is st_gumbel_softmax, and "
-            "exact_gumbel_rao is the limit of many"
-        )
-    if num_samples > LARGEST_NUM_SAMPLES:
+    cure = "K = 1 is st_gumbel_softmax, and exact_gumbel_rao is the limit of many"
+    K = check_count("num_samples", num_samples, "pass K as an int", cure)
+    if K > LARGEST_NUM_SAMPLES:
         raise ValueError(
             f"num_samples must be at most {LARGEST_NUM_SAMPLES:.0e}, got {_shown(num_samples)}; take the "
             "limit of many, exact_gumbel_rao or the name gr"
         )
-    return int(num_samples)
+    return K
 
 
 def check_rng(rng: Any, like: Array) -> Any:
