@@ -18,9 +18,8 @@ def _leave(*_: object) -> None:
 
 
 def _interrupt(*_: object) -> None:
-    signal.signal(
-        signal.SIGINT, _leave
-    )  # a second Ctrl-C does not wait for what the first one ends
+    # A second Ctrl-C does not wait for what the first one ends.
+    signal.signal(signal.SIGINT, _leave)
     raise KeyboardInterrupt
 
 

@@ -91,9 +91,8 @@ def stochastic_node(logits: Array, estimator: Estimator | str, rng: Any) -> Arra
         drawn = point_again if relaxed else sample
         arguments = logits, drawn, df_dpoint, spawn_generator(rng, seed)
         if isbox(logits) or isbox(df_dpoint):
-            hidden = (
-                estimator.evaluates == "corner" and sample is not point
-            )  # moves, and is not traced
+            # Such a sample moves with the logits, and is not traced.
+            hidden = estimator.evaluates == "corner" and sample is not point
             gradient = _traced_pull_back(estimator, arguments, hidden)
         else:
             gradient = estimator.pull_back(*arguments)

@@ -88,9 +88,7 @@ def _numbered_outcomes(
     log_pi = log_softmax(logits.astype("float64"))
     places = [math.prod(bases[variable + 1 :]) for variable in range(L)]
     place_values, base = xp.asarray([places, bases])
-    possible_first = (
-        None  # the possible categories of each variable before the others, where there are others
-    )
+    possible_first = None  # each variable's possible categories before the others, if there are any
     if min(bases) < n:
         possible_first = xp.argsort(logits == -math.inf, axis=-1, kind="stable")
     for first in range(0, total, OUTCOMES_PER_BLOCK):

@@ -237,9 +237,7 @@ def _blocks(
     ``result_size`` is the number of entries of the result for one variable, where it is large.
     """
     xp, dtype = namespace(logits), table.weight.dtype
-    elements = (
-        block_size(xp) * 4 // dtype.itemsize
-    )  # the same memory in single and double precision
+    elements = block_size(xp) * 4 // dtype.itemsize  # the same memory in either precision
     size = elements // max(table.weight.size, logits.shape[-1] * len(table.mean), result_size)
     for rows, arrays in blocks_of_rows(size, logits, D, df_dD):
         block_logits, block_D, g = (array.astype(dtype) for array in arrays)

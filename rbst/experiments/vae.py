@@ -356,9 +356,8 @@ def draw_curves(config: Config, runs: Sequence[Run], results: Results) -> Any:
     relaxed = [find_estimator(name, tau=config.tau).evaluates == "inside" for name in names]
     labels = [f"{n} (at relaxed codes)" if r else n for n, r in zip(names, relaxed, strict=True)]
     axes.flat[0].legend(handles, labels, frameon=False, fontsize="small")
-    spread = (
-        f"mean and range of {config.seeds} seeds" if config.seeds > 1 else f"seed {config.seed}"
-    )
+    seeds = config.seeds
+    spread = f"mean and range of {seeds} seeds" if seeds > 1 else f"seed {config.seed}"
     set_caption(figure, f"{config.caption}; {spread}")
     return figure
 
@@ -640,10 +639,7 @@ EXPERIMENT = Experiment(
     load_data=load_images,
     run=VAERun,
     table=format_table,
-    figures={
-        "curves.svg": draw_curves,
-        "reconstructions.png": draw_reconstructions,
-    },
+    figures={"curves.svg": draw_curves, "reconstructions.png": draw_reconstructions},
     cells=lambda grid: [
         {"batch_size": batch_size, "arity": arity, "estimators": (name,)}
         for batch_size in grid["batch_size"]
