@@ -90,9 +90,7 @@ def build_boolean_table(
     tau: float, rtol: float, order: int, dtype: str = "float64"
 ) -> BooleanTable:
     """The table for a temperature and a tolerance, with moments up to ``order``."""
-    if (
-        order == 2
-    ):  # so that a variance, at least this share of the mean square, keeps the tolerance
+    if order == 2:  # so that a variance keeps it, which is at least this share of the mean square
         rtol = max(rtol * math.exp(-4) / max(1, tau) ** 4, ROUNDING)
     digits = math.log(1 / rtol) + 4
     # On a cell the error falls by CELL / (4 pi) for each degree, as the moments are analytic up to Im delta = pi (12.3).

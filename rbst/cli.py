@@ -193,11 +193,6 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         )
         if name == command:
             import_module(module).add_arguments(subparser)
-        subparser.add_argument(
-            "--threads",
-            type=int,
-            default=1,
-            metavar="N",
-            help="threads of BLAS; more than one rarely helps",
-        )
+        text = "threads of BLAS; more than one rarely helps"
+        subparser.add_argument("--threads", type=int, default=1, metavar="N", help=text)
     return parser

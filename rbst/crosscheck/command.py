@@ -80,9 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--categories", type=int, metavar="N", help="the only n that it is for")
     add("--dimensions", type=int, metavar="N", help="2: it takes (b, n) and no other leading axes")
     add("--mean-only", action="store_true", help="its variance may differ: antithetic noise")
-    add(
-        "--samples", type=int, metavar="N", help="gradients for a statistical row (default: by row)"
-    )
+    many = "gradients for a statistical row (default: by row)"
+    add("--samples", type=int, metavar="N", help=many)
     add("--budget", type=float, metavar="SECONDS", help="stop asking after this time: incomplete")
     limit = "wait no longer for one answer: failed"
     add("--timeout", type=float, default=TIMEOUT, metavar="SECONDS", help=limit)

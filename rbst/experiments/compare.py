@@ -156,10 +156,8 @@ class Config(Settings):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``rbst compare``, with the defaults of :class:`Config`."""
     add_options(parser, {"compare": Config()})
-    parser.add_argument(
-        "--plot", action="store_true",
-        help="draw bias against standard deviation too, map.svg",
-    )  # fmt: skip
+    text = "draw bias against standard deviation too, map.svg"
+    parser.add_argument("--plot", action="store_true", help=text)
     add_result_options(parser, "compare", "at most 1000 draws, to check that everything works")
 
 

@@ -121,9 +121,8 @@ class Config(Settings):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``rbst quadratic``, with the defaults of :class:`Config`."""
     add_options(parser, {"quadratic": Config()})
-    add_result_options(
-        parser, "quadratic", "a coarse figure and few runs, to check that everything works"
-    )
+    text = "a coarse figure and few runs, to check that everything works"
+    add_result_options(parser, "quadratic", text)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -264,10 +264,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("folders", type=Path, nargs="+", metavar="FOLDER", help="searched for runs")
     option("--out", type=Path, metavar="FOLDER", help="of the report (default: the first FOLDER)")
     option("--overwrite", action="store_true", help="replace a report that says something else")
-    option(
-        "--format", choices=("text", "markdown"), default="text",
-        help="of what is printed; report.md is Markdown",
-    )  # fmt: skip
+    text = "of what is printed; report.md is Markdown"
+    option("--format", choices=("text", "markdown"), default="text", help=text)
     option("--missing", action="store_true", help="say which cells of the paper have no run")
 
 

@@ -307,26 +307,18 @@ class Experiment:
         """The options of the command."""
         add_options(parser, self.defaults)
         self.add_run_options(parser)
-        parser.add_argument(
-            "--resume", action="store_true", help="continue the interrupted experiment in --out"
-        )
-        add_result_options(
-            parser, self.name, "at most 100 iterations, to check that everything works"
-        )
+        text = "continue the interrupted experiment in --out"
+        parser.add_argument("--resume", action="store_true", help=text)
+        text = "at most 100 iterations, to check that everything works"
+        add_result_options(parser, self.name, text)
 
     def add_run_options(self, parser: argparse.ArgumentParser) -> None:
         """The options of a command that trains that are no settings."""
         option = parser.add_argument
-        option(
-            "--data-dir",
-            type=Path,
-            metavar="FOLDER",
-            help="where the data are looked for first, then in $RBST_DATA_DIR and the cache",
-        )
-        option(
-            "--checkpoint-every", type=int, default=500, metavar="N",
-            help="steps between two checkpoints",
-        )  # fmt: skip
+        text = "where the data are looked for first, then in $RBST_DATA_DIR and the cache"
+        option("--data-dir", type=Path, metavar="FOLDER", help=text)
+        text = "steps between two checkpoints"
+        option("--checkpoint-every", type=int, default=500, metavar="N", help=text)
         self.add_options(parser)
 
     def execute(self, arguments: argparse.Namespace) -> int:

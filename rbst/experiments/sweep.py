@@ -141,11 +141,8 @@ def _add_sweep(parser: argparse.ArgumentParser, experiment: Experiment) -> None:
     add_options(parser, defaults, {*experiment.grid, *experiment.intervals, "seeds", "track"})
     experiment.add_run_options(parser)
     option("--workers", type=int, default=usable_cores(), metavar="N", help="local processes")
-    option(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="of a Dask cluster that sees the same files, instead of local processes",
-    )
+    text = "of a Dask cluster that sees the same files, instead of local processes"
+    option("--scheduler", metavar="ADDRESS", help=text)
     option("--out", type=Path, metavar="FOLDER", help="results go here (default: runs/sweep/TIME)")
     option("--resume", action="store_true", help="continue the interrupted sweep in --out")
     parser.set_defaults(experiment=experiment.name)
