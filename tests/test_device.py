@@ -764,7 +764,7 @@ def test_training_starts_alike_on_every_device(experiment, gpu, tmp_path):
 def test_a_job_of_a_sweep_on_a_device(gpu, tmp_path):
     options = {"bits": 4, "arity": 2, "hidden": [5], "iterations": 5, "device": "gpu"}
     config = vae.make_config(options | {"estimators": ["st-gs"], "bound_samples": 2})
-    job = sweep.Job("vae", config, str(tmp_path / "job"), None, 100)
+    job = sweep.Job("vae", config, tmp_path / "job", None, 100)
     sweep.train_job(job)
     sweep.test_job(job)
     assert (tmp_path / "job" / "test.json").is_file()

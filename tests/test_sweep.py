@@ -108,10 +108,10 @@ def test_resume_needs_the_same_sweep(tmp_path, capsys):
 def test_a_job_that_was_killed_half_way_ends_as_if_it_had_not_been(tmp_path):
     config = Config(estimators=("gr-mc10",), bits=4, arity=2, hidden=(6,), iterations=60)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    train_job(Job("vae", config, str(whole), None, 10))
-    train_job(Job("vae", config, str(killed), None, 10))
+    train_job(Job("vae", config, whole, None, 10))
+    train_job(Job("vae", config, killed, None, 10))
     (killed / "result.json").unlink()
-    train_job(Job("vae", config, str(killed), None, 10))
+    train_job(Job("vae", config, killed, None, 10))
     assert without_times(killed) == without_times(whole)
 
 

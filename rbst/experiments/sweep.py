@@ -237,8 +237,8 @@ class Job:
 
     experiment: str
     config: Any
-    folder: str
-    data_dir: str | None
+    folder: Path
+    data_dir: Path | None
     checkpoint_every: int
 
 
@@ -251,10 +251,10 @@ def plan_jobs(
     experiment: Experiment, configs: Sequence[Any], out: Path, arguments: argparse.Namespace
 ) -> dict[str, Job]:
     """The jobs of the configurations by the names of their folders."""
-    data_dir = str(arguments.data_dir.resolve()) if arguments.data_dir else None
+    data_dir = arguments.data_dir.resolve() if arguments.data_dir else None
     folder = out.resolve() / JOBS_FOLDER
     return {
-        key: Job(experiment.name, config, str(folder / key), data_dir, arguments.checkpoint_every)
+        key: Job(experiment.name, config, folder / key, data_dir, arguments.checkpoint_every)
         for config in configs
         for key in (job_key(experiment, config),)
     }
@@ -266,18 +266,17 @@ def data_key(experiment: Experiment, config: Any) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _data(experiment: str, data_dir: str | None, **settings: Any) -> Any:
+def _data(experiment: str, data_dir: Path | None, **settings: Any) -> Any:
     """The data, once for all jobs of a process that agree on what decides them."""
     known = load_experiment(experiment)
-    return known.load_data(known.make_config(settings), Path(data_dir) if data_dir else None)
+    return known.load_data(known.make_config(settings), data_dir)
 
 
 def job_run(job: Job) -> Run:
     """The run of a job, in the process that does it."""
-    experiment = load_experiment(job.experiment)
-    data = _data(job.experiment, job.data_dir, **data_key(experiment, job.config))
-    name, folder = job.config.estimators[0], Path(job.folder)
-    return experiment.run(job.config, name, job.config.seed, data, folder)
+    experiment, config = load_experiment(job.experiment), job.config
+    data = _data(job.experiment, job.data_dir, **data_key(experiment, config))
+    return experiment.run(config, config.estimators[0], config.seed, data, job.folder)
 
 
 def train_job(job: Job) -> None:
