@@ -377,9 +377,8 @@ def generated_splits(
         )
     tenth = len(generated) // 10
     test, valid, train = generated[:tenth], generated[tenth : 2 * tenth], generated[2 * tenth :]
-    held_out = _distinct(published_test, max_length)
-    kept_valid = _distinct(valid, max_length, without=held_out)
-    kept_train = _distinct(train, max_length, without=held_out)
+    held_out = _distinct(e for e in published_test if _fits(e.tokens, max_length))
+    kept_valid, kept_train = (_distinct(part, held_out) for part in (valid, train))
     return ListOps(
         name="listops-generated",
         max_length=max_length,
@@ -403,9 +402,9 @@ def published_splits(
     ones, are dropped from the rest (`num_dropped` says how many).
     """
     _check_max_length(max_length)
-    test = _distinct(load_published("test", data_dir), max_length)
+    test = _distinct(e for e in load_published("test", data_dir) if _fits(e.tokens, max_length))
     rest = [e for e in load_published("train", data_dir) if _fits(e.tokens, max_length)]
-    kept = _distinct(rest, max_length, without=test)
+    kept = _distinct(rest, test)
     shuffled = [kept[i] for i in rng.permutation(len(kept))]
     tenth = len(shuffled) // 10
     return ListOps(
@@ -428,14 +427,10 @@ def _fits(tokens: Tokens, max_length: int | None) -> bool:
     return max_length is None or len(tokens) <= max_length
 
 
-def _distinct(
-    examples: Iterable[Example], max_length: int | None, *, without: Iterable[Example] = ()
-) -> tuple[Example, ...]:
-    """Keep the first of every expression that fits and is not in `without`."""
-    seen = {example.tokens for example in without}
-    kept = []
+def _distinct(examples: Iterable[Example], without: Iterable[Example] = ()) -> tuple[Example, ...]:
+    """Keep the first of every expression that is not in `without`."""
+    left_out, kept = {example.tokens for example in without}, dict[Tokens, Example]()
     for example in examples:
-        if _fits(example.tokens, max_length) and example.tokens not in seen:
-            seen.add(example.tokens)
-            kept.append(example)
-    return tuple(kept)
+        if example.tokens not in left_out:
+            kept.setdefault(example.tokens, example)
+    return tuple(kept.values())
