@@ -51,7 +51,7 @@ def test_an_interval_that_is_a_point_is_that_point(value):
 
 def test_every_cell_gets_the_same_draws_and_every_job_its_own_folder():
     grid = {"estimators": ("st", "foust"), "arity": (2, 8), "batch_size": (20, 200)}
-    jobs = plan_configs(vae.EXPERIMENT, Config(), SPACE, grid)
+    jobs = plan_configs(Config(), SPACE, vae.EXPERIMENT.cells(grid))
     assert len(jobs) == 200 * 2 * (2 + 1)  # foust at arity 2 only
     assert len({job_key(vae.EXPERIMENT, job) for job in jobs}) == len(jobs)
     by_cell = {}
@@ -313,7 +313,7 @@ TINY_PARSER = (
 def test_a_given_tree_has_one_cell_and_an_estimator_one_for_each_temperature():
     space = Space({"learning_rate": (0.1, 0.2), "momentum": (0.0, 0.0)}, draws=3, seed=0)
     grid = {"estimators": ("gold", "gr"), "max_length": (10, 25), "tau": (0.1, 1.0)}
-    configs = plan_configs(listops.EXPERIMENT, listops.Config(), space, grid)
+    configs = plan_configs(listops.Config(), space, listops.EXPERIMENT.cells(grid))
     cells = [(c.estimators[0], c.max_length, c.tau) for c in configs]
     given = [("gold", 10, 0.1), ("gold", 25, 0.1)]
     drawn = [("gr", length, tau) for length in (10, 25) for tau in (0.1, 1.0)]

@@ -86,13 +86,9 @@ class Space:
         ]
 
 
-def plan_configs(
-    experiment: Experiment, base: Any, space: Space, grid: Mapping[str, Sequence[Any]]
-) -> list[Any]:
+def plan_configs(base: Any, space: Space, cells: Sequence[Mapping[str, Any]]) -> list[Any]:
     """One configuration for each draw and each cell."""
-    return [
-        replace(base, **cell, **draw) for draw in space.sample() for cell in experiment.cells(grid)
-    ]
+    return [replace(base, **cell, **draw) for draw in space.sample() for cell in cells]
 
 
 # ----------------------------------------------------------------------------- the command
@@ -212,7 +208,7 @@ def planned(experiment: Experiment, arguments: argparse.Namespace) -> list[Any]:
         raise ValueError(f"no cell of the table fits {grid}; change --estimator")
     base = experiment.prepare(experiment.make_config(options | cells[0]), arguments)
     space = Space(intervals, arguments.draws, arguments.search_seed)
-    return plan_configs(experiment, base, space, grid)
+    return plan_configs(base, space, cells)
 
 
 def _check_plan(out: Path | None, plan: dict[str, Any]) -> None:
