@@ -68,7 +68,7 @@ def _to_array(name: str, values: Any, like: Array | None = None) -> Array:
 
 
 def as_float(values: Array) -> Array:
-    """Real numbers as floats, which they may be already: whole numbers and truths are made float64."""
+    """Real numbers as floats: floats stay as they are, integers and booleans become float64."""
     return values if values.dtype.kind == "f" else values.astype("float64")
 
 
@@ -286,9 +286,9 @@ def check_rng(rng: Any, like: Array) -> Any:
 
 
 def check_seed(rng: Any, like: Array) -> Any:
-    """The same, or one made of a seed: for a function that draws once all that it draws, as SPEC 7 has it.
+    """A generator, or one made from a seed (SPEC 7): for a function that makes all its draws in one call.
 
-    Elsewhere a seed would give D and the noise given D the same numbers, which are to be independent.
+    Elsewhere a seed would give D and the noise given D the same numbers, which must be independent.
     """
     if isinstance(rng, numbers.Integral) and not isinstance(rng, bool):
         if rng < 0:

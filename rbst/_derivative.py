@@ -1,7 +1,7 @@
 """The derivative of f as autograd sees it, and whether it says anything of f.
 
 A cost that is looked up in a table, ``T[D.argmax()]``, is an honest cost, but its derivative in D is 0 everywhere: an
-estimator that is given it returns zero without a word. So an f that differs where its derivative never does is refused.
+estimator that is given it returns zero without a word. So an f that varies while its derivative is 0 is refused.
 """
 
 from __future__ import annotations

@@ -293,7 +293,7 @@ def fetch_data_file(
 ) -> Path:
     """Find a data file, or download it into the cache; either way its checksums hold.
 
-    Where it cannot be had the error names those that are wanted ``beside`` it.
+    If it can be neither found nor downloaded, the error lists every file of ``beside``.
     """
     path = find_data_file(name, data_dir)
     if path is None:

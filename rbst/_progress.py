@@ -28,7 +28,7 @@ def progress_bar(
 
 
 def progress_over(items: Iterable[Any], text: str, total: int, unit: str) -> Iterator[Any]:
-    """The items, one after the other, and how far one is."""
+    """The items one by one, with a progress bar."""
     with progress_bar(total, text, unit=unit) as bar:
         for item in items:
             yield item

@@ -71,7 +71,7 @@ class _Steady:
                 self._drain()
 
     def _drain(self) -> None:
-        """What is still in the buffer goes to nowhere, so that Python does not fail on it when it ends."""
+        """Discard what is still in the buffer, so that Python does not fail on it at exit."""
         with suppress(OSError, ValueError, AttributeError), open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), self.stream.fileno())
 

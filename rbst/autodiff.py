@@ -109,7 +109,7 @@ def _value(x: Any) -> Any:
 
 
 _drawn_from: WeakSet[Any] = WeakSet()
-"""Locks of the generators that nodes outside any trace drew from: of all parts of one, these take weak references."""
+"""Locks of the generators that nodes outside any trace drew from: the one part that takes weak references."""
 
 
 def _check_drawn_once(rng: Any, traced: bool) -> None:
@@ -209,7 +209,7 @@ def objective(
 def _check_examples(
     cost: Array, draws: Sequence[tuple[Array, Array]], **others: float | Array
 ) -> None:
-    """A cost for each example; the others may be numbers. What broadcasts otherwise would mix examples, unseen."""
+    """A cost for each example; the others may be numbers. Any other broadcasting would silently mix examples."""
     for logits, _ in draws:
         if logits.shape[:1] != cost.shape:
             raise ValueError(

@@ -554,7 +554,7 @@ def _how(d: Diagnosis) -> str:
 
 
 def brief(figure: Figure) -> str:
-    """The figure in three digits, with the error of a sampled figure; what is only rounding is 0."""
+    """The figure to three digits, with its error if it was sampled; what is only rounding is shown as 0."""
     if figure.error is not None:
         return f"{figure:.3g} ± {figure.error:.1g}"
     return "0" if abs(figure) < 1e-10 else f"{figure:.3g}"

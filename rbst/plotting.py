@@ -118,9 +118,9 @@ def plot_curves(
 def plot_beside_paper(
     axes: Any, found: Mapping[str, Sequence[tuple[float, float, float, float]]]
 ) -> dict[str, Any]:
-    """Draw of each estimator the points (x, measured, error, in the paper): dots with a line and bars, and circles.
+    """Draw each estimator's points (x, measured, error, in the paper): dots on a line, with error bars, and circles.
 
-    The line has a gap where another estimator has a point and this one none. Returns the line of each for a legend.
+    The line has a gap where another estimator has a point and this one none. Returns a line for each, for the legend.
     """
     lines = {}
     x = sorted({x for points in found.values() for x, *_ in points})
@@ -440,7 +440,7 @@ def _draw_at_left(axes: Any, points: Mapping[str, tuple[Any, dict]], left: float
 def plot_against_samples(axes: Any, st_gs: Any) -> Any:
     """Draw the MSE of GR-MCK and its parts against K, from the exact diagnosis of ST-GS (K = 1).
 
-    Proposition 3: the variance is that of GR, plus what ST-GS has on top of it over K.
+    Proposition 3: the variance is that of GR plus 1/K of what ST-GS adds to it.
     """
     K = np.geomspace(1, 1000, 61)
     between = st_gs.variance - st_gs.variance_given_D

@@ -83,7 +83,7 @@ class BestTemperature:
 
     @property
     def why(self) -> str:
-        """Why no temperature is the best one, or nothing."""
+        """Why no temperature is the best one; empty if one is."""
         reasons = []
         name, B = self.diagnosis.estimator, f"{self.batch_size:g}"
         if self.zero_wins:

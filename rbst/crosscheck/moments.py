@@ -33,12 +33,12 @@ REFERENCE_DRAWS, REFERENCE_BLOCK = 2**16, 2**14
 
 Part = tuple[int, Array, Array, Array]  # (B, x, exact, V): B x' V^-1 x tests a mean, exact + x
 
-# --- What gradients are to be like -----------------------------------------------------------------------
+# --- What gradients should be like -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Target:
-    """What means of K samples of a case are to be like, given ``D = e_k``."""
+    """What the mean of K samples of a case should be like, given ``D = e_k``."""
 
     case: Case
     num_samples: int  # K
@@ -126,7 +126,7 @@ def products(y: Array) -> Array:
     return y[:, rows] * y[:, columns] - (rows == columns)
 
 
-# --- What they are like ----------------------------------------------------------------------------------
+# --- What they turn out to be ----------------------------------------------------------------------------
 
 
 def blend(exact: Array | float, sample: Array | float) -> Array | float:
@@ -139,7 +139,7 @@ def blend(exact: Array | float, sample: Array | float) -> Array | float:
 
 
 class Sums:
-    """Running sums over the gradients given one D, beside what they are to be like."""
+    """Running sums over the gradients given one D, beside their target."""
 
     def __init__(self, target: Target, rounding: float = 0.0) -> None:
         self.target = target

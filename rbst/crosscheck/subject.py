@@ -29,7 +29,7 @@ OTHERS = ("log_density", "tau_gradient")
 
 @dataclass(frozen=True)
 class Question:
-    """One call: what is asked of an implementation, and what its noise comes from."""
+    """One call: what an implementation is asked, and where its noise comes from."""
 
     logits: Array  # (..., n), in the dtype that is asked
     D: Array

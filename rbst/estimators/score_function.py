@@ -65,7 +65,7 @@ def check_baseline(baseline: float | Array, logits: Array) -> float | Array:
 
 
 def check_cost(name: str, values: Any, logits: Array) -> Array:
-    """Finite costs that broadcast to ``logits.shape[:-1]``, as floats: whole numbers without a sign wrap around."""
+    """Finite costs that broadcast to ``logits.shape[:-1]``, as floats, since unsigned integers would wrap around."""
     values = as_float(check_array(name, values, logits))
     check_finite(name, values, "look at f where it is evaluated, or for a step that diverged")
     try:

@@ -338,7 +338,7 @@ def add_download(parser: argparse.ArgumentParser) -> None:
 
 
 def look_for_published_test(config: Config, arguments: argparse.Namespace) -> Config:
-    """Whether the published test file is there decides which expressions are kept out of the training."""
+    """If the published test file is there, its expressions are kept out of the training."""
     found = find_data_file(FILE.format(split="test"), arguments.data_dir) is not None
     published_test = found or arguments.download or config.data == "published"
     if not published_test:
@@ -528,7 +528,7 @@ def table_note(best: Sequence[Results], columns: Collection[str]) -> str:
 
 
 def draw_table(results: Results) -> Any:
-    """Table 1 as a picture, a panel for each length, with the paper's numbers; None of one temperature and length alone."""
+    """Table 1 as a picture, a panel for each length, with the paper's numbers; None for one temperature and length."""
     best = best_runs([run for run in results if "accuracy" in run], EXPERIMENT.report)
     if len({cell[:2] for cell in best if cell[-1] not in GIVEN_TREES}) < 2:
         return None

@@ -254,7 +254,7 @@ class Experiment:
     name, summary
         What it is called, and what is trained.
     defaults
-        Configurations by the data that they are the defaults for.
+        The default configuration for each data set, by its name.
     load_data, run
         The data of a configuration, from a folder that may be given; the kind of its runs.
     table, figures

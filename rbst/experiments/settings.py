@@ -103,7 +103,7 @@ def setting(
         The value in records from before the field existed. A field at this value is left out of the name of a job,
         so that the folders of earlier jobs keep their names.
     absent
-        What None, or a default of no words, means, for the help.
+        What the help shows for None or for an empty default.
     """
     return field(default=default, metadata=dict(locals()))
 
@@ -157,7 +157,7 @@ def add_options(
 ) -> None:
     """An option for each field with a help; what is not given is absent from the arguments.
 
-    ``defaults`` are configurations by the name of what they are the defaults for, the help says in what they differ.
+    ``defaults`` holds a configuration for each data set, by its name; where they differ, the help gives all values.
     """
     first = next(iter(defaults.values()))
     for f in sorted(fields(first), key=lambda f: bool(f.kw_only)):
@@ -189,7 +189,7 @@ def metavar_of(f: Field) -> str:
 
 
 def default_text(values: Mapping[str, Any], absent: str = "none") -> str:
-    """Defaults as the help shows them, by the name of what they are the defaults for where they differ.
+    """Defaults as the help shows them: one value, or one for each name where they differ.
 
     Examples
     --------

@@ -250,7 +250,7 @@ def mean_squared_error(draws: Array, reference: Array) -> tuple[float, float]:
 def iterations_to_thresholds(curves: dict[str, list[float]]) -> dict[str, int]:
     """The first measured iteration at which the validation bound has fallen to each whole number of nats.
 
-    A bound that starts beyond all measure has fallen by ``MOST_THRESHOLDS`` nats at most.
+    Of a bound that starts very high, only the last ``MOST_THRESHOLDS`` nats are listed.
 
     Examples
     --------

@@ -560,7 +560,7 @@ def tracked(results: Results) -> dict[tuple, Mapping[str, Any]]:
 
 
 def figure_2(results: Results) -> Any:
-    """Of the last tracked run, and of the best runs of each estimator beside it; None without one."""
+    """Figure 2 of the last tracked run, beside the best runs of every estimator; None if no run was tracked."""
     for cell, run in reversed(tracked(results).items()):
         best = best_runs(results, EXPERIMENT.report).items()
         same = [chosen for other, chosen in best if other[:-1] == cell[:-1]]
@@ -569,20 +569,20 @@ def figure_2(results: Results) -> Any:
 
 
 def draw_removed(results: Results) -> Any:
-    """What Rao-Blackwellizing removes, by number of categories; None where one number alone was tracked."""
+    """What Rao-Blackwellizing removes, by number of categories; None unless several were tracked."""
     runs = list(tracked(results).values())
     return tracking.draw_removed(runs) if len(runs) > 1 else None
 
 
 FAR_ABOVE = ("reinforce", "foust")
-"""They end so far above the others (the first in the paper) that nothing else could be told apart beside them."""
+"""They end so far above the others (the first in the paper) that beside them no others could be told apart."""
 
 
 def draw_table(results: Results) -> Any:
-    """Table 2 as a picture, a row for each batch size, with the paper's numbers; None of one number of categories alone.
+    """Table 2 as a picture, a row for each batch size, with the paper's numbers; None where n is the same in all cells.
 
-    Test bounds against the number of categories on the left, on the right how far below those of ``st-gs`` they are,
-    image by image.
+    On the left, test bounds against the number of categories n; on the right, how far they lie below those of
+    ``st-gs``, image by image.
     """
     best = best_runs(results, EXPERIMENT.report)
     rows = {cell: table_row(cell, best, best[cell]) for cell in best if cell[-1] not in FAR_ABOVE}
