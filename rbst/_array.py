@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any, TypeAlias
 
 import autograd.numpy as autograd_numpy
@@ -99,34 +99,24 @@ SHORT_ROW = 16
 """NumPy reduces a last axis row by row; of many rows up to this length whole slices are many times faster."""
 
 
-def _by_slices(x: Array) -> bool:
-    """Whether to reduce the last axis slice by slice, each of which costs as much as 20 rows."""
+def _reduce_rows(x: Array, name: str, ufunc: np.ufunc) -> Array:
+    """Reduce the last axis, which is kept with length 1: short rows slice by slice, each of which costs as much as 20 rows."""
+    if type(x) is not np.ndarray:
+        return getattr(namespace(x), name)(x, axis=-1, keepdims=True)
     n = x.shape[-1]
-    return n <= SHORT_ROW and x.size >= 20 * n * n
+    if n > SHORT_ROW or x.size < 20 * n * n:
+        return ufunc.reduce(x, axis=-1, keepdims=True)
+    return reduce(ufunc, (x[..., k] for k in range(n)))[..., None]
 
 
 def row_max(x: Array) -> Array:
     """Maximum along the last axis, which is kept with length 1."""
-    if type(x) is not np.ndarray:
-        return namespace(x).max(x, axis=-1, keepdims=True)
-    if not _by_slices(x):
-        return x.max(axis=-1, keepdims=True)
-    largest = x[..., 0]
-    for category in range(1, x.shape[-1]):
-        largest = np.maximum(largest, x[..., category])
-    return largest[..., None]
+    return _reduce_rows(x, "max", np.maximum)
 
 
 def row_sum(x: Array) -> Array:
     """Sum along the last axis, which is kept with length 1."""
-    if type(x) is not np.ndarray:
-        return namespace(x).sum(x, axis=-1, keepdims=True)
-    if not _by_slices(x):
-        return x.sum(axis=-1, keepdims=True)
-    total = x[..., 0]
-    for category in range(1, x.shape[-1]):
-        total = total + x[..., category]
-    return total[..., None]
+    return _reduce_rows(x, "sum", np.add)
 
 
 def row_dot(x: Array, y: Array) -> Array:
