@@ -200,8 +200,8 @@ def gradient(context: Context, case: Case, *axes: int, **others: Any) -> Array:
 
 def answers(context: Context, case: Case, draws: int) -> Iterator[Answer]:
     """Calls that grow in size by a rule that depends on nothing but the case."""
-    numbers = case.n * max(context.law.num_samples or 1, 8)
-    left, size, largest = draws, FIRST_CALL, max(FIRST_CALL, LARGEST_CALL // numbers)
+    per_row = case.n * max(context.law.num_samples or 1, 8)
+    left, size, largest = draws, FIRST_CALL, max(FIRST_CALL, LARGEST_CALL // per_row)
     while left > 0:
         yield ask(context, case, min(size, left))
         left, size = left - size, min(GROWTH * size, largest)
@@ -642,12 +642,12 @@ def batch(context: Context) -> list[Row]:
 def _independence(context: Context, index: Any, h: Array) -> list[Row]:
     """A number for each gradient, and one for each D if it is drawn: pairs of them, given their D."""
     direction = np.cos(np.arange(h.shape[-1]))
-    numbers = [(direction[index], np.zeros_like(index))] if context.draws_D else []
-    numbers += [(h @ direction, index)] if context.law.random else []
+    series = [(direction[index], np.zeros_like(index))] if context.draws_D else []
+    series += [(h @ direction, index)] if context.law.random else []
     found = []
     for kind, cause in SHARED.items():
         pairs = []
-        for x, given in numbers:
+        for x, given in series:
             for (a, b), (j, k) in zip(_paired(kind, x), _paired(kind, given), strict=True):
                 both = j * h.shape[-1] + k
                 pairs += [(a[both == which], b[both == which]) for which in np.unique(both)]
@@ -749,10 +749,14 @@ def _cause_of_shift(context: Context, case: Case, constant: int) -> str:
     The same seed is to give the same gradients whatever the shift.
     """
     seed = (context.options.seed, 1)
+    try:
+        unshifted = gradient(context, case, 64, seed=seed)
+    except Unusable as error:
+        return error.cause
 
-    def fault_at(constant: int) -> str:
+    def fault_at(by: int) -> str:
         try:
-            h = gradient(context, laws.shifted(case, constant), 64, seed=seed)
+            h = gradient(context, laws.shifted(case, by), 64, seed=seed)
         except Unusable:
             return "the answer is not finite"
         same = SAME[context.dtype] / min(1, 2 * case.tau)
@@ -762,10 +766,6 @@ def _cause_of_shift(context: Context, case: Case, constant: int) -> str:
             return "a gradient of 0, hidden by an epsilon or by NaN turned into 0"
         return "another gradient"
 
-    try:
-        unshifted = gradient(context, case, 64, seed=seed)
-    except Unusable as error:
-        return error.cause
     fault = fault_at(constant)
     if not fault:
         return ""
