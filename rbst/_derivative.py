@@ -49,12 +49,12 @@ def derivative(f: Function) -> Function:
     return df_dD
 
 
-def random_outcomes(logits: Array, number: int = PROBES) -> Iterator[Array]:
+def random_outcomes(logits: Array) -> Iterator[Array]:
     """One-hot arrays of the shape of the logits, each possible category as likely as any other."""
     xp = namespace(logits)
     flat = xp.where(xp.isfinite(logits), xp.zeros_like(logits), logits)
     rng = new_generator(xp, 0)  # the user's draws are not touched
-    for _ in range(number):
+    for _ in range(PROBES):
         yield sample_categorical(flat, rng)
 
 
