@@ -85,7 +85,7 @@ def check_cost_shape(costs: Any, shape: tuple[int, ...]) -> None:
     """One cost for each array ``(L, n)``."""
     if np.shape(costs) != shape:
         raise ValueError(
-            f"f must map one-hot arrays of shape {(*shape, 'L', 'n')} to costs of shape {shape}, "
+            f"f must map one-hot arrays of shape ({', '.join(map(str, shape))}, L, n) to costs of shape {shape}, "
             f"got {np.shape(costs)}; sum over the last two axes only"
         )
 

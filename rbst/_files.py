@@ -154,8 +154,8 @@ def new_folder(path: str | os.PathLike) -> Path:
         ) from error
     if taken:
         raise FileExistsError(
-            f"{path} exists already and is never overwritten; continue that run with --resume, "
-            "or choose another folder with --out"
+            f"{path} exists already and is never overwritten; choose another folder with --out, "
+            "or continue that run with --resume if the command has it"
         )
     return path
 

@@ -245,7 +245,7 @@ def _builder(estimator: str | Callable[[float], Estimator]) -> Callable[[float],
         return lambda tau: get_estimator(estimator, tau=tau)
     if not callable(estimator):
         raise TypeError(
-            f"estimator must be a name or a function from tau to an Estimator, got a {type(estimator).__name__}; "
+            f"estimator must be a name or a function from tau to an Estimator, got {type(estimator).__name__}; "
             "pass its name"
         )
     return estimator

@@ -8,6 +8,7 @@ import pytest
 
 from rbst import Estimator, diagnose, get_estimator
 from rbst.cli import main
+from rbst.estimators.registry import ESTIMATORS, differentiates
 from rbst.experiments.compare import count_evaluations
 from rbst.problems import QUADRATIC
 
@@ -111,6 +112,14 @@ def test_evaluations_of_an_estimator_that_makes_its_own_are_counted():
 
     own = Estimator("own", "several", estimate=estimate)
     assert count_evaluations(own, QUADRATIC.f, np.zeros((2, 3))) == (5, 2)
+
+
+@pytest.mark.parametrize("entry", ESTIMATORS, ids=lambda entry: entry.name)
+def test_the_evaluations_of_every_estimator_can_be_counted(entry):
+    estimator = get_estimator(entry.with_samples(3), tau=0.5)
+    values, derivatives = count_evaluations(estimator, QUADRATIC.f, np.zeros((2, 2)))
+    assert values >= 1
+    assert (derivatives > 0) == differentiates(estimator)
 
 
 @pytest.mark.slow

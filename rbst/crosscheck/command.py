@@ -51,7 +51,7 @@ BELOW_THE_HELP = """\
 To check PyTorch or JAX code, wrap it in a module of your own:
   from rbst.crosscheck.torch import from_function  # or rbst.crosscheck.jax
   mine = from_function(torch.nn.functional.gumbel_softmax, hard=True)
-and checked as mymodule:mine; help(rbst.crosscheck.torch) has other adapters.
+It is then checked as mymodule:mine. help(rbst.crosscheck.torch) has other adapters.
 
 exit status:
   0 every row passed   1 a row failed   2 the command line was invalid

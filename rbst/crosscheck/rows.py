@@ -328,13 +328,17 @@ def noise_from_rng(context: Context) -> Row:
         found.append([answer.D] if context.law.takes_cost else [answer.D, answer.gradient])
     again, other = (all(map(np.array_equal, found[0], arrays)) for arrays in found[1:])
     if not again:
-        cause = "something is drawn from elsewhere, such as a global generator: draw from rng"
-        if "rng" not in context.subject.profile.accepts:
-            cause = "it takes no rng, and draws from elsewhere"
-        return judge(False, "the same seed gives another", "the same", cause)
+        return judge(False, "the same seed gives another", "the same", drawn_elsewhere(context))
     fine = not other or not (context.law.random or context.draws_D)
     cause = "the generator is ignored: the noise is fixed, or there is none given D"
     return judge(fine, "as the seed" if fine else "for any seed the same", "as the seed", cause)
+
+
+def drawn_elsewhere(context: Context) -> str:
+    """The cause where the same seed gives another gradient."""
+    if "rng" not in context.subject.profile.accepts:
+        return "it takes no rng, and draws from elsewhere"
+    return "something is drawn from elsewhere, such as a global generator: draw from rng"
 
 
 def linear(context: Context) -> Row:
@@ -346,6 +350,8 @@ def linear(context: Context) -> Row:
     error = float(abs(scaled - 1024 * h).max() / size)
     cause = "the gradient is clipped or normalised: it is to be linear in df_dD"
     fine = error < (1e-3 if context.dtype != "float16" else 5e-2)
+    if not fine and not np.array_equal(h, gradient(context, case, 6, seed=seed)):
+        cause = drawn_elsewhere(context)
     return judge(fine, f"off by {error:.1g}", "1024 times", cause)
 
 

@@ -452,7 +452,7 @@ def as_estimator(estimator: Estimator | str) -> Estimator:
         return get_estimator(estimator)
     if not isinstance(estimator, Estimator):
         raise TypeError(
-            f"estimator must be a name or an Estimator, got a {type(estimator).__name__}; get_estimator makes one "
+            f"estimator must be a name or an Estimator, got {type(estimator).__name__}; get_estimator makes one "
             "of a name, and Estimator one of a function of your own"
         )
     return estimator

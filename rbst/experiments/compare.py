@@ -26,6 +26,7 @@ from rbst._files import write_text
 from rbst._load import load_object
 from rbst._progress import progress_over
 from rbst._tables import aligned_markdown_table, text_table, wrapped
+from rbst.autodiff import estimate_gradient
 from rbst.diagnostics import Diagnosis, brief, diagnose, diagnosis_table
 from rbst.enumeration import count_outcomes, enumerate_outcomes, exact_gradient
 from rbst.estimators.registry import ESTIMATORS, Estimator, get_estimator
@@ -273,7 +274,7 @@ def count_evaluations(
         counts[isbox(D)] += math.prod(D.shape[:-2])
         return f(D)
 
-    estimator.estimate(counting, logits, np.random.default_rng(0))
+    estimate_gradient(estimator, counting, logits, 0)
     return counts[False] + counts[True], counts[True]
 
 
