@@ -622,8 +622,8 @@ def objective(cost=(1.0, 2.0), draws=TWO_DRAWS, direct=0.0, baseline=0.0):
             lambda: EST.relax(quadratic, ONE, control=quadratic, rng=RNG),
             "control must be a pair of functions",
         ),
-        (lambda: rbst.diagnose(rbst.zgr, quadratic, ONE), "a name or an Estimator, got a function"),
-        (lambda: rbst.diagnose(rbst.zgr, quadratic, ONE, tau=0.5), "a name or an Estimator, got a"),
+        (lambda: rbst.diagnose(rbst.zgr, quadratic, ONE), "a name or an Estimator, got function"),
+        (lambda: rbst.diagnose(rbst.zgr, quadratic, ONE, tau=0.5), "a name or an Estimator, got "),
         (lambda: get_estimator("gst", gap=10**400), "gap must be finite .* beyond 1e308"),
         (lambda: rbst.stochastic_node(ONE, rbst.zgr, RNG), "a name or an Estimator"),
         (
