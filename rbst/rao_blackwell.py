@@ -37,6 +37,8 @@ from rbst.categorical import _log_softmax
 from rbst.quadrature import Table, choose_table
 
 SMALLEST_RTOL = 1e-11
+COARSEST_RTOL = 0.1
+"""The most that is made use of: with the two or three terms that more would ask for, the expansion can go wild."""
 
 
 def conditional_mean(
@@ -192,6 +194,7 @@ def jacobian_moments(
     array([[ 0.2146, -0.2146],
            [-0.2146,  0.2146]])
     """
+    check_untraced(logits, D)
     logits = check_logits(logits)
     D = check_one_hot(D, logits)
     table = choose_table(logits, check_tau(tau), check_rtol(rtol), order=2)
@@ -205,7 +208,7 @@ def jacobian_moments(
 
 
 def check_rtol(rtol: float) -> float:
-    """A relative tolerance that float64 can promise."""
+    """A relative tolerance that float64 can promise; of a coarse one :data:`COARSEST_RTOL` is made."""
     if not isinstance(rtol, numbers.Real) or isinstance(rtol, bool):
         raise TypeError(f"rtol must be a number, got {type(rtol).__name__}; 1e-6 is the default")
     if not SMALLEST_RTOL <= rtol < 1:
@@ -213,7 +216,7 @@ def check_rtol(rtol: float) -> float:
             f"rtol must lie in [1e-11, 1), got {float(rtol)}; rounding in float64 alone costs about "
             "1e-12, so no less than 1e-11 can be promised"
         )
-    return float(rtol)
+    return min(float(rtol), COARSEST_RTOL)
 
 
 # --- One block of v variables: sums over categories, then over the nodes of the grid -----------------

@@ -165,3 +165,10 @@ def test_the_laws_of_relaxed_samples_are_differentiated_in_each_argument():
 def test_no_rows_are_no_fault():
     Y = np.zeros((0, 3))
     assert log_concrete_density(np.zeros((0, 3)), Y, tau=0.5).shape == (0,)
+
+
+def test_the_divergence_from_a_prior_that_excludes_a_category_is_infinite_however_rare_it_is():
+    logits = np.array([[0.0, -1.0], [0.0, -800.0], [0.0, -np.inf]])
+    np.testing.assert_array_equal(
+        categorical_kl(logits, np.array([0.0, -np.inf])), [np.inf, np.inf, 0]
+    )

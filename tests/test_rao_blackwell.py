@@ -548,3 +548,12 @@ def test_boolean_variables_that_are_certain():
     mean, square = conditional_moments(logits, D, np.array([[1.0, 2.0], [3.0, 5.0]]), tau=0.5)
     assert np.array_equal(mean, np.zeros((2, 2)))
     assert np.array_equal(square, np.zeros(2))
+
+
+@pytest.mark.parametrize("rtol", [0.53, 0.9, 0.999])
+@pytest.mark.parametrize(("logits", "tau"), [((0.0, 3.0, 0.0), 0.95), ((0.0, 20.0, 60.0), 1.19)])
+def test_a_coarse_tolerance_holds_too(logits, tau, rtol):
+    arguments = np.array(logits), np.eye(3)[0], np.array([1.0, 2.0, 4.0])
+    right = conditional_mean(*arguments, tau=tau, rtol=1e-9)
+    coarse = conditional_mean(*arguments, tau=tau, rtol=rtol)
+    assert abs(coarse - right).max() <= rtol * abs(right).max()

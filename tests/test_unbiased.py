@@ -384,3 +384,16 @@ def test_a_tie_of_two_gumbels_is_one_sample():
         rng=Tied(),
     )
     assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("num_summed", [1, 2, 3, 10**400])
+def test_sum_and_sample_never_asks_f_for_an_impossible_category(num_summed):
+    def f(D):
+        assert not D[..., 0].any()
+        return (D @ np.array([0.0, 1.0, 2.0]))[..., 0]
+
+    logits = np.array([[-np.inf, 0.0, 0.0]])
+    found = without_replacement.sum_and_sample(
+        f, logits, num_summed=num_summed, rng=np.random.default_rng(0)
+    )
+    np.testing.assert_allclose(found, [[0, -0.25, 0.25]])

@@ -136,7 +136,11 @@ def categorical_kl(logits: Array, prior_logits: Array) -> Array:
     xp = namespace(log_pi, log_rho)
     possible = getval(log_pi) > -math.inf  # 0 log 0 = 0, whatever the prior
     difference = xp.where(possible, log_pi, 0) - xp.where(possible, log_rho, 0)
-    return xp.sum(xp.exp(log_pi) * difference, axis=-1)
+    # A probability that has underflowed to 0 is none where the prior has none: the divergence is infinite there.
+    infinite = getval(difference) == math.inf
+    return xp.sum(
+        xp.where(infinite, math.inf, xp.exp(log_pi) * xp.where(infinite, 0, difference)), axis=-1
+    )
 
 
 def concrete_kl(

@@ -62,8 +62,9 @@ def sum_and_sample(
     pi = _softmax(logits)
     xp, n = namespace(logits), logits.shape[-1]
     D, gradient, rest = sample_categorical(logits, rng), xp.zeros_like(pi), pi
-    for _ in range(num_summed):
-        likeliest = _one_hot(row_argmax(rest), n, logits.dtype)
+    for _ in range(min(num_summed, n)):
+        # Where nothing is left, the sample will do, at which f is known to be defined: its weight is zero.
+        likeliest = xp.where(row_sum(rest) > 0, _one_hot(row_argmax(rest), n, logits.dtype), D)
         cost = costs_one_changed(f, D, likeliest)[..., None]
         gradient = gradient + cost * row_sum(rest * likeliest) * (likeliest - pi)
         rest = rest * (1 - likeliest)
