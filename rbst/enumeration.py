@@ -133,8 +133,8 @@ def exact_gradient(f: Callable[[Array], Array], logits: Array) -> Array:
         = \sum_{D : D_{lk} = 1} p_\theta(D) \, (f(D) - \mathbb E[f])
 
     where :math:`\theta` is ``logits``, shape ``(L, n)``, and ``f`` maps one-hot arrays ``(..., L, n)`` to
-    costs ``(...)``. The second form is what is computed: it subtracts no large numbers. ``f`` needs no
-    derivative. Returns shape ``(L, n)``; raises ``ValueError`` above 10**7 outcomes.
+    costs ``(...)``. The second form is what is computed: it subtracts no large numbers. The likeliest category of each
+    variable is given minus the sum of the others, as a row sums to zero. ``f`` needs no derivative. Returns shape ``(L, n)``; raises ``ValueError`` above 10**7 outcomes.
 
     Examples
     --------
@@ -150,7 +150,12 @@ def exact_gradient(f: Callable[[Array], Array], logits: Array) -> Array:
     before, possible = 1, logits > -math.inf
     for variable, base in enumerate(_bases(logits)):
         digits = contributions.reshape(before, base, -1)
-        gradient[variable, possible[variable]] = digits.sum(axis=(0, 2))
+        row = digits.sum(axis=(0, 2))
+        # What is nearly certain costs nearly the mean, and their difference would be rounding.
+        likeliest = int(logits[variable, possible[variable]].argmax())
+        row[likeliest] = 0
+        row[likeliest] = -row.sum()
+        gradient[variable, possible[variable]] = row
         before *= base
     return gradient.astype(logits.dtype)
 

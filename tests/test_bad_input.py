@@ -725,9 +725,3 @@ def test_what_draws_or_integrates_says_that_it_cannot_be_traced(gradient, n):
     D, g = np.eye(n)[:1], np.ones((1, n))
     with pytest.raises(TypeError, match=r"must not be traced by autograd, .* stochastic_node"):
         grad(lambda logits: gradient(logits, D, g).sum())(np.zeros((1, n)))
-
-
-def test_a_running_mean_is_taken_in_double_precision():
-    mean = RunningMean()
-    mean.update(np.array([3e38, 3e38], dtype=np.float32))
-    assert mean.value == float(np.float32(3e38))

@@ -162,3 +162,11 @@ def test_lists_of_logits_are_taken():
 def test_no_variables_are_no_problem_to_enumerate():
     with pytest.raises(ValueError, match=r"L >= 1 variables .* got \(0, 3\); give"):
         exact_gradient(linear, np.zeros((0, 3)))
+
+
+@pytest.mark.parametrize("gap", [20.0, 30.0, 38.0, 300.0])
+@pytest.mark.parametrize("constant", [0.0, 1.0, -7.0])
+def test_the_gradient_of_what_is_nearly_certain_has_no_rounding_of_the_cost(gap, constant):
+    gradient = exact_gradient(lambda D: constant + D[..., 0, 1], np.array([[gap, 0.0]]))
+    right = np.exp(-gap) / (1 + np.exp(-gap)) ** 2
+    np.testing.assert_allclose(gradient, [[-right, right]], rtol=1e-12)

@@ -117,7 +117,7 @@ class RunningMean:
         costs = check_array("costs", getval(costs))  # inside a traced loss they are boxes
         if costs.size == 0:
             raise ValueError("costs must hold at least one cost, got none; leave the update out")
-        mean = float(costs.mean(dtype="float64"))
+        mean = float(costs.mean())
         if not math.isfinite(mean):
             raise NotFinite(f"costs must have a finite mean, got {mean}; an earlier step diverged")
         self.value = (
