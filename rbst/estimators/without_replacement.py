@@ -46,7 +46,7 @@ def sum_and_sample(
     where :math:`f_i` is the cost with this variable at category i and the others at one joint sample, C are its
     ``num_summed`` likeliest categories, and :math:`\pi` are the probabilities of ``logits``, shape ``(..., L, n)``.
 
-    Unbiased; exact for one variable with ``num_summed = n - 1``. Evaluates f for each variable
+    Unbiased; exact for one variable with ``num_summed = n - 1``; more than n are n. Evaluates f for each variable
     ``num_summed + 1`` times. Returns an array of the shape and dtype of ``logits``. Liu, Regier, Tripuraneni, Jordan and McAuliffe,
     "Rao-Blackwellized stochastic gradients for discrete distributions", ICML 2019.
 
