@@ -81,11 +81,19 @@ def check_finite(name: str, values: Array, cure: str) -> None:
         raise NotFinite(f"{name} must be finite, got {fault}; {cure}")
 
 
-def check_cost_shape(costs: Any, shape: tuple[int, ...]) -> None:
+def in_precision(what: str, difference: Array, logits: Array) -> Array:
+    """A difference of costs, taken in their own precision, in that of ``logits``."""
+    with np.errstate(over="ignore"):  # beyond float32 it is found out below
+        cast = difference.astype(logits.dtype, copy=False)
+    check_finite(f"{what} in {logits.dtype}", cast, "scale the costs down")
+    return cast
+
+
+def check_cost_shape(costs: Any, shape: tuple[int, ...], function: str = "f") -> None:
     """One cost for each array ``(L, n)``."""
     if np.shape(costs) != shape:
         raise ValueError(
-            f"f must map one-hot arrays of shape ({', '.join(map(str, shape))}, L, n) to costs of shape {shape}, "
+            f"{function} must map arrays of shape ({', '.join(map(str, shape))}, L, n) to costs of shape {shape}, "
             f"got {np.shape(costs)}; sum over the last two axes only"
         )
 
@@ -119,6 +127,17 @@ def check_logits(logits: Array, name: str = "logits") -> Array:
             fault = "a row of nothing but -inf; leave at least one category possible"
         raise NotFinite(
             f"{name} must be finite or -inf with a finite entry in each row, got {fault}"
+        )
+    return logits
+
+
+def check_joint_logits(logits: Array) -> Array:
+    """Logits ``(..., L, n)`` of L variables that share one cost."""
+    logits = check_logits(logits)
+    if logits.ndim < 2:
+        raise ValueError(
+            f"logits must have shape (..., L, n), L variables of n categories with one cost, got {logits.shape}; "
+            "give one variable as logits[None, :]"
         )
     return logits
 
@@ -217,27 +236,34 @@ def check_tau(tau: float) -> float:
     """A positive temperature between 1e-30 and 1e30, where float32 can still divide by it."""
     if not isinstance(tau, numbers.Real) or isinstance(tau, bool):
         raise TypeError(f"tau must be a positive number, got {type(tau).__name__}; pass a float")
-    if not 1e-30 <= tau <= 1e30:
+    number = as_number(tau)
+    if not 1e-30 <= number <= 1e30:
         wanted = "between 1e-30 and 1e30" if 0 < tau < math.inf else "positive and finite"
-        cure = "for the zero-temperature limit use zgr" if tau == 0 else "0.5 is a common choice"
-        raise ValueError(f"tau must be {wanted}, got {_shown(tau)}; {cure}")
-    return float(tau)
+        cure = "for the zero-temperature limit use zgr" if number == 0 else "0.5 is a common choice"
+        raise ValueError(f"tau must be {wanted}, got {shown(tau)}; {cure}")
+    return number
 
 
-def check_number(name: str, value: Any, *, at_least: float = -math.inf) -> None:
-    """A finite number."""
+def check_number(name: str, value: Any, *, at_least: float = -math.inf) -> float:
+    """A finite number, as Python's float, which takes the precision of the arrays that it meets."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}; pass a float")
-    try:
-        number = float(value)
-    except OverflowError:  # an integer beyond 1e308
-        number = math.inf
+    number = as_number(value)
     if not (math.isfinite(number) and number >= at_least):
         wanted = "finite" if at_least == -math.inf else f"finite and at least {at_least:g}"
-        raise ValueError(f"{name} must be {wanted}, got {_shown(value)}; 1 is a common choice")
+        raise ValueError(f"{name} must be {wanted}, got {shown(value)}; 1 is a common choice")
+    return number
 
 
-def _shown(number: Any) -> str:
+def as_number(value: Any) -> float:
+    """A real number as Python's float; an integer beyond 1e308 is an infinity."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def shown(number: Any) -> str:
     """A number as a message shows it, however large."""
     try:
         return str(float(number))
@@ -262,7 +288,7 @@ def check_num_samples(num_samples: int) -> int:
     K = check_count("num_samples", num_samples, "pass K as an int", cure)
     if K > LARGEST_NUM_SAMPLES:
         raise ValueError(
-            f"num_samples must be at most {LARGEST_NUM_SAMPLES:.0e}, got {_shown(num_samples)}; take the "
+            f"num_samples must be at most {LARGEST_NUM_SAMPLES:.0e}, got {shown(num_samples)}; take the "
             "limit of many, exact_gumbel_rao or the name gr"
         )
     return K

@@ -72,30 +72,38 @@ def _check_rows(estimator: Estimator, logits: Array, D: Array, signal: Array, rn
     elsewhere, seed = signal.copy(), _seed(rng)
     elsewhere[1::2] *= -2
     first, second = (_pull_back(estimator, logits, D, g, seed)[::2] for g in (signal, elsewhere))
-    _compare_digits(estimator, "where f differs in other rows of the batch", first, second)
+    least = _rounding(estimator, signal)
+    _compare_digits(estimator, "where f differs in other rows of the batch", first, second, least)
 
 
 def _check_digits(estimator: Estimator, logits: Array, D: Array, signal: Array, rng: Any) -> None:
     """What draws nothing: the same again with other noise and half the batch, or the integral."""
-    given = _pull_back(estimator, logits, D, signal, _seed(rng))
+    given, least = (
+        _pull_back(estimator, logits, D, signal, _seed(rng)),
+        _rounding(estimator, signal),
+    )
     if estimator.given_D == "fixed":
         again = _pull_back(estimator, logits[::2], D[::2], signal[::2], _seed(rng))
-        _compare_digits(estimator, "when it is called again with half the batch", given[::2], again)
+        _compare_digits(
+            estimator, "when it is called again with half the batch", given[::2], again, least
+        )
     else:
         wanted = _named(estimator, math.inf).pull_back(logits, D, signal, None)
-        _compare_digits(estimator, f"over {len(D)} draws", given, wanted)
+        _compare_digits(estimator, f"over {len(D)} draws", given, wanted, least)
 
 
 def _check_moments(estimator: Estimator, logits: Array, D: Array, signal: Array, rng: Any) -> None:
     """What draws: the mean, and the mean square about the exact mean given D; at few draws first, for gross mistakes."""
     named = _named(estimator, estimator.num_samples or 1)
     centre = _mean_given_D(_named(estimator, math.inf), logits, D, signal)
+    least = _rounding(estimator, signal)
     for draws in sorted({min(draws, len(D)) for draws in (LEAST_DRAWS, 3000, len(D))}):
         few = logits[:draws], D[:draws], signal[:draws]
         given, wanted = _pull_back(estimator, *few, _seed(rng)), named.pull_back(*few, rng)
-        _compare_draws(estimator, "gradients", given, wanted)
-        squares = (((h - centre[:draws]) ** 2).sum(axis=-1) for h in (given, wanted))
-        _compare_draws(estimator, "gradients with squared deviations", *squares)
+        _compare_draws(estimator, "gradients", given, wanted, least)
+        given, wanted = (((h - centre[:draws]) ** 2).sum(axis=-1) for h in (given, wanted))
+        least_square = least * (least + float(wanted.max()) ** 0.5)
+        _compare_draws(estimator, "gradients with squared deviations", given, wanted, least_square)
 
 
 def _mean_given_D(exact: Estimator, logits: Array, D: Array, signal: Array) -> Array:
@@ -123,18 +131,28 @@ def _pull_back(estimator: Estimator, logits: Array, D: Array, signal: Array, see
     return gradient
 
 
-def _compare_digits(estimator: Estimator, where: str, given: Array, wanted: Array) -> None:
+def _rounding(estimator: Estimator, signal: Array) -> float:
+    """What J'g may lose to rounding where J is all but zero: a few units in the last place of g / tau."""
+    xp = namespace(signal)
+    return 16 * float(xp.finfo(signal.dtype).eps) * float(abs(signal).max()) / (estimator.tau or 1)
+
+
+def _compare_digits(
+    estimator: Estimator, where: str, given: Array, wanted: Array, least: float
+) -> None:
     apart = float(abs(given - wanted).max())
-    if apart > 1e-5 * float(abs(wanted).max()):
+    if apart > 1e-5 * float(abs(wanted).max()) + least:
         _refuse(estimator, f"gradients that are {apart:.3g} apart {where}")
 
 
-def _compare_draws(estimator: Estimator, what: str, given: Array, wanted: Array) -> None:
+def _compare_draws(
+    estimator: Estimator, what: str, given: Array, wanted: Array, least: float = 0
+) -> None:
     """Efron's ratio for each column, with room for rounding; a call makes at most 14 such comparisons."""
     given, wanted = (x.reshape(len(x), -1) for x in (given, wanted))
     scale = max(float(abs(x).max()) for x in (given, wanted)) or 1.0
     x = (given - wanted) / scale
-    error = (x**2).sum(axis=0) ** 0.5 + 1e-6 * len(x)
+    error = (x**2).sum(axis=0) ** 0.5 + (1e-6 + least / scale) * len(x)
     apart = float((abs(x.sum(axis=0)) / error).max())
     if apart > math.sqrt(2 * math.log(2 * 14 * x.shape[-1] / FALSE_ALARM)):
         _refuse(estimator, f"{what} that are {apart:.3g} standard errors apart over {len(x)} draws")

@@ -34,6 +34,7 @@ from rbst._checks import (
     check_gradient,
     check_logits,
     check_num_samples,
+    check_number,
     check_seed,
     check_untraced,
 )
@@ -180,8 +181,7 @@ class Diagnosis:
         where B is ``batch_size``. Returning zero scores 1, whatever B: an estimate that scores more is worse
         than none.
         """
-        if not batch_size >= 1:
-            raise ValueError(f"batch_size must be >= 1, got {batch_size}; 1 is a single estimate")
+        batch_size = check_number("batch_size", batch_size, at_least=1)
         mse = self.mse
         if batch_size != 1:
             error = None
@@ -347,8 +347,13 @@ def diagnose_exactly(
 
 
 def _cosine(x: Array, y: Array) -> float:
-    lengths = math.sqrt(float((x**2).sum()) * float((y**2).sum()))
-    return float((x * y).sum()) / lengths if lengths > 0 else 0.0
+    return float((x / (_length(x) or 1) * (y / (_length(y) or 1))).sum())
+
+
+def _length(x: Array) -> float:
+    """The Euclidean length, also where the squares are beyond floats."""
+    largest = float(abs(x).max())
+    return largest * math.sqrt(float(((x / largest) ** 2).sum())) if largest > 0 else 0.0
 
 
 def _signal(
@@ -512,7 +517,7 @@ def _sampled_bias_squared(bias: Array, centred: Array, variance: float) -> Figur
 def _sampled_cosine(mean: Array, gradient: Array, centred: Array) -> Figure:
     """With the error of a small turn of the mean."""
     cosine = _cosine(mean, gradient)
-    lengths = [math.sqrt(float((x**2).sum())) or 1.0 for x in (mean, gradient)]
+    lengths = [_length(x) or 1.0 for x in (mean, gradient)]
     turning = centred @ (gradient / lengths[1] - cosine * mean / lengths[0]) / lengths[0]
     return Figure(cosine, _mean(turning).error)
 

@@ -14,6 +14,7 @@ from autograd.tracer import isbox
 
 from rbst._array import Array, namespace
 from rbst._checks import (
+    as_float,
     check_array,
     check_cost_shape,
     check_finite,
@@ -177,20 +178,20 @@ def _costs(f: Callable[[Array], Array], logits: Array) -> tuple[Array, Array]:
     return costs, probabilities
 
 
-def check_costs(costs: Any, shape: tuple[int, ...]) -> Array:
-    """Finite costs of shape ``(...)`` for one-hot arrays ``(..., L, n)``."""
-    costs = check_array("the value of f", costs)
-    check_cost_shape(costs, shape)
-    check_finite("the value of f", costs, COST_CURE)
+def check_costs(costs: Any, shape: tuple[int, ...], function: str = "f") -> Array:
+    """Finite costs of shape ``(...)`` for arrays ``(..., L, n)``."""
+    costs = check_array(f"the value of {function}", costs)
+    check_cost_shape(costs, shape, function)
+    check_finite(f"the value of {function}", costs, COST_CURE)
     return costs
 
 
 def evaluate(f: Callable[[Array], Array], points: Array) -> Array:
-    """Costs ``(...)`` of f at arrays ``(..., L, n)``, checked, and in the precision of the points.
+    """Costs ``(...)`` of f at arrays ``(..., L, n)``, checked, in f's own precision: differences are taken first.
 
     f is given a copy, since it may write into its argument.
     """
-    return check_costs(f(points.copy()), points.shape[:-2]).astype(points.dtype, copy=False)
+    return as_float(check_costs(f(points.copy()), points.shape[:-2]))
 
 
 def evaluate_gradient(df_dD: Callable[[Array], Array], points: Array, logits: Array) -> Array:

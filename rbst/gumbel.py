@@ -23,6 +23,7 @@ import numpy as np
 
 from rbst._array import Array, namespace
 from rbst._checks import (
+    check_count,
     check_exponentials,
     check_logits,
     check_num_samples,
@@ -175,13 +176,15 @@ def rejection_gumbels(
     xp = namespace(logits)
     accepted, found, drawn = [], 0, 0
     at_once = min(2**14, max(1, 2**20 // len(logits)))
+    max_draws = check_count("max_draws", max_draws, cure="10**7 is the default")
     while found < num_samples:
         if drawn >= max_draws:
             raise ValueError(
                 f"rejection found {found} of {num_samples} samples in {drawn} draws; the selected "
                 "category is too rare, use conditional_gumbels or raise max_draws"
             )
-        proposals = _sample_gumbels(xp.broadcast_to(logits, (at_once, len(logits))), rng)
+        size = min(at_once, max_draws - drawn), len(logits)
+        proposals = _sample_gumbels(xp.broadcast_to(logits, size), rng)
         kept = proposals[proposals.argmax(axis=-1) == D.argmax()]
         accepted.append(kept)
         found, drawn = found + len(kept), drawn + len(proposals)

@@ -31,7 +31,15 @@ from typing import Any
 
 from rbst._array import Array, namespace
 from rbst._blocks import block_size, blocks_of_rows, by_category
-from rbst._checks import check_logits, check_one_hot, check_pull_back, check_tau, check_untraced
+from rbst._checks import (
+    as_number,
+    check_logits,
+    check_one_hot,
+    check_pull_back,
+    check_tau,
+    check_untraced,
+    shown,
+)
 from rbst.boolean import boolean_moments
 from rbst.categorical import _log_softmax
 from rbst.quadrature import Table, choose_table
@@ -211,12 +219,13 @@ def check_rtol(rtol: float) -> float:
     """A relative tolerance that float64 can promise; of a coarse one :data:`COARSEST_RTOL` is made."""
     if not isinstance(rtol, numbers.Real) or isinstance(rtol, bool):
         raise TypeError(f"rtol must be a number, got {type(rtol).__name__}; 1e-6 is the default")
-    if not SMALLEST_RTOL <= rtol < 1:
+    number = as_number(rtol)
+    if not SMALLEST_RTOL <= number < 1:
         raise ValueError(
-            f"rtol must lie in [1e-11, 1), got {float(rtol)}; rounding in float64 alone costs about "
+            f"rtol must lie in [1e-11, 1), got {shown(rtol)}; rounding in float64 alone costs about "
             "1e-12, so no less than 1e-11 can be promised"
         )
-    return min(float(rtol), COARSEST_RTOL)
+    return min(number, COARSEST_RTOL)
 
 
 # --- One block of v variables: sums over categories, then over the nodes of the grid -----------------

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rbst._array import Array
-from rbst._checks import check_logits, check_tau, check_untraced
+from rbst._checks import check_logits, check_number, check_tau, check_untraced
 from rbst._tables import text_table
 from rbst.claims import check_claim, check_differentiable
 from rbst.diagnostics import Diagnosis, diagnose, diagnose_exactly
@@ -154,7 +154,8 @@ def best_temperature(
     10 tau = 0.332, where the MSE is 0.0195 of the squared gradient
     1000 tau = 0.0738, where the MSE is 0.000283 of the squared gradient
     """
-    low, high = _check_range(tau_range, batch_size)
+    low, high = _check_range(tau_range)
+    batch_size = check_number("batch_size", batch_size, at_least=1)
     build = _builder(estimator)
     check_untraced(logits)
     logits = check_logits(logits).astype("float64", copy=False)
@@ -191,17 +192,13 @@ def best_temperature(
     return best
 
 
-def _check_range(tau_range: tuple[float, float], batch_size: float) -> tuple[float, float]:
+def _check_range(tau_range: tuple[float, float]) -> tuple[float, float]:
     if np.shape(tau_range) != (2,):
         raise ValueError(f"tau_range must be a pair (low, high), got {tau_range!r}; try (0.05, 5)")
     low, high = (check_tau(tau) for tau in tau_range)
     if low >= high:
         raise ValueError(
             f"tau_range must be (low, high) with low < high, got ({low}, {high}); swap them"
-        )
-    if not 1 <= batch_size < math.inf:
-        raise ValueError(
-            f"batch_size must be a finite number >= 1, got {batch_size}; 1 is a single estimate"
         )
     return low, high
 

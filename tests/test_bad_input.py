@@ -6,6 +6,8 @@ its rows.
 
 import math
 import re
+from fractions import Fraction
+from functools import partial
 
 import autograd.numpy as anp
 import numpy as np
@@ -608,6 +610,53 @@ def objective(cost=(1.0, 2.0), draws=TWO_DRAWS, direct=0.0, baseline=0.0):
             "x must be finite or -inf",
         ),
         (lambda: EST.leave_one_out(THETA, np.eye(3), np.ones(2)), "costs must"),
+        (
+            lambda: EST.double_control_variate(
+                ONE, np.stack([np.eye(3)[:1]] * 2), np.array([1, np.nan]), np.zeros((2, 1, 3))
+            ),
+            "costs must be finite",
+        ),
+        (
+            lambda: EST.leave_one_out(np.zeros(3, "f4"), np.eye(3)[:2], [0, 1e39]),
+            "the cost less those of the others in float32 must be finite",
+        ),
+        (
+            lambda: EST.arsm(lambda D: 1e39 * quadratic(D), ONE.astype("f4"), rng=RNG),
+            "in float32 must be finite, got an infinity; scale the costs down",
+        ),
+        (
+            lambda: EST.reinmax_cv(THETA, D, G, weight="1", rng=RNG),
+            "weight must be a number, got str",
+        ),
+        (
+            lambda: EST.relax(quadratic, ONE, control=(np.ones_like, np.ones_like), rng=RNG),
+            "control must map arrays",
+        ),
+        (
+            lambda: EST.relax(quadratic, ONE, control=(quadratic, quadratic), rng=RNG),
+            "the derivative of control must have the shape of logits",
+        ),
+        (
+            lambda: rbst.gumbel.rejection_gumbels(THETA, D, num_samples=1, rng=RNG, max_draws=0),
+            "max_draws must be >= 1",
+        ),
+        (
+            lambda: EST.concrete_kl(
+                ONE, np.zeros((2, 3)), tau=1, prior_tau=1, num_samples=9, rng=RNG
+            ),
+            r"prior_logits must broadcast to the shape of logits, \(1, 3\), got \(2, 3\)",
+        ),
+        (
+            lambda: EST.concrete_kl(
+                ONE, [[0.0, 0.0, -INF]], tau=1, prior_tau=1, num_samples=9, rng=RNG
+            ),
+            "a category that only one of the two allows",
+        ),
+        (lambda: rbst.conditional_mean(THETA, D, G, tau=1, rtol=10**400), "beyond 1e308"),
+        (
+            lambda: rbst.best_temperature("gr", quadratic, ONE, batch_size="1"),
+            "batch_size must be a number, got str",
+        ),
         (lambda: EST.leave_one_out(THETA, np.ones((2, 3)), np.ones(2)), "samples must be one-hot"),
         (
             lambda: EST.categorical_kl(np.zeros((4, 3)), np.zeros(1)),
@@ -636,7 +685,7 @@ def objective(cost=(1.0, 2.0), draws=TWO_DRAWS, direct=0.0, baseline=0.0):
         ),
         (
             lambda: rbst.diagnose("gr", quadratic, ONE).relative_mse(0),
-            "batch_size must be >= 1, got 0",
+            "batch_size must be finite and at least 1, got 0",
         ),
         (
             lambda: grad(lambda logits: rbst.exact_expectation(quadratic, logits))(ONE),
@@ -647,6 +696,44 @@ def objective(cost=(1.0, 2.0), draws=TWO_DRAWS, direct=0.0, baseline=0.0):
 def test_what_used_to_pass_or_to_fail_elsewhere(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call()
+
+
+JOINT = {
+    "rloo": EST.rloo,
+    "double_cv": partial(EST.double_cv, df_dD=np.zeros_like),
+    "muprop": partial(EST.muprop, df_dD=np.zeros_like),
+    "rebar": partial(EST.rebar, df_dD=np.zeros_like, tau=0.5),
+    "relax": partial(EST.relax, df_dD=np.zeros_like),
+    "arm": EST.arm,
+    "disarm": EST.disarm,
+    "arsm": EST.arsm,
+    "sum_and_sample": EST.sum_and_sample,
+    "unordered_set": EST.unordered_set,
+}
+
+
+@pytest.mark.parametrize("call", JOINT.values(), ids=JOINT)
+def test_a_joint_cost_is_that_of_several_variables(call):
+    with pytest.raises(
+        ValueError, match=r"logits must have shape \(..., L, n\).*, got \(2,\); give"
+    ):
+        call(lambda D: D[..., 0], np.zeros(2), rng=RNG)
+
+
+def test_a_fraction_is_a_number():
+    f4 = THETA.astype("f4"), D.astype("f4"), G.astype("f4")
+    half = Fraction(1, 2)
+    for given, wanted in (
+        (EST.gapped_straight_through(*f4, tau=half, gap=half), (0.5, 0.5)),
+        (EST.gapped_straight_through(*f4, tau=np.float16(0.5), gap=np.float64(0.5)), (0.5, 0.5)),
+    ):
+        tau, gap = wanted
+        assert given.dtype == np.float32
+        np.testing.assert_array_equal(given, EST.gapped_straight_through(*f4, tau=tau, gap=gap))
+    given = rbst.score_function(f4[0], f4[1], 1.0, baseline=half)
+    np.testing.assert_array_equal(given, rbst.score_function(f4[0], f4[1], 1.0, baseline=0.5))
+    given = EST.minimum_variance(*f4, regularization=half)
+    np.testing.assert_array_equal(given, EST.minimum_variance(*f4, regularization=0.5))
 
 
 def test_whole_numbers_without_a_sign_are_costs_as_any_other():

@@ -5,12 +5,14 @@ What is right must be believed: whatever its law, with a false alarm in 1e6 call
 
 import dataclasses
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from oracles import NAMES, QUADRATURE, THOROUGH
 
 from rbst import Estimator, best_temperature, claims, diagnose, get_estimator, reinmax
+from rbst.categorical import softmax
 from rbst.claims import check_claim
 from rbst.problems import QUARTIC
 
@@ -96,6 +98,25 @@ def test_an_estimator_that_is_what_it_says_is_believed(name, tau, monkeypatch):
 def test_an_estimator_that_is_what_it_says_is_believed_at_every_seed(name, tau):
     for seed in range(4 * THOROUGH):
         check_claim(wrapped(name, tau), random_logits((2, 4), seed), seed)
+
+
+@pytest.mark.parametrize("n", [3, 12])
+@pytest.mark.parametrize("gap", [30.0, 60.0, 100.0])
+def test_rounding_is_no_other_law(gap, n):
+    """Where every variable is all but certain, the last digits of an estimate of one's own are all of it."""
+
+    def by_a_product(theta, D, g, rng):
+        pi = softmax(theta)
+        return pi * (g - (pi * g) @ np.ones((n, 1)))
+
+    def with_rounding(theta, D, g, rng):
+        return get_estimator("gr", tau=0.5).pull_back(theta, D, g, rng) + 1e-17
+
+    logits = np.zeros((3, n))
+    logits[:, 0] = gap
+    for name, pull_back in (("st", by_a_product), ("gr", with_rounding)):
+        named = get_estimator(name, **({"tau": 0.5} if name == "gr" else {}))
+        check_claim(replace(named, name="mine", pull_back=pull_back), logits)
 
 
 def test_a_law_that_does_not_fit_where_f_is_evaluated_is_refused():

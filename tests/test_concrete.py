@@ -144,6 +144,20 @@ def test_the_divergence_is_differentiated_in_either_law():
     check_grads(lambda x: categorical_kl(logits, x), modes=["rev"], order=1)(prior)
 
 
+def test_the_error_of_a_divergence_is_that_of_a_sample():
+    logits, laws = np.log([0.2, 0.3, 0.5]), {"tau": 0.5, "prior_tau": 1.0}
+    means = [
+        concrete_kl(logits, np.zeros(3), **laws, num_samples=2, rng=np.random.default_rng(seed))
+        for seed in range(2000)
+    ]
+    means, errors = np.array(means).T
+    # The mean square of the standard errors is the variance of the means, to 5 of its own standard errors.
+    squares = errors**2 - (means - means.mean()) ** 2
+    assert abs(squares.mean()) < 5 * squares.std() / len(squares) ** 0.5
+    rng = np.random.default_rng(0)
+    assert np.isnan(concrete_kl(logits, np.zeros(3), **laws, num_samples=1, rng=rng)[1])
+
+
 def test_the_laws_of_relaxed_samples_are_differentiated_in_each_argument():
     rng = np.random.default_rng(9)
     logits, other = rng.normal(size=(2, 4, 3))

@@ -602,7 +602,7 @@ def test_where_zero_wins_there_is_a_choice_and_no_temperature():
 
 @pytest.mark.parametrize("batch_size", [0, -1, math.nan, math.inf])
 def test_a_batch_holds_something(batch_size):
-    with pytest.raises(ValueError, match=r"batch_size must be a finite number >= 1, got .*; 1 is"):
+    with pytest.raises(ValueError, match=r"batch_size must be finite and at least 1, got .*; 1 is"):
         best_temperature("gr", LINEAR.f, random_logits((1, 3)), batch_size=batch_size)
 
 

@@ -1,5 +1,7 @@
 """Gapped and decoupled straight-through, and the table of least variance: formulas, limits, identities."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -121,6 +123,60 @@ def test_mve_is_its_definition(seed, n, regularization):
     for k in range(n):
         result = minimum_variance(logits, np.eye(n)[k], g, regularization=regularization)
         np.testing.assert_allclose(result, S[k].T @ g, atol=1e-10)
+
+
+def solved(A, B):
+    """A v = B in fractions."""
+    rows = [[*a, *b] for a, b in zip(A, B, strict=True)]
+    for c in range(len(A)):
+        rows[c:] = sorted(rows[c:], key=lambda row: -abs(row[c]))
+        for r in range(len(A)):
+            if r != c:
+                q = rows[r][c] / rows[c][c]
+                rows[r] = [x - q * y for x, y in zip(rows[r], rows[c], strict=True)]
+    return [[x / rows[c][c] for x in rows[c][len(A) :]] for c in range(len(A))]
+
+
+def table_in_fractions(pi, lam):
+    """S of the definition, without rounding."""
+    n, lam = range(len(pi)), Fraction(lam)
+    pi = [Fraction(float(p)) for p in pi]
+    pi = [p / sum(pi) for p in pi]
+    J = [[pi[i] * ((i == j) - pi[j]) for j in n] for i in n]
+    scale = [[1 + lam * (pi[i] + pi[j]) for j in n] for i in n]
+    A = [[-lam * pi[i] * pi[j] / scale[i][j] for j in n] for i in n]
+    for i in n:
+        A[i][i] += (1 + lam * pi[i]) * sum(pi[j] / scale[i][j] for j in n)
+    v = solved(A, [[(1 + lam * pi[i]) / scale[i][i] * J[i][j] for j in n] for i in n])
+    return [
+        [
+            [
+                (v[i][j] + lam * (pi[i] * (v[i][j] - v[k][j]) + (i == k) * J[k][j])) / scale[i][k]
+                for j in n
+            ]
+            for i in n
+        ]
+        for k in n
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("regularization", [0.0, 1e-3, 1.0, 1e3, 1e6, 1e9, 1e18, 1e36])
+def test_mve_keeps_its_digits_at_any_regularization(regularization, dtype):
+    """Its equations are nearly singular where the regularization is large."""
+    rng = np.random.default_rng(0)
+    for spread in (1.0, 5.0, 20.0):
+        logits = (spread * rng.normal(size=4)).astype(dtype)
+        g = rng.normal(size=4).astype(dtype)
+        S = table_in_fractions(np.exp(np.float64(logits) - logits.max()), regularization)
+        for k in range(4):
+            exact = [
+                float(sum(S[k][i][j] * Fraction(float(g[i])) for i in range(4))) for j in range(4)
+            ]
+            D = np.eye(4, dtype=dtype)[k]
+            result = minimum_variance(logits, D, g, regularization=regularization)
+            tolerance = 100 * np.finfo(dtype).eps * np.abs(exact).max()
+            np.testing.assert_allclose(result, exact, rtol=0, atol=tolerance)
 
 
 def test_without_regularization_mve_is_straight_through():

@@ -291,6 +291,29 @@ def test_a_learned_control_variate_lowers_the_variance_and_not_the_mean():
     assert (np.abs(after.mean(axis=0) - exact_gradient(f, logits)) < STANDARD_ERRORS * error).all()
 
 
+@pytest.mark.parametrize(
+    "name", ["rloo", "double-cv", "muprop", "rebar", "arm", "disarm", "arsm", "unordered-set"]
+)
+def test_a_constant_of_the_cost_drops_out_whatever_the_precision_of_the_logits(name):
+    """Differences are taken in the precision of f, which may be higher than that of the logits."""
+    logits = np.broadcast_to(np.float32([[0.3, -0.5], [0.1, 0.8]]), (20, 2, 2))
+    weights = np.array([1.0, 3.0])
+
+    def estimate(constant):
+        return estimate_gradient(
+            get_estimator(name, **({"tau": 0.5} if name == "rebar" else {})),
+            lambda D: (D.astype("float64") @ weights).sum(axis=-1) ** 2 + constant,
+            logits,
+            np.random.default_rng(4),
+            df_dD=lambda D: 2 * (D @ weights).sum(axis=-1)[..., None, None] * weights + 0 * D,
+        )
+
+    plain, moved = estimate(0.0), estimate(1e8)
+    assert moved.dtype == np.float32
+    assert np.abs(plain).max() > 0
+    np.testing.assert_allclose(moved, plain, rtol=1e-5)
+
+
 def test_muprop_leaves_no_noise_of_a_linear_cost():
     logits = np.random.default_rng(4).normal(size=(3, 4))
     rng = np.random.default_rng(5)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rbst._array import Array, namespace, row_sum
-from rbst._checks import check_logits, check_rng, check_untraced
+from rbst._checks import check_joint_logits, check_rng, check_untraced, in_precision
 from rbst.categorical import _one_hot, _softmax, draw_exponentials
 from rbst.enumeration import evaluate
 
@@ -38,7 +38,7 @@ def arm(f: Callable[[Array], Array], logits: Array, *, rng: Any) -> Array:
     array([[-0.4109,  0.4109]])
     """
     u, b, b_tilde, _ = _antithetic_pair(logits, rng)
-    difference = evaluate(f, b) - evaluate(f, b_tilde)
+    difference = _difference(f, b, b_tilde)
     h = difference[..., None] * (u - 0.5)
     return namespace(h).stack([-h, h], axis=-1)
 
@@ -60,16 +60,20 @@ def disarm(f: Callable[[Array], Array], logits: Array, *, rng: Any) -> Array:
     array([[-0.75,  0.75]])
     """
     _, b, b_tilde, likelier = _antithetic_pair(logits, rng)
-    difference = evaluate(f, b) - evaluate(f, b_tilde)
+    difference = _difference(f, b, b_tilde)
     # (-1)^b~ where the two differ: 1 for b = 1, b~ = 0 and -1 for the reverse; 0 where they agree.
     h = difference[..., None] * (b - b_tilde)[..., 1] * likelier / 2
     return namespace(h).stack([-h, h], axis=-1)
 
 
+def _difference(f: Callable[[Array], Array], b: Array, b_tilde: Array) -> Array:
+    return in_precision("the difference of two costs", evaluate(f, b) - evaluate(f, b_tilde), b)
+
+
 def _antithetic_pair(logits: Array, rng: Any) -> tuple[Array, Array, Array, Array]:
     """u ``(..., L)``, the two one-hot samples that it makes, and the probability of the likelier outcome."""
     check_untraced(logits)
-    logits = check_logits(logits)
+    logits = check_joint_logits(logits)
     if logits.shape[-1] != 2:
         raise ValueError(
             f"logits must be those of Boolean variables, (..., L, 2), got {logits.shape}; for more categories use "
@@ -101,7 +105,7 @@ def arsm(f: Callable[[Array], Array], logits: Array, *, rng: Any) -> Array:
     array([[-0.6643, -0.3425,  1.0069]])
     """
     check_untraced(logits)
-    logits = check_logits(logits)
+    logits = check_joint_logits(logits)
     n = logits.shape[-1]
     xp, possible = namespace(logits), _softmax(logits) > 0
     E = draw_exponentials(logits, check_rng(rng, logits))  # varpi = E / sum E: the same argmin
@@ -117,7 +121,7 @@ def arsm(f: Callable[[Array], Array], logits: Array, *, rng: Any) -> Array:
         for c in range(n)
     ]
     F = xp.stack([xp.stack(row, axis=-1) for row in F], axis=-2)[..., None, :, :]  # (..., 1, c, j)
-    centred = F - F.mean(axis=-2, keepdims=True)
+    centred = in_precision("the cost less the mean", F - F.mean(axis=-2, keepdims=True), logits)
     h = (centred * (1 / n - E / row_sum(E))[..., None, :]).sum(axis=-1)
     # An impossible category has gradient 0; what it got goes to the others, so that rows still sum to zero.
     h = xp.where(possible, h, 0)

@@ -127,12 +127,8 @@ def categorical_kl(logits: Array, prior_logits: Array) -> Array:
     >>> float(categorical_kl(np.log([0.2, 0.8]), np.zeros(2)).round(4))
     0.1927
     """
-    log_pi, log_rho = _log_softmax(check_logits(logits)), _log_softmax(check_logits(prior_logits))
-    if log_pi.shape[-1] != log_rho.shape[-1]:
-        raise ValueError(
-            f"prior_logits must have the categories of logits, {log_pi.shape[-1]}, got {log_rho.shape[-1]}; "
-            "give the prior of a variable its own n logits"
-        )
+    logits = check_logits(logits)
+    log_pi, log_rho = _log_softmax(logits), _log_softmax(_check_prior(prior_logits, logits))
     xp = namespace(log_pi, log_rho)
     possible = getval(log_pi) > -math.inf  # 0 log 0 = 0, whatever the prior
     difference = xp.where(possible, log_pi, 0) - xp.where(possible, log_rho, 0)
@@ -141,6 +137,16 @@ def categorical_kl(logits: Array, prior_logits: Array) -> Array:
     return xp.sum(
         xp.where(infinite, math.inf, xp.exp(log_pi) * xp.where(infinite, 0, difference)), axis=-1
     )
+
+
+def _check_prior(prior_logits: Array, logits: Array) -> Array:
+    prior_logits = check_logits(prior_logits, "prior_logits")
+    if prior_logits.shape[-1] != logits.shape[-1]:
+        raise ValueError(
+            f"prior_logits must have the categories of logits, {logits.shape[-1]}, got {prior_logits.shape[-1]}; "
+            "give the prior of a variable its own n logits"
+        )
+    return prior_logits
 
 
 def concrete_kl(
@@ -156,17 +162,33 @@ def concrete_kl(
 
     .. math:: \mathbb E_q[\log q(Y) - \log p(Y)], \qquad Y \sim q
 
-    with q of ``logits`` and ``tau``, p of ``prior_logits`` and ``prior_tau``. It has no closed form, it is not the
-    categorical one, and it does not tend to it as the temperatures fall together. Returns two arrays of shape ``(...)``.
+    with q of ``logits``, shape ``(..., n)``, and ``tau``, p of ``prior_logits``, which broadcast to it, and ``prior_tau``;
+    both have the same impossible categories, since the divergence is infinite otherwise. It has no closed form, it is not
+    the categorical one, and it does not tend to it as the temperatures fall together. Returns two arrays of shape
+    ``(...)``; the standard error is NaN for ``num_samples = 1``.
     """
     logits = check_logits(logits)
-    size = (check_num_samples(num_samples), *logits.shape)
-    zeros = namespace(logits).zeros(size, dtype=logits.dtype)
-    many = logits + zeros
+    prior, size = (
+        _check_prior(prior_logits, logits),
+        (check_num_samples(num_samples), *logits.shape),
+    )
+    # A sum: autograd's broadcast_to adds no axes.
+    many, prior = (x + namespace(logits).zeros(size, dtype=logits.dtype) for x in (logits, prior))
+    if many.shape != prior.shape:
+        raise ValueError(
+            f"prior_logits must broadcast to the shape of logits, {logits.shape}, got {prior_logits.shape}; give "
+            "the prior of a variable its own n logits"
+        )
+    if bool(((getval(prior) == -math.inf) != (getval(many) == -math.inf)).any()):
+        raise ValueError(
+            "prior_logits must be -inf where logits are and nowhere else, got a category that only one of the two "
+            "allows; the divergence of such laws is infinite"
+        )
     Y = sample_log_concrete(many, tau=tau, rng=rng)
-    prior = check_logits(prior_logits) + zeros
     ratio = log_concrete_density(many, Y, tau=tau) - log_concrete_density(prior, Y, tau=prior_tau)
-    return ratio.mean(axis=0), ratio.std(axis=0) / math.sqrt(num_samples)
+    if num_samples == 1:
+        return ratio[0], namespace(ratio).full_like(ratio[0], math.nan)
+    return ratio.mean(axis=0), ratio.std(axis=0, ddof=1) / math.sqrt(num_samples)
 
 
 def temperature_gradient(Y: Array, df_dS: Array, *, tau: float) -> Array:

@@ -12,7 +12,15 @@ from collections.abc import Callable
 from typing import Any
 
 from rbst._array import Array, namespace, row_argmax, row_max, row_sum
-from rbst._checks import check_logits, check_number, check_rng, check_tau, check_untraced
+from rbst._checks import (
+    check_gradient,
+    check_joint_logits,
+    check_number,
+    check_rng,
+    check_tau,
+    check_untraced,
+    in_precision,
+)
 from rbst.categorical import (
     _one_hot,
     _softmax,
@@ -20,7 +28,7 @@ from rbst.categorical import (
     sample_categorical,
     softmax_vjp,
 )
-from rbst.enumeration import evaluate, evaluate_gradient
+from rbst.enumeration import check_costs, evaluate, evaluate_gradient
 from rbst.gumbel import conditional_gumbels, sample_gumbels
 
 Function = Callable[[Array], Array]
@@ -46,11 +54,12 @@ def muprop(f: Function, logits: Array, *, df_dD: Function, rng: Any) -> Array:
     array([[-0.36, -0.24,  0.6 ]])
     """
     check_untraced(logits)
-    logits = check_logits(logits)
+    logits = check_joint_logits(logits)
     pi = _softmax(logits)
     D = sample_categorical(logits, rng)
     slope = evaluate_gradient(df_dD, pi, logits)
-    residual = evaluate(f, D) - evaluate(f, pi) - (slope * (D - pi)).sum(axis=(-1, -2))
+    difference = evaluate(f, D) - evaluate(f, pi) - (slope * (D - pi)).sum(axis=(-1, -2))
+    residual = in_precision("the cost less its tangent plane", difference, logits)
     return residual[..., None, None] * (D - pi) + softmax_vjp(pi, slope)
 
 
@@ -79,7 +88,7 @@ def relax(
     Choi, Wu, Roeder and Duvenaud, "Backpropagation through the void", ICLR 2018.
     """
     check_untraced(logits)
-    logits, rng = check_logits(logits), check_rng(rng, logits)
+    logits, rng = check_joint_logits(logits), check_rng(rng, logits)
     logits = logits - row_max(logits)  # a shift changes nothing, and would cost z its digits
     if control is None:
         if df_dD is None:
@@ -96,8 +105,13 @@ def relax(
     D = _one_hot(row_argmax(z), logits.shape[-1], logits.dtype)
     E = draw_exponentials(xp.broadcast_to(logits, (1, *logits.shape)), rng)
     z_tilde = conditional_gumbels(logits, D, E)[0]
-    score = (evaluate(f, D) - c(z_tilde))[..., None, None] * (D - _softmax(logits))
-    return score + dc(z) - conditional_gumbels_vjp(logits, D, E[0], dc(z_tilde))
+    difference = evaluate(f, D) - check_costs(c(z_tilde), logits.shape[:-2], "control")
+    residual = in_precision("the cost less the control variate", difference, logits)
+    score = residual[..., None, None] * (D - _softmax(logits))
+    slope, slope_tilde = (
+        check_gradient(dc(x), logits, "the derivative of control") for x in (z, z_tilde)
+    )
+    return score + slope - conditional_gumbels_vjp(logits, D, E[0], slope_tilde)
 
 
 def conditional_gumbels_vjp(logits: Array, D: Array, E: Array, gradient: Array) -> Array:
@@ -153,8 +167,7 @@ def relaxed_cost(
 
     Both are functions of the located Gumbels z, with :math:`S = \mathrm{softmax}_\tau(z)`.
     """
-    tau = check_tau(tau)
-    check_number("weight", weight)
+    tau, weight = check_tau(tau), check_number("weight", weight)
 
     def c(z: Array) -> Array:
         return weight * evaluate(f, _softmax(z, tau))

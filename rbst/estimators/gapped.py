@@ -50,7 +50,7 @@ def gapped_straight_through(
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
     tau, xp = check_tau(tau), namespace(logits)
     if gap is not None:
-        check_number("gap", gap, at_least=0)
+        gap = check_number("gap", gap, at_least=0)
     below = logits - row_max(logits)
     if gap is None:
         log_pi_k = row_sum(xp.where(D == 1, _log_softmax(logits), 0))

@@ -15,10 +15,13 @@ from rbst._array import Array, namespace
 from rbst._checks import (
     check_array,
     check_gradient,
+    check_joint_logits,
     check_logits,
     check_num_samples,
+    check_number,
     check_one_hot,
     check_untraced,
+    in_precision,
 )
 from rbst.categorical import _softmax, sample_categorical, softmax_vjp
 from rbst.enumeration import evaluate, evaluate_gradient
@@ -50,7 +53,8 @@ def leave_one_out(logits: Array, samples: Array, costs: Array) -> Array:
     logits = check_logits(logits)
     samples = check_samples(samples, logits)
     K, costs = len(samples), check_cost("costs", costs, samples)
-    advantage = (K / (K - 1) * (costs - costs.mean(axis=0))).astype(logits.dtype, copy=False)
+    difference = K / (K - 1) * (costs - costs.mean(axis=0))
+    advantage = in_precision("the cost less those of the others", difference, logits)
     # The scores D_k - pi: pi drops out, since the advantages add up to zero.
     return (advantage[..., None] * samples).mean(axis=0)
 
@@ -79,14 +83,15 @@ def double_control_variate(
     Boolean variables by its authors; nothing in it asks for n = 2. Returns an array of the shape and dtype of ``logits``. Titsias
     and Shi, "Double control variates for gradient estimation in discrete latent variable models", AISTATS 2022.
     """
-    logits = check_logits(logits)
+    logits, weight = check_joint_logits(logits), check_number("weight", weight)
     samples, pi = check_samples(samples, logits), _softmax(logits)
     K, many = len(samples), namespace(logits).broadcast_to(logits, samples.shape)
     gradients = check_gradient(gradients, many, "gradients")
     mean_gradient = gradients.mean(axis=0)
     others = (K * mean_gradient - gradients) / (K - 1)
     expansion = (others * (samples - pi)).sum(axis=(-1, -2))
-    residual = (check_array("costs", costs) - weight * expansion)[..., None]
+    residual = check_cost("costs", costs, expansion[..., None]) - weight * expansion
+    residual = residual[..., None]
     return leave_one_out(logits, samples, residual) + weight * softmax_vjp(pi, mean_gradient)
 
 
@@ -117,7 +122,7 @@ def double_cv(
 
 def _draw(logits: Array, num_samples: int, rng: Any) -> Array:
     check_untraced(logits)
-    logits, num_samples = check_logits(logits), check_num_samples(num_samples)
+    logits, num_samples = check_joint_logits(logits), check_num_samples(num_samples)
     many = namespace(logits).broadcast_to(logits, (num_samples, *logits.shape))
     return sample_categorical(many, rng)
 

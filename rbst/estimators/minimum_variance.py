@@ -9,9 +9,9 @@ two categories it becomes :func:`rbst.zgr`.
 
 from __future__ import annotations
 
-from rbst._array import Array, namespace, row_sum
+from rbst._array import Array, namespace, row_argmax, row_max, row_sum
 from rbst._checks import check_number, check_pull_back
-from rbst.categorical import _softmax
+from rbst.categorical import _one_hot, _softmax
 
 
 def minimum_variance(
@@ -49,19 +49,30 @@ def minimum_variance(
     array([-0.36, -0.24,  0.6 ])
     """
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
-    check_number("regularization", regularization, at_least=0)
+    regularization = check_number("regularization", regularization, at_least=0)
     xp, pi = namespace(logits), _softmax(logits)
     eye = xp.eye(logits.shape[-1], dtype=logits.dtype)
     others = row_sum(pi[..., None, :] * (1 - eye))  # 1 - pi without cancellation, (..., n, 1)
     J = pi[..., None] * (eye * others - (1 - eye) * pi[..., None, :])
     scale = 1 + regularization * (pi[..., None] + pi[..., None, :])
-    own = 1 + regularization * pi
-    off = regularization * pi[..., None] * pi[..., None, :] / scale
-    A = eye * (own * (pi[..., None, :] / scale).sum(axis=-1))[..., None] - off
-    v = xp.linalg.solve(A, (own / (own + regularization * pi))[..., None] * J)
+    own = regularization * pi
+    off = (1 - eye) * regularization * pi[..., None] * pi[..., None, :] / scale
+    sums = (pi[..., None, :] / scale).sum(
+        axis=-1
+    )  # of the rows of A, so that nothing is subtracted on its diagonal
+    A = eye * (sums + off.sum(axis=-1))[..., None] - off
+    B = ((1 + own) / (1 + 2 * own))[..., None] * J
+    # As lambda grows the rows nearly add up to 0: their sum, scaled, takes the place of the likeliest one.
+    total = (J / (2 + 4 * own)[..., None]).sum(
+        axis=-2
+    )  # of the rows of B, of which J's add up to 0
+    largest = row_max(sums)
+    likeliest = (_one_hot(row_argmax(pi), pi.shape[-1], pi.dtype) == 1)[..., None]
+    A = xp.where(likeliest, (sums / largest)[..., None, :], A)
+    v = xp.linalg.solve(A, xp.where(likeliest, (total / largest)[..., None, :], B))
     selected = D[..., None]  # rows i; of v and J the row k
     v_k, J_k = ((selected * rows).sum(axis=-2, keepdims=True) for rows in (v, J))
     scale_k = (D[..., None, :] * scale).sum(axis=-1)
-    S = own[..., None] * v + regularization * (selected * J_k - pi[..., None] * v_k)
+    S = v + regularization * (selected * J_k + pi[..., None] * (v - v_k))
     d = df_dD - (df_dD * D).sum(axis=-1, keepdims=True)
     return ((d / scale_k)[..., None] * S).sum(axis=-2)

@@ -549,7 +549,8 @@ def _check_given(given: dict[str, Any]) -> None:
     """What is given by name must make sense, whether this estimator takes it or not."""
     for name in ("weight", "gap", "regularization"):
         if name in given:
-            check_number(name, given[name], at_least=-math.inf if name == "weight" else 0)
+            lowest = -math.inf if name == "weight" else 0
+            given[name] = check_number(name, given[name], at_least=lowest)
     if "num_summed" in given:
         check_count("num_summed", given["num_summed"])
 

@@ -18,7 +18,14 @@ from __future__ import annotations
 from typing import Any
 
 from rbst._array import Array, namespace
-from rbst._checks import check_num_samples, check_pull_back, check_rng, check_tau, check_untraced
+from rbst._checks import (
+    check_num_samples,
+    check_number,
+    check_pull_back,
+    check_rng,
+    check_tau,
+    check_untraced,
+)
 from rbst.categorical import _log_softmax, _softmax, draw_exponentials, softmax_vjp
 from rbst.estimators.gumbel_rao import exact_gumbel_rao, gumbel_rao
 from rbst.estimators.zero_temperature import reinmax
@@ -137,8 +144,8 @@ def reinmax_cv(
     """
     check_untraced(logits, D, df_dD, exponentials)
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
-    tau, theta_D = check_tau(tau), halfway_logits(logits, D)
-    xp = namespace(logits)
+    tau, weight = check_tau(tau), check_number("weight", weight)
+    xp, theta_D = namespace(logits), halfway_logits(logits, D)
     if exponentials is None:
         size = (1 + check_num_samples(num_samples), *logits.shape)
         exponentials = draw_exponentials(xp.broadcast_to(logits, size), check_rng(rng, logits))

@@ -11,6 +11,7 @@ from typing import Any
 
 from rbst._array import Array, namespace, row_max
 from rbst._checks import (
+    check_array,
     check_gradient,
     check_logits,
     check_pull_back,
@@ -74,7 +75,7 @@ def contract(D: Array, u: Array) -> Array:
     >>> contract(np.array([[0.0, 1.0]]), np.array([0.5]))
     array([[0.25, 0.75]])
     """
-    u = u[..., None]
+    u = check_array("u", u, D)[..., None]
     return u * D + (1 - u) / 2
 
 

@@ -11,16 +11,16 @@ import numbers
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from rbst._array import Array, getval, namespace
 from rbst._checks import (
     NotFinite,
     as_float,
+    as_number,
     check_array,
     check_finite,
     check_logits,
     check_one_hot,
+    in_precision,
 )
 from rbst.categorical import softmax
 
@@ -50,17 +50,17 @@ def score_function(logits: Array, D: Array, cost: Array, *, baseline: float | Ar
     """
     logits = check_logits(logits)
     D = check_one_hot(D, logits)
-    advantage = check_cost("cost", cost, logits) - check_baseline(baseline, logits)
-    with np.errstate(over="ignore"):  # a cost beyond float32 is found out below
-        advantage = advantage.astype(logits.dtype, copy=False)
-    check_finite(f"the cost less the baseline in {logits.dtype}", advantage, "scale the costs down")
+    difference = check_cost("cost", cost, logits) - check_baseline(baseline, logits)
+    advantage = in_precision("the cost less the baseline", difference, logits)
     return advantage[..., None] * (D - softmax(logits))
 
 
 def check_baseline(baseline: float | Array, logits: Array) -> float | Array:
     """A finite baseline: a number, or an array that broadcasts as the cost does."""
-    if isinstance(baseline, numbers.Real) and math.isfinite(baseline):
-        return baseline
+    if isinstance(baseline, numbers.Real):
+        baseline = as_number(baseline)
+        if math.isfinite(baseline):
+            return baseline
     return check_cost("baseline", baseline, logits)
 
 

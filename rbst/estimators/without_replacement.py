@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rbst._array import Array, namespace, row_argmax, row_sum
-from rbst._checks import check_count, check_logits, check_untraced
+from rbst._checks import check_count, check_joint_logits, check_untraced, in_precision
 from rbst.categorical import _one_hot, _softmax, sample_categorical
 from rbst.enumeration import evaluate
 
@@ -58,7 +58,7 @@ def sum_and_sample(
     array([[-0.36, -0.24,  0.6 ]])
     """
     check_untraced(logits)
-    logits, num_summed = check_logits(logits), check_count("num_summed", num_summed)
+    logits, num_summed = check_joint_logits(logits), check_count("num_summed", num_summed)
     pi = _softmax(logits)
     xp, n = namespace(logits), logits.shape[-1]
     D, gradient, rest = sample_categorical(logits, rng), xp.zeros_like(pi), pi
@@ -71,7 +71,8 @@ def sum_and_sample(
     left = row_sum(rest)
     # Where nothing is left, any category will do: its weight is zero.
     outside = sample_categorical(xp.where((rest > 0) | (left == 0), logits, -math.inf), rng)
-    return gradient + left * costs_one_changed(f, D, outside)[..., None] * (outside - pi)
+    gradient = gradient + left * costs_one_changed(f, D, outside)[..., None] * (outside - pi)
+    return in_precision("the estimate", gradient, logits)
 
 
 def unordered_set(f: Callable[[Array], Array], logits: Array, *, rng: Any) -> Array:
@@ -103,7 +104,7 @@ def unordered_set(f: Callable[[Array], Array], logits: Array, *, rng: Any) -> Ar
     array([[-0.48,  0.48]])
     """
     check_untraced(logits)
-    logits = check_logits(logits)
+    logits = check_joint_logits(logits)
     pi = _softmax(logits)
     xp = namespace(logits)
     a = sample_categorical(logits, rng)
@@ -114,5 +115,6 @@ def unordered_set(f: Callable[[Array], Array], logits: Array, *, rng: Any) -> Ar
     )
     not_a, not_b = row_sum(pi * (1 - a)), row_sum(pi * (1 - b))
     weight = not_a * not_b / xp.maximum(not_a + not_b, xp.finfo(logits.dtype).tiny)
-    difference = evaluate(f, a)[..., None] - costs_one_changed(f, a, b)
+    apart = evaluate(f, a)[..., None] - costs_one_changed(f, a, b)
+    difference = in_precision("the difference of two costs", apart, logits)
     return weight * difference[..., None] * (a - b)
