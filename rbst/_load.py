@@ -1,4 +1,4 @@
-"""Objects of the user's by their address, ``module:name``. A leaf: anyone may import it."""
+"""What a user gives by a text: an object by its address, ``module:name``, and logits. A leaf: anyone may import it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import operator
 import os
 import sys
 from typing import Any
+
+import numpy as np
+
+from rbst._array import Array
 
 
 def load_object(address: str, what: str) -> Any:
@@ -35,3 +39,21 @@ def load_object(address: str, what: str) -> Any:
     except Exception as error:
         cure = f"the module itself raises {type(error).__name__}: {error}"
     raise ValueError(f"{what} must be importable, got {address!r}; {cure}")
+
+
+def parse_logits(text: str) -> Array:
+    """Logits ``(L, n)`` from a text with a row of numbers for each variable.
+
+    Examples
+    --------
+    >>> parse_logits("0.5 1; -1 0")
+    array([[ 0.5,  1. ],
+           [-1. ,  0. ]])
+    """
+    try:
+        return np.array([row.split() for row in text.split(";")], dtype=float)
+    except ValueError:
+        cure = "give one row of numbers for each variable, such as '0.25 -0.75 1; 0.5 0 -0.5'"
+        raise ValueError(
+            f"logits must be rows of numbers of one length, got {text!r}; {cure}"
+        ) from None

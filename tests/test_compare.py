@@ -1,6 +1,8 @@
 """``rbst compare`` as a ruler that decides: batches, budgets, the place of zero, and the user's own."""
 
+import importlib
 import json
+import re
 import shutil
 
 import numpy as np
@@ -201,6 +203,37 @@ def test_the_screen_ends_with_the_best_and_the_place_of_zero_in_80_columns(compa
     named = len([line for line in shown if line.strip() != "..."])
     assert f"other {len(order) - named} rows" in " ".join(table.split())
     assert head.count("left out: ") == len(set(results["left_out"].values()))
+
+
+def test_logits_of_ones_own(compare):
+    given = "0.25 -0.75 1; 0.5 0 -inf"
+    _, results, captured = compare("--function", "mine:f", "--logits", given, "--estimator", "zgr")
+    logits = np.array([[0.25, -0.75, 1], [0.5, 0, -np.inf]])
+    # JSON has no infinity: None, which is NaN.
+    np.testing.assert_array_equal(np.isfinite(np.array(results["logits"], float)), logits > -np.inf)
+    f = importlib.import_module("mine").f
+    assert results["diagnoses"][0]["mse"] == diagnose("zgr", f, logits).mse
+    assert "L = 2 variables, n = 3 categories, logits 0.25" in " ".join(captured.out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--logits", "1 2; 3"), "logits must be rows of numbers of one length, got '1 2; 3'"),
+        (
+            ("--logits", "1 2 3", "--n", "2"),
+            r"--logits has shape \(1, 3\), got --n 2 too; leave --n out",
+        ),
+        (("--logits", "1 nan"), "logits must be finite or -inf"),
+    ],
+)
+def test_logits_that_are_none_are_refused_before_a_folder_is_made(
+    compare, tmp_path, words, message
+):
+    status, _, captured = compare(*words)
+    assert status == 2
+    assert re.search(message, captured.err)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_own_function_is_named_once(compare):

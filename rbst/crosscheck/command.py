@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from rbst._array import Array
-from rbst._load import load_object
+from rbst._load import load_object, parse_logits
 from rbst.categorical import one_hot
 from rbst.crosscheck import examine, list_battery, own_problem
 from rbst.crosscheck.laws import get_law
@@ -107,7 +107,8 @@ def run(arguments: argparse.Namespace) -> int:
             f"--logits is for a --function of yours, got {arguments.logits!r} and none; leave it out"
         )
     options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
-    law, logits = get_law(arguments.estimator), _parsed(arguments.logits)
+    law = get_law(arguments.estimator)
+    logits = None if arguments.logits is None else parse_logits(arguments.logits)
     names = (arguments.implementation, arguments.function)
     with contextlib.closing(
         RemoteSubject(names, law.estimator, logits, arguments.timeout)
@@ -120,17 +121,6 @@ def run(arguments: argparse.Namespace) -> int:
     text = report.to_text(verbose=arguments.verbose, colour=in_colour)
     print(report.to_json() if arguments.json else text)
     return STATUS[report.verdict]
-
-
-def _parsed(text: str | None) -> Array | None:
-    """Logits (L, n) from ``"0.5 1; -1 0"``."""
-    try:
-        return None if text is None else np.array([r.split() for r in text.split(";")], dtype=float)
-    except ValueError:
-        cure = "give one row of numbers for each variable, such as '0.25 -0.75 1; 0.5 0 -0.5'"
-        raise ValueError(
-            f"logits must be rows of numbers of one length, got {text!r}; {cure}"
-        ) from None
 
 
 def _of_table(costs: Array, D: Array) -> Array:

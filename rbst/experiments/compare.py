@@ -21,9 +21,9 @@ import numpy as np
 from autograd.tracer import isbox
 
 from rbst._array import Array
-from rbst._checks import check_num_samples, check_tau
+from rbst._checks import check_logits, check_num_samples, check_tau
 from rbst._files import write_text
-from rbst._load import load_object
+from rbst._load import load_object, parse_logits
 from rbst._progress import progress_over
 from rbst._tables import aligned_markdown_table, text_table, wrapped
 from rbst.autodiff import estimate_gradient
@@ -72,6 +72,12 @@ class Config(Settings):
         "your own f instead, for autograd to differentiate, or an rbst.problems.Problem",
         metavar="MODULE:NAME",
     )
+    at: str = setting(
+        "",
+        "these logits, a row for each variable, instead of normal ones",
+        option="--logits",
+        metavar="'a b; c d'",
+    )
     estimators: tuple[str, ...] = setting(
         (),
         "name, or MODULE:NAME of your own Estimator or function of tau",
@@ -101,6 +107,8 @@ class Config(Settings):
             check_tau(tau)
         for K in self.num_samples:
             check_num_samples(K)
+        if self.at:
+            self._take_shape()
         count_outcomes(self.logits)
         get_estimator("reinforce", baseline=self.baseline)
         called = [build(self.taus[0]).name for build in self.builders.values()]
@@ -111,9 +119,21 @@ class Config(Settings):
                 )
         _ = self.test_function
 
+    def _take_shape(self) -> None:
+        """Given logits say how many variables and categories there are."""
+        for name, size in zip(("variables", "n"), self.logits.shape, strict=True):
+            if getattr(self, name) not in (size, type(self).__dataclass_fields__[name].default):
+                raise ValueError(
+                    f"--logits has shape {self.logits.shape}, got --{name} {getattr(self, name)} too; leave "
+                    f"--{name} out"
+                )
+            object.__setattr__(self, name, size)
+
     @cached_property
     def logits(self) -> Array:
-        """Normal logits of standard deviation ``scale``, shape ``(variables, n)``."""
+        """Those that were given, or normal ones of standard deviation ``scale``, shape ``(variables, n)``."""
+        if self.at:
+            return check_logits(parse_logits(self.at))
         rng = np.random.default_rng(self.seed)
         return self.scale * rng.normal(size=(self.variables, self.n))
 
@@ -148,9 +168,10 @@ class Config(Settings):
     def caption(self) -> str:
         """What a figure must say about the experiment."""
         name = f"f = {self.function}" if self.function else f"{self.problem} test function"
+        logits = f"logits {self.at}" if self.at else f"normal logits of scale {self.scale:g}"
         return (
             f"{name}, L = {self.variables} variables, n = {self.n} categories, "
-            f"normal logits of scale {self.scale:g}, seed {self.seed}"
+            f"{logits}, seed {self.seed}"
         )
 
 
