@@ -1,8 +1,8 @@
 r"""GR and GR-MCK, a training step and a bound on a GPU: time, memory, ratio to the CPU, part of what the device can do.
 
 Two yardsticks are measured on the same device: the bandwidth of CuPy's copy of an array, and the rate of a
-large float32 matrix product. GR-MCK is held against the first: its K V n draws are written once and read
-once, 8 bytes each, and everything else it does to them costs it the rest. GR is held against the second: its
+large float32 matrix product. GR-MCK is compared with the first: its K V n draws are written once and read
+once, 8 bytes each, and everything else it does to them costs it the rest. GR is compared with the second: its
 five matrix products over the nodes of the quadrature take :math:`10 \, V R G` operations, for a basis of R functions on
 G nodes. The step is that of ``rbst vae`` at Table 2, the bound that of a block of its test images.
 Not among the parts that run by default: it needs CuPy and a GPU.

@@ -1,4 +1,4 @@
-r"""What an estimator and a function say of themselves, held against a few numbers before they are believed.
+r"""What an estimator and a function say of themselves, checked against a few numbers before they are believed.
 
 An exact diagnosis trusts two sentences: that an estimator has a certain law given D, and that autograd sees all of f. A
 mistake in either would be diagnosed to sixteen digits. So draws of the estimator are compared with as many draws of
@@ -37,7 +37,7 @@ FALSE_ALARM = 1e-6
 
 
 def check_claim(estimator: Estimator, logits: Array, seed: int = 0) -> None:
-    """Hold an estimator of one's own against the law given D that it names, at these logits and at flat ones."""
+    """Check an estimator of one's own against the law given D that it names, at these logits and at flat ones."""
     if estimator.given_D == "random" or has_own_law(estimator):
         return
     xp = namespace(logits)
@@ -180,7 +180,7 @@ def check_differentiable(f: Callable[[Array], Array], logits: Array, evaluates: 
 
 
 def _check_slopes(f: Callable[[Array], Array], logits: Array, *, inside: bool) -> Array | None:
-    """Autograd's derivative of f at eight corners or at the mean, held against differences on both sides.
+    """Autograd's derivative of f at eight corners or at the mean, checked against differences on both sides.
 
     Where f bends, at a corner or close to it, the derivative may be any slope between the two.
     """

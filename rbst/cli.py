@@ -58,7 +58,7 @@ COMMANDS = {
     ),
     "check": (
         "rbst.crosscheck.command",
-        "hold another implementation of an estimator against the exact answers",
+        "check another implementation of an estimator against the exact answers",
         (
             "rbst check mymodule:my_function --estimator gr-mc10",
             "rbst check mymodule:my_function --estimator st-gs --samples 20000",

@@ -211,7 +211,7 @@ def diagnose(
     ----------
     estimator
         A name, or from :func:`rbst.get_estimator`, or your own: one that says ``given_D`` is diagnosed exactly,
-        after a few draws of it were held against what it says, and any other by sampling. The baseline of
+        after a few draws of it were checked against what it says, and any other by sampling. The baseline of
         ``reinforce`` is the estimator's, 0 by default.
     f
         Maps arrays ``(..., L, n)`` to costs ``(...)``.

@@ -1,7 +1,7 @@
 r"""Exact expectations and gradients, by summing over every outcome.
 
 L independent variables of n categories have :math:`n^L` joint outcomes. For small problems all of them
-can be visited, which leaves nothing to chance: this is the oracle that every estimator is held against.
+can be visited, which leaves nothing to chance: this is the oracle that every estimator is checked against.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def _bases(logits: Array) -> list[int]:
         product = f"{n}**{L} = " if min(bases) == n else ""
         raise ValueError(
             f"{L} variables of {n} categories have {product}{size} joint outcomes, more than the "
-            f"{MAX_OUTCOMES:,} that are enumerated; use fewer variables, or estimate by sampling"
+            f"{MAX_OUTCOMES:,} that are enumerated; use fewer variables, or sample with "
+            "estimate_gradient"
         )
     return bases
 

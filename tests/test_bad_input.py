@@ -392,7 +392,9 @@ def test_relaxed_sample_off_the_simplex(S):
     ids=["foust", "sample_contraction", "stochastic_node"],
 )
 def test_foust_takes_two_categories(call):
-    assert_rejects(call, D, ValueError, "Boolean variables of shape (..., 2)", "(3,)", "gr or zgr")
+    assert_rejects(
+        call, D, ValueError, "Boolean variables of shape (..., 2)", "(..., 3)", "gr or zgr"
+    )
 
 
 def test_contract_stays_on_the_simplex():

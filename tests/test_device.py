@@ -1,7 +1,7 @@
 """Arrays of a device: in and out of every function, without a copy to the host, in the precision they came.
 
 Every test of results runs on the stand-in of ``device_array.py`` and, where there is a GPU, on CuPy. Random
-functions are handed NumPy's draws on the device, so that results can be held against NumPy's to rounding.
+functions are handed NumPy's draws on the device, so that results can be checked against NumPy's to rounding.
 """
 
 import copy

@@ -1,6 +1,6 @@
 """The page that moves: its formulas are those of the package, and it works by hand, by key and by link.
 
-The formulas, docs/playground/rbst.js, run in Node and are held against the package at 200 random settings. The
+The formulas, docs/playground/rbst.js, run in Node and are checked against the package at 200 random settings. The
 tests marked ``browser`` open the page as the file it is; tests/test_site.py visits it on the site.
 """
 

@@ -4,7 +4,7 @@ r"""
 
 You have written an estimator of this family, in NumPy, PyTorch or anything else. Is it right? Its values are
 random, but given D the mean and the covariance of GR-MCK are known to many digits (tutorials 06 and 08).
-``rbst.crosscheck`` holds your function against them, and says what is wrong. This page takes an
+``rbst.crosscheck`` checks your function against them, and says what is wrong. This page takes an
 implementation with four faults from red to green, and then asks what green means.
 
 What you will learn

@@ -1,4 +1,4 @@
-"""Gumbel-Rao in JAX, written from Eqs. 9 and 10 of the paper, held against the exact answers.
+"""Gumbel-Rao in JAX, written from Eqs. 9 and 10 of the paper, checked against the exact answers.
 
 Needs JAX: ``pip install jax``; then ``python examples/crosscheck/jax_gumbel_rao.py``.
 """

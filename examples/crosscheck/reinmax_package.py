@@ -1,4 +1,4 @@
-"""The ReinMax package held against its own formula, 2 J((pi_tau + D) / 2) g - J(pi) g / 2.
+"""The ReinMax package checked against its own formula, 2 J((pi_tau + D) / 2) g - J(pi) g / 2.
 
 Needs PyTorch and ReinMax: ``pip install torch reinmax``; then
 ``python examples/crosscheck/reinmax_package.py``.

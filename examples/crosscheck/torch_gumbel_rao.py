@@ -1,4 +1,4 @@
-"""Gumbel-Rao in PyTorch, written from Eqs. 9 and 10 of the paper, held against the exact answers.
+"""Gumbel-Rao in PyTorch, written from Eqs. 9 and 10 of the paper, checked against the exact answers.
 
 Needs PyTorch: ``pip install torch``; then ``python examples/crosscheck/torch_gumbel_rao.py``.
 """

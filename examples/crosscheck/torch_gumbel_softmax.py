@@ -1,4 +1,4 @@
-"""``torch.nn.functional.gumbel_softmax(hard=True)`` held against the exact law of ST-GS.
+"""``torch.nn.functional.gumbel_softmax(hard=True)`` checked against the exact law of ST-GS.
 
 Needs PyTorch: ``pip install torch``; then ``python examples/crosscheck/torch_gumbel_softmax.py``.
 """

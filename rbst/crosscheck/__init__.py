@@ -1,4 +1,4 @@
-r"""Someone else's implementation, held against the exact answers.
+r"""Someone else's implementation, checked against the exact answers.
 
 Given D, a straight-through Gumbel-Softmax estimator is random, and yet its conditional mean and
 covariance are known to many digits (:mod:`rbst.rao_blackwell`). So any implementation can be examined

@@ -1,4 +1,4 @@
-"""``rbst check``: hold an implementation against the exact answers and print the report.
+"""``rbst check``: check an implementation against the exact answers and print the report.
 
 The implementation is imported and called in a process of its own, which is asked one question at a time.
 It judges nothing: whatever it does, even if it ends its process or never answers, the verdict is made here.

@@ -47,7 +47,7 @@ ADDRESS = (
     "{split}_d20s.tsv"
 )
 FILE = "listops_{split}_d20s.tsv"
-# The authors give MD5; the test file has been held against a SHA-256 as well.
+# The authors give MD5; the test file has been checked against a SHA-256 as well.
 CHECKSUMS = {
     "train": {"md5": "f3141589f80dad7de8ce2b6bcbbd306b"},
     "test": {

@@ -4,7 +4,7 @@ The fixed binarisation of Salakhutdinov and Murray ("On the quantitative analysi
 networks", ICML 2008), in which every pixel was drawn once with its grey value as the probability,
 as published by Hugo Larochelle. MNIST is the work of Yann LeCun and Corinna Cortes, licensed under
 CC BY-SA 3.0. Likelihoods are comparable between papers only on the same binarisation, so the
-published text and its packed form are both held against fixed checksums.
+published text and its packed form are both checked against fixed checksums.
 
 The package contains no MNIST. `load_mnist` looks for the packed file, else makes it once from the
 published text. The test images are sorted by class: a prefix of them is not a sample of them.

@@ -511,7 +511,7 @@ def get_estimator(
     'gr-mc100'
     >>> get_estimator("gr-mc")
     Traceback (most recent call last):
-    ValueError: unknown estimator 'gr-mc', did you mean 'gr-mcK' with a number K >= 1, such as 'gr-mc10'? Known: st, st-gs, gr-mcK, gr, zgr, reinmax, gs, foust, reinforce
+    ValueError: unknown estimator 'gr-mc', did you mean 'gr-mcK' with a number K >= 1, such as 'gr-mc10'? Known: st, st-gs, gr-mcK, ...
     """
     entry, samples_in_name = find_entry(name)
     given = {

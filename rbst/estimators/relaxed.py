@@ -127,6 +127,6 @@ def foust(logits: Array, D: Array, df_dD: Array, *, importance_weights: bool = T
 def _check_boolean(array: Array) -> None:
     if array.shape[-1] != 2:
         raise ValueError(
-            f"foust is for Boolean variables of shape (..., 2), got {array.shape}; "
+            f"foust is for Boolean variables of shape (..., 2), got (..., {array.shape[-1]}); "
             "for more categories use gr or zgr"
         )
