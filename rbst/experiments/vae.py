@@ -297,7 +297,13 @@ class VAERun(Run):
                 bar.update(len(x))
         one, many = -done.mean(axis=1)
         error = done[1].std(ddof=1) / math.sqrt(done.shape[1])
-        return {"samples": M, "test_bound_1": one, "test_bound": many, "error_over_images": error}
+        return {
+            "samples": M,
+            "device": self.config.device,
+            "test_bound_1": one,
+            "test_bound": many,
+            "error_over_images": error,
+        }
 
     def examine(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """The test bounds, the variance of the gradient at the end, and along the training of a tracked run."""
