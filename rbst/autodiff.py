@@ -78,8 +78,8 @@ def stochastic_node(logits: Array, estimator: Estimator | str, rng: Any) -> Arra
             f"estimator {estimator.name!r} evaluates f at several points, which a node of a graph cannot "
             "do; use estimate_gradient, or an estimator that evaluates f once"
         )
-    logits = check_logits(logits)
-    theta = _value(logits)
+    theta = check_logits(_value(logits))
+    logits = logits if isbox(logits) else theta
     _check_drawn_once(check_rng(rng, theta), traced=isbox(logits))
     point, sample = estimator.sample(theta, rng)
     seed = int(rng.integers(2**63))
