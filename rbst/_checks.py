@@ -72,6 +72,12 @@ def as_float(values: Array) -> Array:
     return values if values.dtype.kind == "f" else values.astype("float64")
 
 
+def as_precise(values: Array, like: Array) -> Array:
+    """Real numbers as floats in the precision of ``like``, or in their own if that is higher."""
+    values = as_float(values)
+    return values.astype(like.dtype) if values.dtype.itemsize < like.dtype.itemsize else values
+
+
 def check_finite(name: str, values: Array, cure: str) -> None:
     """Neither NaN nor an infinity anywhere; an array that may be traced."""
     values = getval(values)

@@ -56,9 +56,9 @@ def stochastic_node(logits: Array, estimator: Estimator | str, rng: Any) -> Arra
     runs more than once: make its generator inside it, from a seed; one that is shared would draw another
     sample in each run, and is refused with a ``ValueError``.
 
-    Second derivatives are those of what the backward pass computes, where that has any, for ``st``, ``zgr``,
-    ``reinmax``, ``gs`` and ``foust``: with A the Jacobian that the estimator uses, :math:`A^\top f'' A`, since f's
-    derivative is taken at the node, and the derivative of A with D held still. Raises ``TypeError`` where they are asked of an estimator
+    Second derivatives are those of the backward pass, :math:`A^\top f'` with the Jacobian A that the estimator uses, of
+    ``st``, ``zgr``, ``reinmax``, ``mve``, ``gs`` and ``foust``. They have two parts: :math:`A^\top f'' A`, since :math:`f'` is taken
+    at the node, and what comes of the derivative of A with D held still. Raises ``TypeError`` where they are asked of an estimator
     that draws in the backward pass or integrates, and ``ValueError`` for one that evaluates f at several points.
 
     Examples

@@ -132,9 +132,12 @@ def _pull_back(estimator: Estimator, logits: Array, D: Array, signal: Array, see
 
 
 def _rounding(estimator: Estimator, signal: Array) -> float:
-    """What J'g may lose to rounding where J is all but zero: a few units in the last place of g / tau."""
-    xp = namespace(signal)
-    return 16 * float(xp.finfo(signal.dtype).eps) * float(abs(signal).max()) / (estimator.tau or 1)
+    """What J'g may lose to rounding where J is all but zero: a few units in the last place of g / tau.
+
+    Never more than hides an error of a thousandth: at very low temperatures that of g / tau is as large as g.
+    """
+    units = 16 * float(namespace(signal).finfo(signal.dtype).eps) / (estimator.tau or 1)
+    return min(units, 1e-4) * float(abs(signal).max())
 
 
 def _compare_digits(

@@ -21,6 +21,7 @@ every figure then comes with its standard error.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,11 +31,11 @@ import numpy as np
 from rbst._array import Array, namespace
 from rbst._blocks import slices
 from rbst._checks import (
+    as_number,
     check_finite,
     check_gradient,
     check_logits,
     check_num_samples,
-    check_number,
     check_seed,
     check_untraced,
 )
@@ -181,7 +182,9 @@ class Diagnosis:
         where B is ``batch_size``. Returning zero scores 1, whatever B: an estimate that scores more is worse
         than none.
         """
-        batch_size = check_number("batch_size", batch_size, at_least=1)
+        if not (isinstance(batch_size, numbers.Real) and as_number(batch_size) >= 1):
+            raise ValueError(f"batch_size must be >= 1, got {batch_size!r}; 1 is a single estimate")
+        batch_size = as_number(batch_size)
         mse = self.mse
         if batch_size != 1:
             error = None

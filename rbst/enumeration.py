@@ -14,7 +14,7 @@ from autograd.tracer import isbox
 
 from rbst._array import Array, namespace
 from rbst._checks import (
-    as_float,
+    as_precise,
     check_array,
     check_cost_shape,
     check_finite,
@@ -188,11 +188,11 @@ def check_costs(costs: Any, shape: tuple[int, ...], function: str = "f") -> Arra
 
 
 def evaluate(f: Callable[[Array], Array], points: Array) -> Array:
-    """Costs ``(...)`` of f at arrays ``(..., L, n)``, checked, in f's own precision: differences are taken first.
+    """Costs ``(...)`` of f at arrays ``(..., L, n)``, checked, in the precision of f or of the points, if that is higher.
 
-    f is given a copy, since it may write into its argument.
+    f is given a copy, since it may write into its argument. Differences are taken before :func:`in_precision`.
     """
-    return as_float(check_costs(f(points.copy()), points.shape[:-2]))
+    return as_precise(check_costs(f(points.copy()), points.shape[:-2]), points)
 
 
 def evaluate_gradient(df_dD: Callable[[Array], Array], points: Array, logits: Array) -> Array:

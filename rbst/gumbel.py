@@ -23,10 +23,10 @@ import numpy as np
 
 from rbst._array import Array, namespace
 from rbst._checks import (
-    check_count,
     check_exponentials,
     check_logits,
     check_num_samples,
+    check_number,
     check_one_hot,
     check_rng,
     check_untraced,
@@ -176,7 +176,7 @@ def rejection_gumbels(
     xp = namespace(logits)
     accepted, found, drawn = [], 0, 0
     at_once = min(2**14, max(1, 2**20 // len(logits)))
-    max_draws = check_count("max_draws", max_draws, cure="10**7 is the default")
+    max_draws = int(check_number("max_draws", max_draws, at_least=1))
     while found < num_samples:
         if drawn >= max_draws:
             raise ValueError(

@@ -640,13 +640,29 @@ def objective(cost=(1.0, 2.0), draws=TWO_DRAWS, direct=0.0, baseline=0.0):
         ),
         (
             lambda: rbst.gumbel.rejection_gumbels(THETA, D, num_samples=1, rng=RNG, max_draws=0),
-            "max_draws must be >= 1",
+            "max_draws must be finite and at least 1",
         ),
         (
             lambda: EST.concrete_kl(
                 ONE, np.zeros((2, 3)), tau=1, prior_tau=1, num_samples=9, rng=RNG
             ),
             r"prior_logits must broadcast to the shape of logits, \(1, 3\), got \(2, 3\)",
+        ),
+        (
+            lambda: EST.concrete_kl(
+                np.zeros((2, 3)), np.zeros((3, 3)), tau=1, prior_tau=1, num_samples=9, rng=RNG
+            ),
+            r"prior_logits must broadcast to the shape of logits, \(2, 3\), got \(3, 3\)",
+        ),
+        (
+            lambda: EST.double_control_variate(
+                ONE, np.stack([np.eye(3)[:1]] * 2), np.zeros((2, 1)), np.zeros((2, 1, 3))
+            ),
+            r"costs must have one entry for each sample, shape \(2,\), got \(2, 1\)",
+        ),
+        (
+            lambda: rbst.diagnose("gr", quadratic, ONE).relative_mse("1"),
+            "batch_size must be >= 1, got '1'",
         ),
         (
             lambda: EST.concrete_kl(
@@ -687,7 +703,7 @@ def objective(cost=(1.0, 2.0), draws=TWO_DRAWS, direct=0.0, baseline=0.0):
         ),
         (
             lambda: rbst.diagnose("gr", quadratic, ONE).relative_mse(0),
-            "batch_size must be finite and at least 1, got 0",
+            "batch_size must be >= 1, got 0",
         ),
         (
             lambda: grad(lambda logits: rbst.exact_expectation(quadratic, logits))(ONE),
@@ -734,6 +750,7 @@ def test_a_fraction_is_a_number():
         np.testing.assert_array_equal(given, EST.gapped_straight_through(*f4, tau=tau, gap=gap))
     given = rbst.score_function(f4[0], f4[1], 1.0, baseline=half)
     np.testing.assert_array_equal(given, rbst.score_function(f4[0], f4[1], 1.0, baseline=0.5))
+    assert get_estimator("reinforce", baseline=half).baseline == 0.5
     given = EST.minimum_variance(*f4, regularization=half)
     np.testing.assert_array_equal(given, EST.minimum_variance(*f4, regularization=0.5))
 

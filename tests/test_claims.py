@@ -119,6 +119,18 @@ def test_rounding_is_no_other_law(gap, n):
         check_claim(replace(named, name="mine", pull_back=pull_back), logits)
 
 
+@pytest.mark.parametrize("tau", [1e-4, 1e-14])
+def test_rounding_hides_no_other_law(tau):
+    gr = get_estimator("gr", tau=tau)
+    for wrong in (
+        lambda theta, D, g, rng: 0 * g,
+        lambda theta, D, g, rng: 1.02 * gr.pull_back(theta, D, g, rng),
+        lambda theta, D, g, rng: get_estimator("st").pull_back(theta, D, g, rng),
+    ):
+        with pytest.raises(ValueError, match="has the law of gr"):
+            check_claim(replace(gr, name="mine", pull_back=wrong), random_logits((2, 3)))
+
+
 def test_a_law_that_does_not_fit_where_f_is_evaluated_is_refused():
     for evaluates, law in (("inside", "fixed"), ("several", "fixed"), ("cost-only", "gumbel-rao")):
         with pytest.raises(

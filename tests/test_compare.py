@@ -225,6 +225,7 @@ def test_logits_of_ones_own(compare):
             r"--logits has shape \(1, 3\), got --n 2 too; leave --n out",
         ),
         (("--logits", "1 nan"), "logits must be finite or -inf"),
+        (("--logits", ""), "logits must have shape"),
     ],
 )
 def test_logits_that_are_none_are_refused_before_a_folder_is_made(

@@ -2,8 +2,10 @@
 
 from fractions import Fraction
 
+import autograd.numpy as anp
 import numpy as np
 import pytest
+from autograd import grad
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -161,7 +163,7 @@ def table_in_fractions(pi, lam):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("regularization", [0.0, 1e-3, 1.0, 1e3, 1e6, 1e9, 1e18, 1e36])
+@pytest.mark.parametrize("regularization", [0.0, 1e-3, 1.0, 1e3, 1e6, 1e9, 1e18, 1e36, 1e300])
 def test_mve_keeps_its_digits_at_any_regularization(regularization, dtype):
     """Its equations are nearly singular where the regularization is large."""
     rng = np.random.default_rng(0)
@@ -177,6 +179,26 @@ def test_mve_keeps_its_digits_at_any_regularization(regularization, dtype):
             result = minimum_variance(logits, D, g, regularization=regularization)
             tolerance = 100 * np.finfo(dtype).eps * np.abs(exact).max()
             np.testing.assert_allclose(result, exact, rtol=0, atol=tolerance)
+
+
+def test_mve_of_one_category_is_zero_at_any_regularization():
+    for dtype in ("float32", "float64"):
+        one = np.ones(1, dtype)
+        assert minimum_variance(0 * one, one, one, regularization=1.7e308) == 0
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (4, 2, 3)])
+def test_mve_is_differentiated_in_the_logits(shape):
+    rng = np.random.default_rng(0)
+    logits, g, v = rng.normal(size=(3, *shape))
+    D = one_hot(rng.integers(3, size=shape[:-1]), 3)
+
+    def square(x):
+        return anp.sum(minimum_variance(x, D, g) ** 2)
+
+    h = 1e-6 * v
+    slope = (square(logits + h) - square(logits - h)) / 2e-6
+    assert (grad(square)(logits) * v).sum() == pytest.approx(slope, rel=1e-6)
 
 
 def test_without_regularization_mve_is_straight_through():

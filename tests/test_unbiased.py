@@ -314,6 +314,30 @@ def test_a_constant_of_the_cost_drops_out_whatever_the_precision_of_the_logits(n
     np.testing.assert_allclose(moved, plain, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["rloo", "arm", "disarm", "arsm", "unordered-set", "muprop"])
+@pytest.mark.parametrize(("dtype", "large"), [("float32", 1e7), ("float16", 5e4)])
+def test_a_cost_less_precise_than_the_logits_is_compared_in_the_precision_of_the_logits(
+    name, dtype, large
+):
+    """The mean of float32 costs would be rounded, and the difference of two float16 costs is beyond 65504."""
+    rng = np.random.default_rng(0)
+    logits = np.broadcast_to(rng.normal(size=(2, 2)), (100, 2, 2))
+
+    def coarse(D):
+        sign = np.where(D[..., 0, 0] > 0.5, 1.0, -1.0)
+        return (large * sign + D[..., 1, 0]).astype(dtype)
+
+    def fine(D):
+        return coarse(D).astype("float64")
+
+    estimator, no_slope = get_estimator(name), np.zeros_like
+    given, wanted = (
+        estimate_gradient(estimator, f, logits, np.random.default_rng(1), df_dD=no_slope)
+        for f in (coarse, fine)
+    )
+    np.testing.assert_array_equal(given, wanted)
+
+
 def test_muprop_leaves_no_noise_of_a_linear_cost():
     logits = np.random.default_rng(4).normal(size=(3, 4))
     rng = np.random.default_rng(5)

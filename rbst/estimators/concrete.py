@@ -140,6 +140,7 @@ def categorical_kl(logits: Array, prior_logits: Array) -> Array:
 
 
 def _check_prior(prior_logits: Array, logits: Array) -> Array:
+    """Logits of the categories of ``logits``, for each variable or for all of them."""
     prior_logits = check_logits(prior_logits, "prior_logits")
     if prior_logits.shape[-1] != logits.shape[-1]:
         raise ValueError(
@@ -172,13 +173,15 @@ def concrete_kl(
         _check_prior(prior_logits, logits),
         (check_num_samples(num_samples), *logits.shape),
     )
-    # A sum: autograd's broadcast_to adds no axes.
-    many, prior = (x + namespace(logits).zeros(size, dtype=logits.dtype) for x in (logits, prior))
-    if many.shape != prior.shape:
+    wide = prior.ndim > logits.ndim
+    ends = zip(prior.shape[::-1], logits.shape[::-1], strict=False)
+    if wide or any(k not in (1, m) for k, m in ends):
         raise ValueError(
-            f"prior_logits must broadcast to the shape of logits, {logits.shape}, got {prior_logits.shape}; give "
+            f"prior_logits must broadcast to the shape of logits, {logits.shape}, got {prior.shape}; give "
             "the prior of a variable its own n logits"
         )
+    # A sum: autograd's broadcast_to adds no axes.
+    many, prior = (x + namespace(logits).zeros(size, dtype=logits.dtype) for x in (logits, prior))
     if bool(((getval(prior) == -math.inf) != (getval(many) == -math.inf)).any()):
         raise ValueError(
             "prior_logits must be -inf where logits are and nowhere else, got a category that only one of the two "

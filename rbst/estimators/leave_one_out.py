@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rbst._array import Array, namespace
+from rbst._array import Array, is_array, namespace
 from rbst._checks import (
+    as_precise,
     check_array,
     check_gradient,
     check_joint_logits,
@@ -83,16 +84,24 @@ def double_control_variate(
     Boolean variables by its authors; nothing in it asks for n = 2. Returns an array of the shape and dtype of ``logits``. Titsias
     and Shi, "Double control variates for gradient estimation in discrete latent variable models", AISTATS 2022.
     """
-    logits, weight = check_joint_logits(logits), check_number("weight", weight)
+    logits = check_joint_logits(logits)
+    weight = weight if is_array(weight) else check_number("weight", weight)
     samples, pi = check_samples(samples, logits), _softmax(logits)
     K, many = len(samples), namespace(logits).broadcast_to(logits, samples.shape)
     gradients = check_gradient(gradients, many, "gradients")
     mean_gradient = gradients.mean(axis=0)
     others = (K * mean_gradient - gradients) / (K - 1)
     expansion = (others * (samples - pi)).sum(axis=(-1, -2))
-    residual = check_cost("costs", costs, expansion[..., None]) - weight * expansion
-    residual = residual[..., None]
-    return leave_one_out(logits, samples, residual) + weight * softmax_vjp(pi, mean_gradient)
+    costs = check_array("costs", costs, logits)
+    if costs.shape != expansion.shape:
+        raise ValueError(
+            f"costs must have one entry for each sample, shape {expansion.shape}, got {costs.shape}; sum over the "
+            "variables"
+        )
+    residual = as_precise(costs, logits) - weight * expansion
+    return leave_one_out(logits, samples, residual[..., None]) + weight * softmax_vjp(
+        pi, mean_gradient
+    )
 
 
 def rloo(f: Callable[[Array], Array], logits: Array, *, num_samples: int = 2, rng: Any) -> Array:

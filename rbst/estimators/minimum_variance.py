@@ -9,7 +9,7 @@ two categories it becomes :func:`rbst.zgr`.
 
 from __future__ import annotations
 
-from rbst._array import Array, namespace, row_argmax, row_max, row_sum
+from rbst._array import Array, getval, namespace, row_argmax, row_max, row_sum
 from rbst._checks import check_number, check_pull_back
 from rbst.categorical import _one_hot, _softmax
 
@@ -49,27 +49,26 @@ def minimum_variance(
     array([-0.36, -0.24,  0.6 ])
     """
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
-    regularization = check_number("regularization", regularization, at_least=0)
     xp, pi = namespace(logits), _softmax(logits)
+    # Beyond it there would be infinities; the limit is reached long before.
+    most = float(xp.finfo(logits.dtype).max) / 16
+    regularization = min(check_number("regularization", regularization, at_least=0), most)
     eye = xp.eye(logits.shape[-1], dtype=logits.dtype)
     others = row_sum(pi[..., None, :] * (1 - eye))  # 1 - pi without cancellation, (..., n, 1)
     J = pi[..., None] * (eye * others - (1 - eye) * pi[..., None, :])
     scale = 1 + regularization * (pi[..., None] + pi[..., None, :])
     own = regularization * pi
     off = (1 - eye) * regularization * pi[..., None] * pi[..., None, :] / scale
-    sums = (pi[..., None, :] / scale).sum(
-        axis=-1
-    )  # of the rows of A, so that nothing is subtracted on its diagonal
+    sums = (pi[..., None, :] / scale).sum(axis=-1)
+    # The rows of A add up to these, so that nothing is subtracted on its diagonal; those of J add up to 0.
     A = eye * (sums + off.sum(axis=-1))[..., None] - off
     B = ((1 + own) / (1 + 2 * own))[..., None] * J
-    # As lambda grows the rows nearly add up to 0: their sum, scaled, takes the place of the likeliest one.
-    total = (J / (2 + 4 * own)[..., None]).sum(
-        axis=-2
-    )  # of the rows of B, of which J's add up to 0
-    largest = row_max(sums)
-    likeliest = (_one_hot(row_argmax(pi), pi.shape[-1], pi.dtype) == 1)[..., None]
-    A = xp.where(likeliest, (sums / largest)[..., None, :], A)
-    v = xp.linalg.solve(A, xp.where(likeliest, (total / largest)[..., None, :], B))
+    # As lambda grows the sums fall to 0: that of all equations, scaled, takes the place of the likeliest one.
+    total = (J / (2 + 4 * own)[..., None]).sum(axis=-2)
+    likeliest = _one_hot(row_argmax(getval(pi)), pi.shape[-1], pi.dtype)[..., None]
+    A = (1 - likeliest) * A + likeliest * (sums / row_max(sums))[..., None, :]
+    B = (1 - likeliest) * B + likeliest * (total / row_max(sums))[..., None, :]
+    v = xp.linalg.solve(A, B)
     selected = D[..., None]  # rows i; of v and J the row k
     v_k, J_k = ((selected * rows).sum(axis=-2, keepdims=True) for rows in (v, J))
     scale_k = (D[..., None, :] * scale).sum(axis=-1)

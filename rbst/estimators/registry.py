@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -138,6 +139,8 @@ class Estimator:
         if self.num_samples is not None and self.num_samples != math.inf:
             check_num_samples(cast("int", self.num_samples))
         if self.baseline is not None:
+            if isinstance(self.baseline, numbers.Rational):
+                object.__setattr__(self, "baseline", check_number("baseline", self.baseline))
             check_finite("baseline", check_array("baseline", self.baseline), "0.0 is the default")
         if self.given_D == "gumbel-rao" and (self.tau is None or self.num_samples is None):
             raise ValueError(

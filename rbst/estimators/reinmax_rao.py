@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rbst._array import Array, namespace
+from rbst._array import Array, is_array, namespace
 from rbst._checks import (
     check_num_samples,
     check_number,
@@ -144,8 +144,9 @@ def reinmax_cv(
     """
     check_untraced(logits, D, df_dD, exponentials)
     logits, D, df_dD = check_pull_back(logits, D, df_dD)
-    tau, weight = check_tau(tau), check_number("weight", weight)
-    xp, theta_D = namespace(logits), halfway_logits(logits, D)
+    tau, theta_D = check_tau(tau), halfway_logits(logits, D)
+    weight = weight if is_array(weight) else check_number("weight", weight)
+    xp = namespace(logits)
     if exponentials is None:
         size = (1 + check_num_samples(num_samples), *logits.shape)
         exponentials = draw_exponentials(xp.broadcast_to(logits, size), check_rng(rng, logits))

@@ -14,8 +14,8 @@ from typing import Any
 from rbst._array import Array, getval, namespace
 from rbst._checks import (
     NotFinite,
-    as_float,
     as_number,
+    as_precise,
     check_array,
     check_finite,
     check_logits,
@@ -58,22 +58,22 @@ def score_function(logits: Array, D: Array, cost: Array, *, baseline: float | Ar
 def check_baseline(baseline: float | Array, logits: Array) -> float | Array:
     """A finite baseline: a number, or an array that broadcasts as the cost does."""
     if isinstance(baseline, numbers.Real):
-        baseline = as_number(baseline)
+        baseline = baseline if isinstance(baseline, float) else as_number(baseline)
         if math.isfinite(baseline):
             return baseline
     return check_cost("baseline", baseline, logits)
 
 
 def check_cost(name: str, values: Any, logits: Array) -> Array:
-    """Finite costs that broadcast to ``logits.shape[:-1]``, as floats, since unsigned integers would wrap around."""
-    values = as_float(check_array(name, values, logits))
+    """Finite costs that broadcast to ``logits.shape[:-1]``, as floats: unsigned integers would wrap around, float16 ends at 65504."""
+    values = as_precise(check_array(name, values, logits), logits)
     check_finite(name, values, "look at f where it is evaluated, or for a step that diverged")
     try:
         return namespace(logits).broadcast_to(values, logits.shape[:-1])
     except ValueError:
         raise ValueError(
             f"{name} must broadcast to logits.shape[:-1] = {logits.shape[:-1]}, got {values.shape}; pass "
-            f"a {name} that all variables share as {name}[..., None]"
+            f"one that all variables share as {name}[..., None]"
         ) from None
 
 

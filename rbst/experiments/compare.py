@@ -72,9 +72,9 @@ class Config(Settings):
         "your own f instead, for autograd to differentiate, or an rbst.problems.Problem",
         metavar="MODULE:NAME",
     )
-    at: str = setting(
-        "",
-        "these logits, a row for each variable, instead of normal ones",
+    at: str | None = setting(
+        None,
+        "these logits, a row for each variable, instead of normal ones of --variables, --n and --scale",
         option="--logits",
         metavar="'a b; c d'",
     )
@@ -107,7 +107,7 @@ class Config(Settings):
             check_tau(tau)
         for K in self.num_samples:
             check_num_samples(K)
-        if self.at:
+        if self.at is not None:
             self._take_shape()
         count_outcomes(self.logits)
         get_estimator("reinforce", baseline=self.baseline)
@@ -132,7 +132,7 @@ class Config(Settings):
     @cached_property
     def logits(self) -> Array:
         """Those that were given, or normal ones of standard deviation ``scale``, shape ``(variables, n)``."""
-        if self.at:
+        if self.at is not None:
             return check_logits(parse_logits(self.at))
         rng = np.random.default_rng(self.seed)
         return self.scale * rng.normal(size=(self.variables, self.n))
@@ -168,7 +168,9 @@ class Config(Settings):
     def caption(self) -> str:
         """What a figure must say about the experiment."""
         name = f"f = {self.function}" if self.function else f"{self.problem} test function"
-        logits = f"logits {self.at}" if self.at else f"normal logits of scale {self.scale:g}"
+        logits = f"normal logits of scale {self.scale:g}"
+        if self.at is not None:
+            logits = f"logits {self.at}" if len(self.at) <= 40 else "given logits"
         return (
             f"{name}, L = {self.variables} variables, n = {self.n} categories, "
             f"{logits}, seed {self.seed}"
@@ -230,7 +232,7 @@ def _check_shape(config: Config) -> None:
     except Exception as error:  # it is the user's
         raise ValueError(
             f"f must take arrays of shape (..., {config.variables}, {config.n}), got {type(error).__name__}: {error}; "
-            f"is it made for --variables {config.variables} and --n {config.n}?"
+            f"is it made for {config.variables} variables of {config.n} categories?"
         ) from error
 
 
