@@ -46,7 +46,7 @@ from rbst.quadrature import Table, choose_table
 
 SMALLEST_RTOL = 1e-11
 COARSEST_RTOL = 0.1
-"""The most that is made use of: with the two or three terms that more would ask for, the expansion can go wild."""
+"""Coarser tolerances are tightened to this: the two or three terms that they ask for can be far off."""
 
 
 def conditional_mean(
@@ -216,7 +216,7 @@ def jacobian_moments(
 
 
 def check_rtol(rtol: float) -> float:
-    """A relative tolerance that float64 can promise; of a coarse one :data:`COARSEST_RTOL` is made."""
+    """A relative tolerance that float64 can promise, at most :data:`COARSEST_RTOL`."""
     if not isinstance(rtol, numbers.Real) or isinstance(rtol, bool):
         raise TypeError(f"rtol must be a number, got {type(rtol).__name__}; 1e-6 is the default")
     number = as_number(rtol)
