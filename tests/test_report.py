@@ -429,16 +429,52 @@ def test_on_a_terminal_no_word_of_a_heading_is_broken(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("page", "records", "rows"),
     [
-        ("mnist/README.md", "mnist/recipe", 30),
-        ("mnist/README.md", "mnist/batch200", 26),
+        ("mnist/every_cell.md", "mnist/recipe", 30),
+        ("mnist/every_cell.md", "mnist/batch200", 26),
         ("mnist/one_rate.md", "mnist/runs", 15),
-        ("listops/README.md", "listops/runs", 45),
+        ("listops/every_run.md", "listops/runs", 45),
     ],
 )
 def test_the_tables_of_the_pages_are_those_of_their_records(page, records, rows):
-    table, *_ = Report([RESULTS / records]).markdown().split("\n\n")
+    *_, table = tables_of(RESULTS / records)
     assert len(table.splitlines()) == 2 + rows
     assert table in (RESULTS / page).read_text(encoding="utf-8")
+
+
+def tables_of(records):
+    """Those in the shape of the paper's, then the one of all cells."""
+    blocks = Report([records]).markdown().split("\n\n")
+    return [block.strip() for block in blocks if block.startswith("|")]
+
+
+@pytest.mark.parametrize(
+    ("page", "records", "several"),
+    [("mnist", "recipe", 1), ("mnist", "batch200", 1), ("listops", "runs", 3)],
+)
+def test_the_pages_open_with_the_tables_of_the_paper(page, records, several):
+    *in_its_shape, _ = tables_of(RESULTS / page / records)
+    assert len(in_its_shape) == several
+    text = (RESULTS / page / "README.md").read_text(encoding="utf-8")
+    assert all(table in text for table in in_its_shape)
+
+
+def test_several_columns_are_shown_in_the_shape_of_the_paper_first(tmp_path):
+    write(tmp_path / "a", result("st-gs", test=98.5, arity=2))
+    assert len(tables_of(tmp_path)) == 1
+    write(tmp_path / "b", result("gr", test=97.25, arity=16))
+    write(tmp_path / "c", result("gr-mc7", test=98.0, arity=16))
+    write(tmp_path / "d", result("st", arity=16))
+    first, _ = tables_of(tmp_path)
+    assert first.splitlines() == [
+        "| estimator | n = 2 | n = 16 |",
+        "|---|---:|---:|",
+        "| st |  |  |",
+        "| st-gs | 98.50 (100.7) |  |",
+        "| gr-mc7 |  | 98.00 |",
+        "| gr |  | 97.25 (96.8) |",
+    ]
+    text = Report([tmp_path]).text()
+    assert text.startswith("data mnist, bits 240, B = 20, in brackets the paper\nestimator")
 
 
 @pytest.mark.parametrize(("arity", "rate"), [(2, 7e-4), (16, 1e-3)])
@@ -469,7 +505,7 @@ def by_the_recipe(run, name, arity, rate):
 
 
 def test_what_tutorial_12_says_of_longer_expressions_is_in_the_table():
-    table, *_ = Report([RESULTS / "listops/runs"]).markdown().split("\n\n")
+    *_, table = tables_of(RESULTS / "listops/runs")
     rows = [line.strip("| ").split("|") for line in table.splitlines()]
     cells = [[cell.strip() for cell in row] for row in rows]
     test = {

@@ -47,6 +47,8 @@ class Table:
         The validation of runs that differ in their seed alone, lower is better, infinite where all of them diverged.
     line
         What the table says of a cell, by column, made of the best runs of every cell and of all its runs.
+    shown
+        The column of the figure that the paper's table has.
     repeats
         The columns that say what the cells of a group share.
     note, record
@@ -67,6 +69,7 @@ class Table:
     has_tau: Callable[[str], bool]
     score: Callable[[Results], float]
     line: Callable[[tuple, Cells, Results], dict[str, str]]
+    shown: str
     repeats: tuple[str, ...]
     note: Callable[[Sequence[Results], Collection[str]], str]
     record: Callable[[Cells, Cells], dict[str, Any]]
@@ -173,6 +176,32 @@ def named(table: Table, group: tuple) -> str:
     return ", ".join(f"{key} {value}" for key, value in pairs if value)
 
 
+def as_in_paper(
+    table: Table, lines: Mapping[tuple, Mapping[str, str]]
+) -> list[tuple[str, list[list[str]]]]:
+    """The figures in the shape of the paper's table, its own in brackets: what cells share, and the rows.
+
+    A row for each estimator and a column for each value of the last setting, wherever that has several.
+    """
+    groups: dict[tuple, dict[tuple, str]] = {}
+    for cell, line in lines.items():
+        figure, paper = line[table.shown].partition(" ±")[0], line["paper"]
+        text = f"{figure} ({paper})" if figure and paper else figure
+        groups.setdefault(cell[:-2], {})[cell[-2:]] = text
+    setting, found = table.names[-1], []
+    for group, texts in groups.items():
+        values = sorted({value for value, _ in texts})
+        names = sorted({name for _, name in texts}, key=lambda n: table.order((*group, 0, n)))
+        heading = [
+            f"{setting} {value:g}" if value else f"any {setting.rstrip(' =')}" for value in values
+        ]
+        body = [[name, *(texts.get((value, name), "") for value in values)] for name in names]
+        if sum(map(bool, values)) > 1 and any(texts.values()):
+            brackets = ", in brackets the paper" if "(" in "".join(texts.values()) else ""
+            found.append((named(table, (*group, 0)) + brackets, [["estimator", *heading], *body]))
+    return found
+
+
 def paper_cell(cell: tuple) -> tuple:
     """The cell of the paper's table that this one stands beside: for the exact ``gr`` that of ``gr-mc1000``."""
     *rest, name = cell
@@ -225,6 +254,8 @@ class Report:
         """The tables as Markdown, one for each experiment."""
         parts = []
         for table, lines, note in self.tables:
+            for title, rows in as_in_paper(table, lines):
+                parts.append(f"{title}:\n\n{markdown_table(rows)}\n")
             alike = said_by_all(lines.values(), table.repeats)
             rows = rows_of(without(lines.values(), alike))
             every = ", ".join(f"{column} {value}" for column, value in alike.items() if value)
@@ -235,6 +266,8 @@ class Report:
         """The tables for a terminal: one for each group of cells, below what they share."""
         parts = []
         for table, lines, note in self.tables:
+            for title, rows in as_in_paper(table, lines):
+                parts.append(f"{title}\n{text_table(rows)}\n")
             groups: dict[tuple, list[dict[str, str]]] = {}
             for cell, line in lines.items():
                 groups.setdefault(cell[:-1], []).append(line)

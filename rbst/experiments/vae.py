@@ -674,6 +674,7 @@ EXPERIMENT = Experiment(
         # The search is made with one seed; the others say what a seed changes.
         score=lambda results: validation_bound(min(results, key=lambda result: result["seed"])),
         line=table_line,
+        shown="test bound",
         repeats=("data", "B", "n"),
         note=table_note,
         record=lambda best, cells: {"rows": [table_row(cell, best, cells[cell]) for cell in best]},

@@ -11,7 +11,7 @@ from rbst._files import read_json
 from rbst._tables import markdown_table
 from rbst.data.listops import Example, evaluate, parse
 from rbst.experiments.listops import EXPERIMENT, Config, compare_trees, draw_curves, draw_table
-from rbst.experiments.report import collect
+from rbst.experiments.report import Report, collect
 from rbst.experiments.settings import tuples
 from rbst.plotting import write_figure
 
@@ -19,9 +19,20 @@ HERE = Path(__file__).parent
 SHOWN = ("st-gs", "gr", "gr-mc10", "gr-mc100")
 GIVEN = ("gold", "left")  # trees that are not learned: these runs have no temperature
 
-EVERY_RUN = """# Every run on ListOps
+EVERY_CELL = """# Every run on ListOps
 
-The runs behind [the table](README.md#accuracy), one line each: validation accuracy on 2,000 expressions and test accuracy in percent, training cost in
+## Every cell
+
+The cells of [Table 1](README.md#accuracy) with what was measured beside the test accuracy.
+
+"""
+EVERY_RUN = """
+± is half the difference where there are two runs. "Validation" is the accuracy on all of the validation part, with the parameters
+that were best on 2,000 of it. "Published test" is the accuracy on the expressions of this length in the published test file.
+
+## Every run
+
+The runs behind these cells, one line each: validation accuracy on 2,000 expressions and test accuracy in percent, training cost in
 nats as a mean over 500 iterations. Where the last validation is far below the best one the run has collapsed.
 
 """
@@ -78,7 +89,9 @@ def every_run() -> str:
     for folder in (HERE / "runs").iterdir():
         result, test = (read_json(folder / name) for name in ("result.json", "test.json"))
         rows.append(line_of(result, test["accuracy"]["test"]))
-    return EVERY_RUN + markdown_table([HEADING, *sorted(rows, key=place)]) + "\n"
+    *_, every_cell, note = Report([HERE / "runs"]).markdown().split("\n\n")
+    runs = markdown_table([HEADING, *sorted(rows, key=place)])
+    return f"{EVERY_CELL}{every_cell}\n\n{note}{EVERY_RUN}{runs}\n"
 
 
 def main() -> None:
