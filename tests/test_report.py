@@ -547,6 +547,23 @@ def test_the_advice_that_the_page_of_mnist_opens_with_is_in_its_table():
     assert f"`st` is {range_of('st', sign=1)} above" in page
 
 
+def test_what_the_page_of_mnist_says_of_the_distance_to_the_paper():
+    distance = {}
+    for folder, batch_size in (("recipe", 20), ("batch200", 200)):
+        report = json.loads((RESULTS / "mnist" / folder / "report.json").read_text("utf-8"))
+        for row in report["rows"]:
+            if row["paper"] is not None:
+                place = row["estimator"], batch_size, row["arity"]
+                distance[place] = round(row["test_bound"] - row["paper"], 1)
+    assert max(distance.values()) < 0.5
+    gs = [d for (name, *_), d in distance.items() if name == "gs"]
+    assert sum(d > -1 for d in gs) == 1
+    assert all(d < -1 for (name, batch, _), d in distance.items() if (name, batch) == ("st", 200))
+    others = [d for (name, *_), d in distance.items() if name not in ("gs", "st", "reinforce")]
+    page = (RESULTS / "mnist/README.md").read_text(encoding="utf-8")
+    assert f"and some of the others by up to {-min(others)} ([minus paper]" in page
+
+
 @pytest.mark.parametrize(
     ("arity", "names"), [(2, ("gs", "gr-mc10", "gr", "st-gs")), (16, ("gs", "gr", "st-gs"))]
 )

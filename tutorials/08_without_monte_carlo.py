@@ -563,9 +563,9 @@ for odds in (0.5, 0.1):
 # -----------
 #
 # - ``rbst.get_estimator("gr", tau=0.5)`` puts the exact estimator into any model. It draws no
-#   noise beyond D. For 8 or 16 options it takes as long as 45 to 173 samples of GR-MCK at the default
-#   tolerance of 1e-6 and as 9 to 28 at 1e-3, which is enough for training
-#   (``docs/results/exact_gumbel_rao``); for two options, less than a single sample.
+#   noise beyond D. For two options it takes less time than a single sample, for 8 or 16 four to five times that
+#   at a tolerance of 1e-3, which is enough for training, and 19 to 28 times at the default of 1e-6
+#   (``docs/results/benchmarks``).
 # - For a very low temperature, take its limit ``"zgr"``: a line of arithmetic, and no parameter.
 # - Unbiased whatever the logits: REINFORCE for every f, ST at :math:`\tau = 1` for f linear in each
 #   variable, ZGR for f quadratic in each, and GS for the relaxed cost only. ST-GS and GR are in

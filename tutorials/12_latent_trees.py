@@ -321,7 +321,7 @@ assert sorted(spans(drawn[1])) == sorted(spans(drawn[2]))
 # several seeds and the temperatures of the paper's Table 1, and there the estimators part: cold, at
 # :math:`\tau` = 0.01, training with ST-GS collapses, and for at most 25 tokens its best parameters, from before the fall,
 # have 51.0 % where GR has 62.8 %.
-# ``rbst listops --download`` shows the collapse in a minute and a half. But even there no learned tree beats reading
+# ``rbst listops --download`` shows the collapse in about a minute. But even there no learned tree beats reading
 # from left to right (64.4 %), and gold trees are far ahead (73.6 %).
 #
 # Exercises
@@ -358,7 +358,7 @@ assert abs(with_gold - scores["st-gs"][-1, 0]) < 0.02
 #
 # - Report trees and values apart: a good value does not show a good tree.
 # - Compare with trees that need no learning, such as left-branching ones, and with given trees as the ceiling.
-# - ``rbst listops --estimator st-gs gr-mc10`` trains the parser of this page at full size.
+# - ``rbst listops --download`` trains the parser of this page at full size.
 #
 # Further reading
 # ---------------
