@@ -564,6 +564,22 @@ def test_what_the_page_of_mnist_says_of_the_distance_to_the_paper():
     assert f"and some of the others by up to {-min(others)} ([minus paper]" in page
 
 
+@pytest.mark.parametrize("arity", [2, 16])
+def test_the_errors_of_the_page_are_those_at_the_end_of_the_tracked_runs(arity):
+    page = (RESULTS / "mnist/README.md").read_text(encoding="utf-8")
+    (folder,) = (RESULTS / "mnist/recipe").glob(f"st-gs-n{arity}-b20-*/snapshots")
+    mse = json.loads(max(folder.glob("*.json")).read_text(encoding="utf-8"))["mse"]
+    for tau in (0.1, 0.5, 1.0):
+        points = [
+            next(point for point in mse[name] if point["tau"] == tau)
+            for name in ("st-gs", "gr-mc10", "gr-mc100", "gr", "gs", "st")
+        ]
+        cells = " | ".join(
+            f"{point['mse']:.2f} ± {point['standard_error']:.2f}" for point in points
+        )
+        assert f"| {arity} | {tau:g} | {cells} |" in page
+
+
 @pytest.mark.parametrize(
     ("arity", "names"), [(2, ("gs", "gr-mc10", "gr", "st-gs")), (16, ("gs", "gr", "st-gs"))]
 )
