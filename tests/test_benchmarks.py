@@ -335,7 +335,7 @@ def test_what_the_page_of_benchmarks_says_of_floor_and_port_is_in_its_record():
         ratio(f"gr, rtol {rtol}", "rbst", 0, of="gr-mc1", cases=some) for rtol in ("1e-03", "1e-06")
     )
     front = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert f"[{coarse} times that]" in front
+    assert f"[{coarse} times that of one sample]" in front
     assert f"enough for training, and {default} times at the default of 1e-6" in front
 
 
@@ -364,4 +364,4 @@ def test_what_the_page_of_benchmarks_opens_with_is_in_its_records():
     assert f"with `gr` (rtol = 1e-3) {gr} times, with `gr-mc100` {gr_mc100} times" in page
     assert f"a step with `st-gs` takes {port} times the same step" in page
     front = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"with it takes {gr} times one with `st-gs`" in front
+    assert f"with `gr` at 1e-3 takes {gr} times one with `st-gs`" in front

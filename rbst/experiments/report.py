@@ -46,9 +46,10 @@ class Table:
     score
         The validation of runs that differ in their seed alone, lower is better, infinite where all of them diverged.
     line
-        What the table says of a cell, by column, made of the best runs of every cell and of all its runs.
+        What the table says of a cell, by column, made of the best runs of every cell and of all its runs; one
+        column is ``paper``.
     shown
-        The column of the figure that the paper's table has.
+        The column of the figure that the paper's table has, empty without a test.
     repeats
         The columns that say what the cells of a group share.
     note, record
@@ -179,24 +180,28 @@ def named(table: Table, group: tuple) -> str:
 def as_in_paper(
     table: Table, lines: Mapping[tuple, Mapping[str, str]]
 ) -> list[tuple[str, list[list[str]]]]:
-    """The figures in the shape of the paper's table, its own in brackets: what cells share, and the rows.
+    """The tests in the shape of the paper's table, its own in brackets: what cells share, and the rows.
 
-    A row for each estimator and a column for each value of the last setting, wherever that has several.
+    A row for each estimator and a column for each value of the last setting, a number, wherever that has several.
     """
     groups: dict[tuple, dict[tuple, str]] = {}
     for cell, line in lines.items():
         figure, paper = line[table.shown].partition(" ±")[0], line["paper"]
-        text = f"{figure} ({paper})" if figure and paper else figure
-        groups.setdefault(cell[:-2], {})[cell[-2:]] = text
+        if figure:
+            text = f"{figure} ({paper})" if paper else figure
+            groups.setdefault(cell[:-2], {})[cell[-2:]] = text
     setting, found = table.names[-1], []
     for group, texts in groups.items():
         values = sorted({value for value, _ in texts})
-        names = sorted({name for _, name in texts}, key=lambda n: table.order((*group, 0, n)))
+        # Not a set: estimators that share a place stay in the order of the lines.
+        names = sorted(
+            dict.fromkeys(name for _, name in texts), key=lambda n: table.order((*group, 0, n))
+        )
         heading = [
-            f"{setting} {value:g}" if value else f"any {setting.rstrip(' =')}" for value in values
+            f"{setting} {value:g}" if value else f"no {setting.rstrip(' =')}" for value in values
         ]
         body = [[name, *(texts.get((value, name), "") for value in values)] for name in names]
-        if sum(map(bool, values)) > 1 and any(texts.values()):
+        if sum(map(bool, values)) > 1:
             brackets = ", in brackets the paper" if "(" in "".join(texts.values()) else ""
             found.append((named(table, (*group, 0)) + brackets, [["estimator", *heading], *body]))
     return found
