@@ -641,6 +641,14 @@ def test_how_far_gr_is_ahead_with_the_same_draws():
     behind, least, *_, most = sorted(lead for leads in ahead.values() for lead in leads)
     assert f"23 of the 24 draws, by {least:.2f} to {most:.0f} nats" in page
     assert f"16 categories at 0.77, `st-gs` is ahead by {-behind:.2f}" in page
+    both = searched(2).values()
+    above = [bounds["gr-mc10"] - bounds["gr"] for bounds in both]
+    assert f"draws, {min(above):.1f} to {max(above):.1f} above `gr`" in page
+    assert all(bounds["gr-mc10"] < bounds["st-gs"] for bounds in both)
+
+
+def test_what_the_draws_gained():
+    page = (RESULTS / "mnist/README.md").read_text(encoding="utf-8")
     gained = {}
     runs = [run for run in collect([RESULTS / "mnist/recipe"], TABLE) if run["seed"] == 0]
     for (*_, arity, name), (best,) in best_runs(runs, TABLE).items():
@@ -656,10 +664,19 @@ def test_how_far_gr_is_ahead_with_the_same_draws():
     two, four, eight, sixteen = gained["gr"]
     assert f"`gr` {eight} with 8, {sixteen} with 16 and nothing with the others" in page
     assert two == four == "0.00"
-    both = searched(2).values()
-    above = [bounds["gr-mc10"] - bounds["gr"] for bounds in both]
-    assert f"draws, {min(above):.1f} to {max(above):.1f} above `gr`" in page
-    assert all(bounds["gr-mc10"] < bounds["st-gs"] for bounds in both)
+
+
+def test_how_close_gr_and_gr_mck_end_by_the_recipe():
+    page = (RESULTS / "mnist/README.md").read_text(encoding="utf-8")
+    runs = [run for run in collect([RESULTS / "mnist/recipe"], TABLE) if "test_bound" in run]
+    spread = []
+    for arity, rate in RATES.items():
+        names = ("gr", "gr-mc10", "gr-mc100")
+        found = [r["test_bound"] for r in runs for n in names if by_the_recipe(r, n, arity, rate)]
+        assert len(found) == 3
+        spread.append(max(found) - min(found))
+    assert 0.5 < max(spread) < 0.6
+    assert "and `gr-mc10` with 2) within 0.6 of each other" in page
 
 
 def test_the_cold_limit_of_the_page_is_that_of_its_records():
@@ -673,7 +690,7 @@ def test_the_cold_limit_of_the_page_is_that_of_its_records():
             name = run["estimator"], has_tau(run["estimator"]) and config["tau"]
             bounds.setdefault((cell, name), {})[config["learning_rate"]] = run["valid_bound"]
     cells = {cell for cell, (name, _) in bounds if name == "zgr"}
-    assert len(cells) >= 5
+    assert len(cells) == 6
     for arity, batch_size in cells:
         cell = arity, batch_size
         rates = sorted(bounds[cell, ("zgr", False)].items(), reverse=True)
