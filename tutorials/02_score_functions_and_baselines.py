@@ -81,8 +81,8 @@ assert np.all(np.abs(samples.mean(axis=0) - exact) < 4 * standard_error)
 # ------------------
 #
 # Charge 10 more for every pick. The gradient is the same, because :math:`D - \pi` has mean zero,
-# but every sample now carries 10 times that noise on top. Throughout, *variance* means the trace
-# of the covariance: the sum of the variances of the entries.
+# but :math:`10 \, (D - \pi)`, which is pure noise, is now added to every sample. Throughout,
+# *variance* means the trace of the covariance: the sum of the variances of the entries.
 #
 # **Before you look:** the mean cost was 2 and is now 12. Does the variance grow by a factor of
 # about 6, or of about 36?
@@ -252,10 +252,10 @@ ax.legend()
 # picks contribute to the difference has mean zero and is independent of :math:`D_l`. The cross term
 # vanishes, and they add
 # :math:`(L - 1) \, \mathrm{var}[f] \, \mathbb E \lVert D - \pi \rVert^2` to the variance of each
-# pick. We check this by enumeration. Divided by the squared length of the gradient, the variance is
-# the number of samples whose average has a standard error as long as the gradient itself; summing
-# both over the L picks multiplies both by L, so this is also the ratio for each pick. It grows from
-# 7.2 samples with one pick to 32.8 with eight.
+# pick. We check this by enumeration. Divide the variance by the squared length of the gradient: this
+# is how many samples have to be averaged before the standard error is as small as the gradient. (It
+# is the same for one pick and for all L, as both terms grow by the factor L.) It grows from 7.2
+# samples with one pick to 32.8 with eight.
 
 
 def total_cost(D):

@@ -4,7 +4,8 @@ r"""
 
 A sample can be written as a deterministic function of the logits and of noise that knows nothing
 of them. For categorical variables that function is an argmax, which has no useful derivative.
-Replacing it by a softmax gives one, at the price of another problem.
+Replacing it by a softmax gives one, at a price: it is the derivative of the cost of mixtures, and not
+of the cost that was asked for.
 
 What you will learn
 -------------------
@@ -189,7 +190,8 @@ for e in corners:  # sample by sample the derivative of f(S) with the noise held
 # It is the derivative of f(S) draw by draw. As f(S) is smooth in the logits, with a derivative that
 # is bounded for a fixed :math:`\tau`, mean and derivative may be exchanged: the mean of GS is the
 # derivative of :math:`\mathbb E[f(S)]`, the *relaxed* cost, and GS is unbiased for that. (For f(D),
-# a step function, they may not: each derivative is zero, that of the mean is not.) To see this
+# a step function, they may not be exchanged: the derivative of every draw is zero, but that of the
+# mean is not.) To see this
 # against an answer without sampling, take two options, :math:`\delta = \theta_1 - \theta_2` and
 # :math:`z = G_1 - G_2`. The first wins if its *lead* :math:`x_1 - x_2 = \delta + z` is positive,
 # with the probability :math:`\pi_1 = 1 / (1 + e^{-\delta})`. As this holds for every
@@ -203,10 +205,11 @@ for e in corners:  # sample by sample the derivative of f(S) with the noise held
 # %%
 # **Answer.** No. A *mixture* of the two parcels can weigh 2.5 kg, so the relaxed problem is not
 # indifferent. As the temperature falls, mixtures become rare and the relaxed gradient tends to the
-# discrete one. To see why, write the expectation as an integral over the lead, :math:`\delta + z`,
-# instead of z. Now :math:`\delta` appears only in the density, which is smooth, so the derivative
-# acts on the density alone; beside it f(S) tends to f(D) as :math:`\tau` falls. The argument uses
-# nothing about f, and with more options the same can be done with x instead of the lead: cooling
+# discrete one. To see why, write the expectation as an integral over the lead
+# :math:`x = \delta + z` instead of z, with p the density of z: it is
+# :math:`\int f(S) \, p(x - \delta) \, dx`, and S depends on x and :math:`\tau` alone. So its
+# derivative is :math:`-\int f(S) \, p'(x - \delta) \, dx`: it acts on the density, which is smooth, and
+# f(S) tends to f(D) as :math:`\tau` falls. The argument uses nothing about f, and with more options the same can be done with x instead of the lead: cooling
 # removes the bias of GS for every smooth f. (Not so for the estimator of tutorial 04, which takes the slope of f at D.)
 
 

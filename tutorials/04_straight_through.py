@@ -117,11 +117,14 @@ for name, samples in (("exact", exact[None]), ("ST", st), ("ST-GS", st_gs)):
 #
 # The mean of ST is :math:`J(\pi) \bar g` with :math:`\bar g = \sum_k \pi_k \nabla f(e_k)`. Its
 # entries are :math:`\pi_a (\bar g_a - \pi^\top \bar g)`, of the same form (5.4), but in place of
-# the rise :math:`f(e_a) - f(e_b)` stands the slope along that edge *averaged over all corners*,
-# :math:`\bar g^\top (e_a - e_b)`. The mean of the two slopes at the ends of the edge would have
-# been a *trapezoid*: the rise is the area under the slope along the edge, and for a quadratic cost
-# the slope is a straight line. The lower row of the figure below shades that area; the rectangle of
-# ST has the same width and another height.
+# the rise :math:`f(e_a) - f(e_b)` stands :math:`\bar g^\top (e_a - e_b)`, a slope along that edge.
+#
+# The rise along an edge is the area under the slope of the cost along it. For a quadratic cost this
+# slope is a straight line, so the area is a *trapezoid*: the mean of the slopes at the two ends of
+# the edge, times its width. ST takes another mean, that of the slopes at *all* corners, weighted by
+# their odds. It draws a rectangle where the trapezoid was needed, and the difference is its bias.
+# The lower row of the figure below shades the area; the rectangle of ST has the same width and
+# another height.
 
 slopes = df(corners)  # row k is the gradient at corner k
 mean_slope = pi @ slopes
@@ -219,8 +222,8 @@ assert st_product.bias_squared < 1e-20 * (st_product.gradient**2).sum()
 # quarter; outside, it falls like :math:`e^{-z/\tau}` with the distance z of the two, so the rest
 # adds little. At low temperatures three lines say it all:
 #
-# - a near tie has a probability in proportion to :math:`\tau`, and in it h is of the size of
-#   :math:`1 / \tau`;
+# - a near tie has a probability in proportion to :math:`\tau` (the lead of the winner has a density
+#   that is continuous and positive at zero), and in it h is of the size of :math:`1 / \tau`;
 # - so the *mean* of h, probability times size, stays of order one: :math:`\tau \cdot 1 / \tau`;
 # - and its *mean square* grows without bound: :math:`\tau \cdot 1 / \tau^2 = 1 / \tau`.
 #
@@ -232,9 +235,9 @@ assert st_product.bias_squared < 1e-20 * (st_product.gradient**2).sum()
 # linear cost is 0.64. Is a typical draw nearer to 0.6, 0.01 or 0.0002?
 
 # %%
-# **Answer.** To 0.0002: half of the draws are below 0.0003. The largest 1 % of them carry an eighth
-# of the mean, at :math:`\tau = 0.01` four fifths. There so few draws count that the sampled mean,
-# 0.60, has a standard error of 0.02: it does not contradict 0.64.
+# **Answer.** To 0.0002, the median. The largest 1 % of the draws carry an eighth of the mean. At
+# :math:`\tau = 0.01` they carry four fifths of it, and so few draws count that the sampled mean,
+# 0.60, has a standard error of 0.02; it does not contradict 0.64.
 
 sizes, medians, shares = {}, {}, {}
 for tau in (0.5, 0.1, 0.01):
@@ -329,7 +332,7 @@ for name, d in flat.items():
 left.axhline(exact @ exact, color=COLOURS["exact"], ls="--", label="|exact gradient|²")
 left.set(xlabel=r"temperature $\tau$", title="|bias|²")
 right.set(xlabel=r"temperature $\tau$", title="variance")
-left.legend(loc="lower right")
+left.legend(loc="upper left", ncols=2, fontsize="small")
 right.legend()
 fig.suptitle("n = 3, L = 1, exact")
 
@@ -337,8 +340,8 @@ fig.suptitle("n = 3, L = 1, exact")
 # That is so for one variable. Make L picks and add up their *costs*, as in tutorial 02: the
 # variance of REINFORCE for each pick grows linearly with L. The gradient g of one pick does not
 # depend on the other picks, and so the variance of ST and ST-GS for each pick stays what it was.
-# From 27 picks on it is below that of REINFORCE for ST, and from 46 on for ST-GS at
-# :math:`\tau = 0.5`. Their biases stay as well.
+# ST has less variance than REINFORCE from 27 picks on, ST-GS at :math:`\tau = 0.5` from 46 on. Their
+# biases stay as well.
 
 
 def variance_of_each(name, L, **settings):
@@ -383,9 +386,10 @@ assert np.array([0.5, 0, 0.5]) @ f(corners) == 2.25
 
 # %%
 # **Answer.** ST on the line. Without noise it stops at the first point of it that it meets, at a
-# cost of 2.01. The noise of its samples pushes it along the line, ever more slowly: each noisy step
-# and the way back leave a small displacement towards the lower cost (checked below at 50 points).
-# After 20,000 steps ST is at 0.91, on its way to the floor of 0.75: it never comes near 0.25. ST-GS,
+# cost of 2.01. The noise of its samples moves it along the line, ever more slowly. A noisy step
+# takes it off the line and the mean of its estimate brings it back, but not by the way it came:
+# after each round trip it stands slightly further along the line. The code below computes this
+# displacement at 50 points; it lowers the cost at all of them. After 20,000 steps ST is at 0.91, on its way to the floor of 0.75: it never comes near 0.25. ST-GS,
 # after 3,000, has settled at 0.61 with :math:`\tau = 1` and at 0.39 with 0.5, between the options as
 # well, and at 0.251 with 0.1. More steps bring it no further: what is left is the bias.
 

@@ -4,7 +4,7 @@ r"""
 
 The Gumbel-max trick goes from noise to a sample. Reducing variance needs the way back: given the
 sample, which noise could have produced it? The answer is a line long, and follows from one
-property of a race between exponential runners.
+property of a race between exponential runners. Tutorial 06 averages over exactly this noise.
 
 What you will learn
 -------------------

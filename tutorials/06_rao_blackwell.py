@@ -39,8 +39,10 @@ from rbst.plotting import COLOURS
 #
 # .. math:: \text{GR} = \mathbb E [ h \mid D ] .
 #
-# With three possible D there are three possible values of GR, one for each cloud of ST-GS (figure).
-# ``rbst.exact_gumbel_rao`` computes them; tutorial 08 derives how.
+# With three possible D there are three possible values of GR, one for each cloud of ST-GS: in the
+# figure each diamond is the mean of the draws for its D, and takes the place of the whole cloud. The
+# diamonds still scatter, and their mean, weighted by the odds, misses the star, the exact gradient:
+# GR removes the spread within the clouds and nothing else. ``rbst.exact_gumbel_rao`` computes them; tutorial 08 derives how.
 
 weights = np.array([1.0, 2.0, 4.0])
 logits = np.array([0.3, -0.7, 1.1])
@@ -102,11 +104,10 @@ ax.legend(fontsize="small")
 # least mean squared error (MSE) with one pick, and which with two?
 
 # %%
-# **Answer.** REINFORCE with one pick, and by far: its cost of 2 is small, while the slopes are
-# large and of both signs. The bias of the other two is longer than the gradient, and the variance
-# is 15 times as large for GR and 42 times for ST-GS. GR with two:
-# the cost is now 15 on average and mostly says that the total is too heavy, which the slope says
-# of each pick directly. ``rbst.diagnose`` computes all of this exactly.
+# **Answer.** With one pick, REINFORCE by far: its cost of 2 is small, while the slopes are large and
+# of both signs. The bias of the other two is longer than the gradient, and their variance more than
+# 15 times as large for GR and 42 times for ST-GS. With two picks, GR: the cost is now 15 on average
+# and mostly says that the total is too heavy, which the slope says of each pick directly. ``rbst.diagnose`` computes all of this exactly.
 
 
 def diagnose(name, tau=tau, L=2, **settings):
@@ -185,8 +186,9 @@ assert abs(halves.mean() - V1) < 4 * halves.std() / np.sqrt(N)
 # Proposition 2
 # -------------
 #
-# GR-MCK averages K independent draws of h given D (7.2). With K = 1 it is ST-GS: a D and noise
-# drawn given D have together the same law as noise and its argmax. K draws divide the variance
+# GR-MCK averages K independent draws of h given D (7.2). With K = 1 it is ST-GS:
+# drawing D and then the noise given D has the same joint law as drawing the noise and taking its
+# argmax. K draws divide the variance
 # given D, and so :math:`V_1`, by K, and change nothing else (7.5):
 #
 # .. math:: \mathrm{MSE} [ \text{GR-MCK} ] = \mathrm{MSE} [ \text{GR} ] + V_1 / K .
@@ -296,8 +298,8 @@ for ratio in (1, 10, 100, 1000):
 # K can remove at most the fraction :math:`\rho = V_1 / (V_1 + V_2)` of the variance (7.7). Cold,
 # nearly all of it: :math:`V_1` is what the near ties of tutorial 04 cause, and grows like
 # :math:`1 / \tau`, while :math:`V_2` tends to a constant, because GR has a limit (tutorial 08). To
-# keep up, K must grow like :math:`1 / \tau` as well. Hot, less: S tends to the uniform vector
-# whatever the noise, so that h, given D, hardly varies, and :math:`V_1` falls faster than
+# keep up, K must grow like :math:`1 / \tau` as well. When it is hot, K can remove less: S tends to
+# the uniform vector whatever the noise, h hardly varies given D, and :math:`V_1` falls faster than
 # :math:`V_2`. The error that matters is that of a batch: squared bias plus variance over B.
 
 B = 20
@@ -374,12 +376,13 @@ right.legend()
 # they fall more slowly. At the end all three are within 0.03 of the optimum, 0.25 for a total of 2
 # kg or 3 kg. REINFORCE is the nearest by a hair, and ST-GS comes before GR.
 #
-# Is noise of use, then? Follow the mean that GR and ST-GS share, without any noise. Its bias pulls
-# the mean total towards 2.5 kg. Without noise the odds of both picks stay equal, as they are at the
-# start, so both have to hesitate between 1 and 2 kg, and the cost after 2,000 steps is 0.298. Let
-# the picks start a little apart, the logits of 2 kg by 0.6, and the same path, with the same bias,
-# ends at 0.262: now one pick is 1 kg, and the other alone hesitates, between totals of 2 and 3 kg
-# that cost the same. What noise did was to let the picks part.
+# Is noise of use, then? Follow the mean that GR and ST-GS share, without any noise. After 500 steps
+# the mean total is 2.12 kg; from there its bias raises it again, towards 2.5 kg (2.27 after 2,000).
+# Without noise the odds of both picks stay equal, as they are at the start, so both have to hesitate
+# between 1 and 2 kg, and the cost after 2,000 steps is 0.298. Let the two picks start a little
+# apart, their logits of 2 kg differing by 0.6. The descent, still without noise and with the same
+# kind of bias, now ends at 0.262: one pick is 1 kg, and the other alone hesitates, between totals of
+# 2 and 3 kg that cost the same. All that the noise did was to let the picks part.
 
 pairs = corners[np.array(np.meshgrid(range(3), range(3), indexing="ij"))].transpose(1, 2, 0, 3)
 cost_of = cost(pairs)  # row a, column k: first pick a, second pick k
@@ -387,12 +390,13 @@ assert cost_of.min() == cost_of[0, 0] == cost_of[0, 1] == 0.25
 
 
 def descend(name, runs=40, steps=2000, size=0.1, apart=0.0):
-    """Expected cost of each run at each step; the logits of 2 kg start ``apart``."""
+    """Expected cost and mean total of each run at each step; the logits of 2 kg start ``apart``."""
     rng, theta, baseline = np.random.default_rng(4), np.tile(logits, (runs, 2, 1)), None
     theta[:, :, 1] += np.array([-apart, apart]) / 2
-    expected = np.empty((steps, runs))
+    expected, total = np.empty((2, steps, runs))
     for step in range(steps):
         odds = rbst.softmax(theta)
+        total[step] = (odds @ weights).sum(axis=1)
         given = np.stack([odds[:, 1] @ cost_of.T, odds[:, 0] @ cost_of], axis=1)
         expected[step] = (odds[:, 0] * given[:, 0]).sum(axis=1)
         D = rbst.sample_categorical(theta, rng)
@@ -414,18 +418,21 @@ def descend(name, runs=40, steps=2000, size=0.1, apart=0.0):
         else:
             gradient = rbst.exact_gumbel_rao(theta, D, df(D), tau=tau, rtol=1e-3)
         theta = theta - size * gradient
-    return expected
+    return expected, total
 
 
-runs = {name: descend(name) for name in ("reinforce", "st-gs", "gr")}
-runs |= {name: descend(name, runs=1) for name in ("mean of both", "exact")}
-runs["mean of both, 0.6 apart"] = descend("mean of both, 0.6 apart", runs=1, apart=0.6)
+runs = {name: descend(name)[0] for name in ("reinforce", "st-gs", "gr")}
+runs["exact"] = descend("exact", runs=1)[0]
+runs["mean of both"], total = descend("mean of both", runs=1)
+runs["mean of both, 0.6 apart"] = descend("mean of both, 0.6 apart", runs=1, apart=0.6)[0]
 for name, expected in runs.items():
     line = ", ".join(
         f"{step}: {expected[step].mean():.3f} ± {expected[step].std():.3f}"
         for step in (10, 50, 500, 1999)
     )
     print(f"{name:23} {line}")
+print(f"total of the mean of both: {total[500, 0]:.2f} kg, at the end {total[-1, 0]:.2f} kg")
+assert [round(total[step, 0], 2) for step in (500, -1)] == [2.12, 2.27]
 for step in (10, 50):
     std = {name: expected[step].std() for name, expected in runs.items()}
     assert std["gr"] < std["st-gs"] < std["reinforce"]

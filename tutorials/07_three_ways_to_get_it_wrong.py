@@ -84,9 +84,9 @@ def third(logits, D, g, tau, E, epsilon=1e-10):
 # :math:`\mathbb E [ J(S) \mid D ] g / \tau`, which ``rbst.exact_gumbel_rao`` computes by
 # quadrature, i.e. numerical integration (tutorial 08 derives it; ``rbst.conditional_mean`` is
 # another name of this function). We draw N samples of an implementation and measure how far their
-# mean is from the oracle, in standard errors. A correct one is beyond 4 in any of three coordinates
-# less than once in 5000 runs, by the normal law (at a moderate temperature: tutorial 08 has the
-# limit).
+# mean is from the oracle, in standard errors. If the means follow the normal law, a correct one is
+# off by more than 4 in at least one of its three coordinates less than once in 5,000 runs. (They do at
+# a moderate temperature; tutorial 08 shows where not.)
 
 WRONG = "tab:purple"  # the colour of mistakes on this page
 N = 50_000
@@ -122,8 +122,8 @@ for function in (first, second, third):
 # -----------------------
 #
 # The conditional race writes x as a function of the logits and of noise E. It is natural to hand
-# this function to automatic differentiation, as ``first`` does: its lines up to the one of x belong
-# outside of ``relaxed_cost``, which should be a function of x. The result is the derivative of S
+# this function to automatic differentiation, as ``first`` does: the lines that compute x should stand
+# outside ``relaxed_cost``, which should take x as its argument. The result is the derivative of S
 # *while D is held fixed*, whereas the estimator needs the Jacobian of the softmax at the point x
 # and nothing more.
 
@@ -247,8 +247,8 @@ assert furthest(second(zeros, D, g, tau, E), zero_oracle) < 4
 # Third: overflow
 # ---------------
 #
-# Nothing in the problem changes if a constant is added to all logits. But the race as Eq. 9 of the paper has it, in
-# the lines of ``third`` up to the one of T, contains :math:`e^{\theta_j}` and Z, and float32 ends
+# Nothing in the problem changes if a constant is added to all logits. But Eq. 9 of the paper, as the first lines of
+# ``third`` write it, contains :math:`e^{\theta_j}` and Z, and float32 ends
 # at :math:`3.4 \cdot 10^{38} = e^{88.7}`; its smallest positive number is
 # :math:`1.4 \cdot 10^{-45} = e^{-103.3}`. Follow one draw at logits of about 90, and at about -110,
 # without the epsilon:
@@ -271,8 +271,8 @@ with np.errstate(all="ignore"):
 # %%
 # At +90 the rates are infinite, all times 0, all x infinite, and infinity minus infinity is NaN. At
 # -110 the rates are 0 and the times infinite (the winner's is NaN at once, for its 0 / 0), so x is
-# minus infinity, and its difference from the largest is NaN again. Before that, from about -89 on,
-# the rates are still positive, but the times E / rate overflow for the larger E.
+# minus infinity, and its difference from the largest is NaN again. The rates need not be 0 for that:
+# already at about -89 they are small enough for the times E / rate of the larger E to overflow.
 #
 # The epsilon in the logarithm looks like a remedy. Where the logits are large it replaces times
 # that are far below it: all x become :math:`-\log \epsilon`, everything looks like a tie, and the
@@ -341,8 +341,8 @@ ax.set_title(rf"n = 3, $\tau$ = {tau}, {len(noise):,} draws, float32", fontsize=
 ax.legend(fontsize="small", loc="center", bbox_to_anchor=(0.36, 0.55))
 
 # %%
-# NaN is easily noticed. The small constant needs the check of this page, at logits that are all
-# large: the oracle stays where it was.
+# NaN is easily noticed. The epsilon is caught only by the check of this page, at logits that are all
+# large. Adding a constant to them leaves the oracle where it was.
 
 shift = 20
 oracle = rbst.exact_gumbel_rao(coarse.astype(float), D, g, tau=tau)
@@ -410,9 +410,9 @@ assert np.abs(together - apart).max() > 0.1
 #       S = ((zero + x) / tau).softmax(-1).mean(0)
 #       return D + (S - S.detach())
 #
-#   Their value is D, their Jacobian the mean of those of the K softmaxes at x. Without ``- logits.detach()`` this would be
-#   the second mistake (without ``.detach()`` alone there is no gradient at all), with x differentiated the first. (A
-#   category of logit -inf makes NaN of the difference.)
+#   Their value is D, their Jacobian the mean of those of the K softmaxes at x. Drop ``- logits.detach()`` and you make
+#   the second mistake; drop only the ``.detach()`` and there is no gradient at all; let x carry a gradient and you make
+#   the first. (A category of logit -inf makes NaN of the difference.)
 #
 # Further reading
 # ---------------

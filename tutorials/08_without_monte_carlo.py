@@ -2,10 +2,11 @@ r"""
 8. Gumbel-Rao without Monte Carlo
 =================================
 
-The mean of ST-GS given D is an integral over as many dimensions as there are categories. It reduces
-to two dimensions for any number of categories, because the integrand factorises. This page derives
-the factorisation from nothing, builds an exact estimator of under forty lines on it, and compares
-it with the package's own.
+At low temperatures the mean of ST-GS given D cannot always be sampled: a hundred thousand draws may
+say zero, with an error bar of zero, and be wrong. It need not be sampled. It is an integral over as
+many dimensions as there are categories, and reduces to two for any number of them, because the
+integrand factorises. This page derives the factorisation from nothing, builds an exact estimator of
+under forty lines on it, and compares it with the package's own.
 
 What you will learn
 -------------------
@@ -81,7 +82,7 @@ assert error[0] > 0.2 * abs(exact_far[0])
 #     S_a S_b &= \frac{w_a w_b}{C^2} , \qquad C = \sum_j w_j , \\
 #     w_j &= \left( \frac{\pi_j t}{\pi_j t + E_j} \right)^{1/\tau} , \quad w_i = 1 , \quad t = E_i ,
 #
-# where the :math:`E_j` are independent draws of Exp(1) (fresh ones, the winner given). We draw them
+# where the :math:`E_j` are independent draws of Exp(1), made afresh once the winner is given. We draw them
 # once, to check each step against samples.
 
 logits = np.array([0.3, -0.7, 1.1, 0.0])
@@ -300,7 +301,8 @@ assert size_on_line(1.0, 30) > 1.5 * size_on_line(1.0, 20)
 # Put :math:`l_j = \psi_j / \phi_j` and collect everything else at a node of (t, s) in one factor
 # :math:`\mathcal W`, the area of the node's cell times
 # :math:`e^{-t} s e^{-s} \prod_j \phi_j`. A moment is then the sum of :math:`\mathcal W l_a l_b`.
-# The terms b = a, which are no such moments, cancel in (9.1), and GR is (9.10)
+# The terms with b = a are not moments of this kind, but (9.1) multiplies them by
+# :math:`g_a - g_a = 0`, and GR is (9.10)
 #
 # .. math::
 #
@@ -412,9 +414,9 @@ assert np.allclose(two, [kappa, -kappa], rtol=1e-10)
 #
 # again by replacing s by s / C, as :math:`\int_0^\infty s^3 e^{-s} ds = 6`. So the same grid
 # serves, with :math:`s^3 / 6` for s and one more mean, :math:`\chi = \mathbb E [ w^2 e^{-sw} ]`,
-# where a square occurs (10.2). With :math:`l^{(2)}_j = \chi_j / \phi_j`, the sum over b and c that
-# differ is the square of a sum less its diagonal, and the diagonal has :math:`l^{(2)}` for
-# :math:`l^2` (10.3).
+# where a square occurs (10.2). With :math:`l^{(2)}_j = \chi_j / \phi_j`, the terms with b and c that
+# differ are the square of a sum minus its diagonal; those with b = c are that diagonal, with
+# :math:`l^{(2)}` in place of :math:`l^2` (10.3).
 
 
 def mean_square_on_grid(logits, i, g, tau):
@@ -449,7 +451,7 @@ assert np.isclose(square, rbst.conditional_moments(logits, D, g, tau=tau, rtol=1
 # mean of ST-GS is that of GR, which tends to that of ZGR: this is why cooling removes the bias of
 # ST-GS for quadratic costs, and not for others in general. At a positive
 # :math:`\tau` the slopes at the winner also reach edges that do not touch it, through
-# :math:`\mathbb E [ S_a S_b \mid D ]`, and its own no longer have the factor :math:`\pi_j / 2`.
+# :math:`\mathbb E [ S_a S_b \mid D ]`, and the edges that do no longer have the factor :math:`\pi_j / 2`.
 #
 # As :math:`\tau \to \infty` all terms w tend to 1, S to the uniform vector, and :math:`\tau` times
 # GR to :math:`J(q) g` (11.6), where every entry of q is :math:`1 / n`.

@@ -205,8 +205,8 @@ assert np.allclose(distances, [0.16, 0.015, 0.0015], rtol=0.05)
 # where miss is the weight less 2.5 kg. Which are unbiased for which?
 
 # %%
-# **Answer.** ST for the linear cost, ZGR for the linear and the quadratic one, and otherwise none. For
-# the cubic, the bias of ZGR is the sum over the edges of :math:`\pi_a \pi_b \, f_3 / 12` times
+# **Answer.** ST is unbiased for the linear cost, ZGR for the linear and the quadratic one; every other
+# pair is biased. For the cubic, the bias of ZGR is the sum over the edges of :math:`\pi_a \pi_b \, f_3 / 12` times
 # :math:`e_a - e_b`, where :math:`f_3` is 6 times the cube of the difference in weight.
 #
 # For miss³ ZGR has the longest bias of the three (3.49 against 3.34 for ST and 2.90 for GR), and all err by
@@ -319,14 +319,12 @@ for n in (2, 3, 10, 1000):
 # .. math:: r = \sum_j c_{ij} (g_i - g_j) (e_i - e_j) , \qquad D = e_i .
 #
 # It is not obvious that ReinMax has this form: that took the algebra above. Suppose that such a rule is unbiased
-# for quadratic costs. Take first the linear cost with :math:`g = e_b`, and read entry a of the mean: only the edge
-# of a and b is left there, seen from both of its ends, and it must be (both sides have a minus sign)
-# :math:`\pi_a c_{ab} + \pi_b c_{ba} = \pi_a \pi_b`. Then take the cost :math:`D_a D_b`. Its slope is constant along
-# every edge but that of a and b, so the other edges are right by the first condition. On this edge the trapezoid
-# gives the rise. With :math:`\pi_b c_{ba} = \pi_a \pi_b - \pi_a c_{ab}` the rule differs from it by
-# :math:`\pi_a c_{ab} - \frac12 \pi_a \pi_b` times the difference of the two end slopes, which must be zero. So
-# :math:`c_{ab} = \pi_b / 2`. In this form there is one such estimator, and cooling GR and asking for second order
-# both find it.
+# for quadratic costs, and try it on two of them. First the linear cost with :math:`g = e_b`: only the edge of a and b
+# reaches entry a, from both of its ends. That entry of the mean is :math:`-\pi_a c_{ab} - \pi_b c_{ba}`, that of the
+# exact gradient :math:`-\pi_a \pi_b`. Then the cost :math:`D_a D_b`, which is zero at every corner, so its gradient is
+# zero. It has a slope along the edge of a and b alone: 1 on leaving a, and 1 on leaving b. The two ends push in opposite
+# directions, so :math:`\pi_a c_{ab} = \pi_b c_{ba}`. Both together: :math:`c_{ab} = \pi_b / 2`. In this form there is
+# one such estimator, and cooling GR and asking for second order both find it.
 #
 # We ask the package instead of the algebra: the factors :math:`c_{ab}` of ReinMax, read off by giving it
 # slopes along the edges that end at b; of these only one leaves :math:`D = e_a`.

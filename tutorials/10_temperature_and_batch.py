@@ -35,9 +35,7 @@ from rbst.plotting import COLOURS
 #
 # Two picks among parcels of 1, 2 and 4 kg, and the squared miss of a total of 2.5 kg: the problem of tutorial 06,
 # at even odds, as at the start of training. The mean of B independent estimates has the bias of one and a B-th of
-# its variance. (In a model with one D for each of B examples the gradient is the mean of theirs: the noise is the
-# mean of their variances over B, the bias is the mean of their biases and is not divided. The examples are
-# themselves a sample; that adds noise which no estimator removes, and R leaves it out.) Its mean squared error, over
+# its variance. Its mean squared error, over
 # :math:`\lVert \nabla F \rVert^2`, the squared exact gradient, is
 #
 # .. math:: R(\tau, B) = \frac{\lVert \text{bias} \rVert^2 + (V_1 / K + V_2) / B}{\lVert \nabla F \rVert^2} .
@@ -46,6 +44,10 @@ from rbst.plotting import COLOURS
 # means an error of a tenth of the gradient. GR-MCK has the same mean for every K (tutorial 06), so one
 # diagnosis of ST-GS at each temperature, which is exact, holds the bias, :math:`V_1` and :math:`V_2`, and
 # therefore R for every K and every B.
+#
+# (In a model with one D for each of B examples the gradient is the mean of theirs: the noise is the mean of their
+# variances over B, the bias is the mean of their biases and is not divided. The examples are themselves a sample; that
+# adds noise which no estimator removes, and R does not include it.)
 
 weights = np.array([1.0, 2.0, 4.0])
 logits = np.zeros((2, 3))
@@ -109,8 +111,9 @@ assert np.isclose(by_autograd.tau, found.tau)
 # %%
 
 # Figure
-fig, (left, right, last) = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+fig, (left, right, last) = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
 right.sharey(left)
+below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 2, "fontsize": "small"}
 for ax, name in ((left, "st-gs"), (right, "gr")):
     for B, style in ((10, ":"), (100, "--"), (1000, "-")):
         error = relative_error(name, B)
@@ -121,7 +124,7 @@ for ax, name in ((left, "st-gs"), (right, "gr")):
     ax.set(
         xlabel=r"temperature $\tau$", title=f"{name.upper()}, exact; dots: least", ylim=(1e-6, 30)
     )
-    ax.legend(loc="lower right")
+    ax.legend(**below)
 left.set_ylabel("R, error over |gradient|²")
 many = np.geomspace(10, 1e5, 60)
 for name in K_OF:
@@ -129,13 +132,13 @@ for name in K_OF:
     kept = coldest_best > taus[0]  # at the end of the grid the best is unknown
     last.loglog(many[kept], coldest_best[kept], color=COLOURS[name], label=name.upper())
 for slope, at_1000, style, label in (
-    (-1 / 3, 0.35, "--", r"slope $B^{-1/3}$"),
-    (-1, 0.035, ":", "slope 1/B"),
+    (-1 / 3, 0.35, "--", r"$B^{-1/3}$, once cold"),
+    (-1, 0.035, ":", "1/B, once cold"),
 ):
     last.loglog(many, at_1000 * (many / 1000) ** slope, style, color="0.6", lw=1, label=label)
-last.set(xlabel="batch B", ylabel=r"best $\tau$", title="the dots, against the batch")
-last.set_ylim(0.005, 30)
-last.legend(fontsize="small", ncols=2)
+last.set(xlabel="batch B", ylabel=r"best $\tau$", title="the temperatures of the dots")
+last.set_ylim(0.005, 3)
+last.legend(**below)
 
 # %%
 # How fast it falls
@@ -163,18 +166,18 @@ last.legend(fontsize="small", ncols=2)
 #
 # .. math:: \beta^2 \tau^2 + \frac{v}{\tau B}
 #
-# vanishes at :math:`\tau^\ast = (v / (2 \beta^2 B))^{1/3}`: ten times the batch, about **half** the
-# temperature, once that is cold (not yet at B = 1,000, see below). The error at it falls like
-# :math:`B^{-2/3}` only.
+# vanishes at :math:`\tau^\ast = (v / (2 \beta^2 B))^{1/3}`: a batch ten times as large calls for about **half** the
+# temperature, once the best temperature is cold (at B = 1,000 it is not yet, see below). The error at it falls
+# like :math:`B^{-2/3}` only.
 #
 # The variance of GR stays finite. Near zero it is a straight line; at even odds it falls from that of ZGR,
 # :math:`v_0 - s \tau` with :math:`v_0 = 27.7` and, as we measure, s = 13.5. The minimum of
-# :math:`\beta^2 \tau^2 - s \tau / B` is at :math:`\tau^\ast = s / (2 \beta^2 B)`: ten times the batch, a
-# **tenth** of the temperature, once that is cold. Soon one may as well take ZGR, whose error falls like
+# :math:`\beta^2 \tau^2 - s \tau / B` is at :math:`\tau^\ast = s / (2 \beta^2 B)`: a batch ten times as large
+# calls for a **tenth** of the temperature, once the best one is cold. Soon one may as well take ZGR, whose error falls like
 # :math:`1 / B`: at B = 100 GR at its best is 3.7 % better, at 1,000 half a per cent.
 #
-# GR-MCK lies between. It has :math:`V_1 / K`, near :math:`v / (K \tau)`: once that is cold, the rule of ST-GS with
-# B K for B, so that K = 10 has about half its temperature, which falls like :math:`B^{-1/3}` as well.
+# GR-MCK lies between. It has :math:`V_1 / K`, near :math:`v / (K \tau)`: once it is cold, the rule of ST-GS holds with
+# B K for B. So K = 10 has about half the temperature of ST-GS, and it falls like :math:`B^{-1/3}` as well.
 #
 # At other odds s may be negative: then both bias and variance grow with :math:`\tau` at first, and among
 # cold temperatures ZGR is best. At the odds of tutorial 06 the variance is 16.853 for ZGR, 16.877 for GR at
@@ -245,7 +248,7 @@ assert np.isclose(best["gr"][1][-1] / best["gr"][1][2], 100 / 1000, rtol=0.1)
 # :math:`\lVert \nabla F \rVert^2 - \lVert \text{bias} \rVert^2`.)
 #
 # **R judges one step, and small steps average over many.** In the descent of tutorial 06 REINFORCE, with a single D for
-# each step, came nearest to the optimum of all. Along the path of the exact gradient its R is 1.7 at the start, 81 after
+# each step, came nearest to the optimum of the three estimators. Along the path of the exact gradient its R is 1.7 at the start, 81 after
 # 50 steps and 2,475 after 2,000, with the expected cost as its baseline: no step of it is better than none. What
 # counted was that its error has mean zero, while the errors of the others do not. So read B as everything that is averaged
 # before the logits have moved much, and not as the minibatch alone.

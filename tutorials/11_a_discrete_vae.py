@@ -5,7 +5,8 @@ r"""
 A variational autoencoder with categorical codes: an encoder reads an image and gives the odds of each code,
 a decoder draws the image from a code. The gradient for the encoder needs an estimator. This page builds the
 model in autograd, trains it on small handwritten digits, and swaps the estimator by one word. The codes
-are so few that the bound and its gradient are also sums, so that there is a truth to compare with.
+are so few that the bound and its gradient are also sums, so there is a truth to compare with. It says something that
+a training alone would not: the better the decoder draws, the less its slopes are worth.
 
 What you will learn
 -------------------
@@ -52,9 +53,9 @@ from rbst.plotting import COLOURS
 #     \mathbb E_{D \sim q} \bigl[ \underbrace{-\log p(x \mid D)}_{f(D)} \bigr]
 #     + \mathrm{KL}(q(\cdot \mid x) \,\|\, p(\cdot)) \ge -\log p(x) .
 #
-# The *divergence* :math:`\mathrm{KL}(q \,\|\, p) = \sum_D q(D) \log (q(D) / p(D))` is never negative. The left side
-# exceeds the right by another one, :math:`\mathrm{KL}(q(\cdot \mid x) \,\|\, p(\cdot \mid x))` (exercise 1), hence
-# the bound. The divergence in it is a formula in :math:`\theta`, as the picks are independent and the prior is
+# A *divergence* :math:`\mathrm{KL}(q \,\|\, p) = \sum_D q(D) \log (q(D) / p(D))` is never negative. The gap between
+# the two sides is a second one, :math:`\mathrm{KL}(q(\cdot \mid x) \,\|\, p(\cdot \mid x))` (exercise 1); hence the
+# bound. The first one, from the prior, is a formula in :math:`\theta`, as the picks are independent and the prior is
 # flat: :math:`\sum_l \sum_k q_{lk} \log q_{lk} + L \log n`, with L = 3 picks among n = 4 options. It is
 # differentiated as it stands; the expectation of f is what the estimators are for. Each half of the model is a
 # perceptron with one hidden layer.
@@ -332,10 +333,11 @@ assert 0.5 < last["reinforce"][2] / first["reinforce"][2] < 1.5
 # tutorial 04; that and the rest together are below 5 % of the squared gradient here.) Then the decoder learns, and
 # it learns its values at the 64 corners only. Nothing tells it what to do between them, and its slopes say less and
 # less about the other corners, as the next section shows. The variance of the three that use slopes rises more than
-# tenfold (over the squared gradient, which grows as well, that of ST-GS fivefold), and the squared bias of ST-GS
-# and GR-MC10 from less than 5 % of the squared gradient to more than 20 %. (Each is seen at its own parameters; at
-# the same ones GR-MC10 has the bias of ST-GS.) ZGR, unbiased for quadratic costs, has less. REINFORCE sees values
-# and no slopes, and its variance stays where it was.
+# tenfold (over the squared gradient, which grows as well, that of ST-GS more than fivefold), and the squared bias of ST-GS
+# and GR-MC10 from less than 5 % of the squared gradient to more than 20 %. ZGR, unbiased for quadratic costs, has
+# less bias. (Each is seen at its own parameters. At the same ones GR-MC10 has the bias of ST-GS. ZGR looks the noisiest of
+# the three only because the gradient is shorter where it has got to: its variance, 8.2, is that of ST-GS.) REINFORCE
+# sees values and no slopes: its variance is about the same at the end as at the start.
 
 # Figure
 fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
@@ -367,7 +369,7 @@ left.legend(ncols=2, loc="lower right")
 
 # %%
 # **Answer.** It gets worse. In the run with ZGR the correlation of forecast and truth falls from 0.98 at the start to about
-# 0.94, 0.90 and 0.88 at steps 400, 800 and 1,200, and the error of the forecast grows from 0.36 to about 0.7 of the size of
+# 0.94, 0.91 and 0.87 at steps 400, 800 and 1,200, and the error of the forecast grows from 0.36 to about 0.7 of the size of
 # the jump. **A decoder is trained at the corners, and the better it draws from them, the less its slopes there are
 # worth.**
 
@@ -395,7 +397,7 @@ for step in (0, 400, 800, 1200):
     relative_error[step] = np.sqrt(np.mean((said - truth) ** 2) / np.mean(truth**2))
     print(f"step {step:4}: correlation {correlation[step]:.2f}, error {relative_error[step]:.2f}")
 # A training amplifies the rounding of the machine: after 800 steps two machines agree to a hundredth.
-assert np.allclose(list(correlation.values()), [0.98, 0.94, 0.90, 0.88], rtol=0, atol=0.02)
+assert np.allclose(list(correlation.values()), [0.98, 0.94, 0.91, 0.87], rtol=0, atol=0.02)
 assert np.all(np.diff(list(relative_error.values())) > 0)
 assert np.allclose([relative_error[0], relative_error[1200]], [0.36, 0.70], rtol=0, atol=0.03)
 
@@ -469,8 +471,8 @@ assert gap.min() > 0
 # **Exercise 2.** Images differ in their cost. What would REINFORCE gain from a baseline for each image?
 
 # %%
-# **Answer.** Its variance at the end falls to less than a third, below that of GR-MC10 (where its own training
-# has ended). This takes the expected cost of each image. A second draw of D for the image gives a noisy
+# **Answer.** Its variance at the end falls to less than a third (from 33 to 5), below that of GR-MC10 (where its own
+# training has ended). This takes the expected cost of each image. A second draw of D for the image gives a noisy
 # stand-in for it: that is ``"rloo"``. The cost of each of two draws, less that of the other, multiplies its own
 # score, and the estimate is the mean of both; as the draws are independent, the mean stays (tutorial 02).
 

@@ -5,7 +5,8 @@ r"""
 So far all variables of a program were drawn side by side. Here they are drawn one after the other, and each
 changes what the next is about: a network reads an expression such as ``[MAX 2 9 [MIN 4 7 ] 0 ]`` by merging
 neighbours until one node is left, and every merge is a draw. It is told the value and never the
-tree. This page trains a small one, and compares what it finds with the true trees.
+tree. This page trains a small one, and compares what it finds with the true trees. Before you trust an accuracy on such
+data, see what trees of *random* merges reach.
 
 What you will learn
 -------------------
@@ -165,8 +166,8 @@ def train(name):
 
 # %%
 # **Answer.** They come within a few points of the gold trees, about as close as reading from left to right; with
-# 575 test expressions an accuracy has a standard error of 2 points. Less than half of their spans are
-# right, hardly more than the third that random merges get right; of the left trees nearly all are, as brackets
+# 575 test expressions an accuracy has a standard error of 2 points. Two in five of their spans are
+# right, where random merges get one in three; of the left trees nearly all are, as brackets
 # this short are mostly read from left to right. **And random trees come as close.** The network does not need the
 # right trees, nor any particular ones: it learns to compute with whatever it is given. So at this length the accuracy
 # says nothing about the estimator.
@@ -249,7 +250,7 @@ assert not query(grad(with_given_trees)(flat)).any()
 # the component be 1?
 
 # %%
-# **Answer.** That of REINFORCE is. Those of ST-GS and GR-MC10 are both too long by about two thirds. Nothing
+# **Answer.** That of REINFORCE is. Those of ST-GS and GR-MC10 are both too long, by two thirds to three quarters. Nothing
 # promises 1: ST-GS is biased even for a linear cost (tutorial 04), and through LSTM cells and later merges the cost
 # is not linear. They agree with each other because the backward pass is a sum of products with each decision's
 # Jacobian at most once. Given all decisions these are independent, and the mean of a product is the product of the

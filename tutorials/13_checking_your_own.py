@@ -87,7 +87,7 @@ assert not named("first", "1/tau")
 
 # %%
 # Three faults are named, and they are easy to repair. The shared race leaves the mean of each variable alone,
-# but two variables of a batch move together, and a mean over a batch is as noisy as one of them. (The rows of
+# but two variables of a batch move together, and averaging over a batch removes none of this noise. (The rows of
 # the mean take the variables to be independent, and so fail even where the mean is right, at
 # :math:`\tau = 1`.) The draw of exactly 0, which generators return now and then, makes :math:`\log 0`, and
 # from there NaN. And in float32 the noise is drawn in float64, and so the result is float64.
@@ -177,9 +177,9 @@ ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=2, fontsize="sm
 # What green means
 # ----------------
 #
-# A correct function fails by bad luck with probability 1e-6 at most. The other side is how wrong a function may
-# be and pass. Each statistical row says what relative error it would have caught 999 times in 1000.
-# That falls like one over the square root of the number of gradients, which rises with ``samples``: for half
+# A correct function fails by bad luck with probability 1e-6 at most. The other question is how wrong a function can
+# be and still pass. Each statistical row has an answer, ``row.detects``: the relative error that it would have caught
+# 999 times in 1000. (``rbst check --verbose`` prints it.) That falls like one over the square root of the number of gradients, which rises with ``samples``: for half
 # the error ask for four times the gradients. And it is larger when cold: there a few near ties carry the mean
 # (tutorial 04). A factor that is wrong everywhere shows in the hot rows first.
 #
