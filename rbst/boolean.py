@@ -120,12 +120,12 @@ def build_boolean_table(
 
 
 def _near_moments(delta: np.ndarray, tau: float, digits: float, order: int) -> np.ndarray:
-    r"""The integral in :math:`z = \min(1, \tau) \log(1 + e^y)`, where it decays at both ends."""
+    r"""The integral in :math:`z = \min(1, \tau) \log(1 + e^u)`, where it decays at both ends."""
     step = 2 * math.pi**2 / (digits + 4)
-    y = np.arange(-digits, max(0, delta.max()) + digits + step, step)
+    u = np.arange(-digits, max(0, delta.max()) + digits + step, step)
     scale = min(1, tau)
-    z = scale * np.logaddexp(0, y)
-    weight = step * scale / (1 + np.exp(-y))
+    z = scale * np.logaddexp(0, u)
+    weight = step * scale / (1 + np.exp(-u))
     odds = np.exp(-delta)[..., None] * np.exp(z)
     density = (1 + np.exp(-delta))[..., None] * odds / (1 + odds) ** 2
     w = np.exp(-z / tau)

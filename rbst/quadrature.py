@@ -128,7 +128,7 @@ def precision(logits: Array, rtol: float, order: int) -> str:
 def build_table(tau: float, rtol: float, scale: float, order: int, dtype: str) -> Table:
     """The table for a temperature and a tolerance; ``scale`` is the typical size of C."""
     if order == 2:
-        variance_share = math.exp(-2) / max(1, tau) ** 4  # of the mean square, at least
+        variance_share = 0.1 / max(1, tau) ** 4  # of the mean square, at least
         rtol = max(rtol * variance_share, ROUNDING)
     digits = math.log(1 / rtol) + 4  # e^-digits bounds what is cut off of an integral
     log_t, weight_t = nodes_of_t(tau, digits, scale)

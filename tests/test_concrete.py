@@ -116,6 +116,26 @@ def test_the_relaxed_divergence_is_an_integral_and_not_the_categorical_one():
     assert abs(exact - categorical_kl(logits, prior)) > 0.05
 
 
+def test_a_divergence_at_one_temperature_does_not_depend_on_it():
+    """With e^(theta_k - tau y_k) in proportion to E_k, both densities are functions of E alone."""
+    logits, prior, delta = np.array([0.3, -1.2]), np.array([0.5, 0.1]), 1.5 - 0.4
+    found = {
+        tau: concrete_kl(
+            logits,
+            prior,
+            tau=tau,
+            prior_tau=tau,
+            num_samples=100_000,
+            rng=np.random.default_rng(7),
+        )
+        for tau in (0.2, 1.0, 3.0)
+    }
+    for mean, _ in found.values():
+        assert mean == pytest.approx(found[1.0][0], rel=1e-8)
+    mean, error = found[1.0]
+    assert abs(mean - (delta / np.tanh(delta / 2) - 2)) < STANDARD_ERRORS * error
+
+
 def test_the_gradient_of_the_temperature_with_the_noise_held():
     rng = np.random.default_rng(6)
     logits, weights = rng.normal(size=(4, 3)), rng.normal(size=(4, 3))

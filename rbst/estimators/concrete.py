@@ -164,9 +164,10 @@ def concrete_kl(
     .. math:: \mathbb E_q[\log q(Y) - \log p(Y)], \qquad Y \sim q
 
     with q of ``logits``, shape ``(..., n)``, and ``tau``, p of ``prior_logits``, which broadcast to it, and ``prior_tau``;
-    both have the same impossible categories, since the divergence is infinite otherwise. It has no closed form, it is not
-    the categorical one, and it does not tend to it as the temperatures fall together. Returns two arrays of shape
-    ``(...)``; the standard error is NaN for ``num_samples = 1``.
+    both have the same impossible categories, since the divergence is infinite otherwise. It has no closed form in general,
+    and it is not the categorical one: with one temperature for both it does not depend on it, and so does not tend to the
+    categorical one as they fall together. Returns two arrays of shape ``(...)``; the standard error is NaN for
+    ``num_samples = 1``.
     """
     logits = check_logits(logits)
     prior, size = (

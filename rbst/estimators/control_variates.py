@@ -2,7 +2,7 @@ r"""REINFORCE less something similar whose mean is known: MuProp, REBAR and RELA
 
 The noise of REINFORCE is that of the cost. A function of D that follows f closely can be subtracted from the cost if
 its own gradient is added back. MuProp subtracts f's tangent plane at the mean; REBAR subtracts f at the relaxed
-sample; RELAX any function, which may be learned. All are unbiased, whatever they subtract. Contract: logits ``(...,
+sample; RELAX any function with a derivative, which may be learned. All are unbiased, whatever they subtract. Contract: logits ``(...,
 L, n)``; f maps ``(..., L, n)`` to joint costs ``(...)``, inside the simplex too, and ``df_dD`` is its derivative there.
 """
 
@@ -72,7 +72,7 @@ def relax(
     tau: float = 1.0,
     rng: Any,
 ) -> Array:
-    r"""RELAX: any function of the located Gumbels as the control variate.
+    r"""RELAX: any differentiable function of the located Gumbels as the control variate.
 
     .. math:: \big( f(D) - c(\tilde z) \big) (D - \pi) + \frac{\partial c(z)}{\partial \theta} - \frac{\partial c(\tilde z)}{\partial \theta}
 

@@ -440,7 +440,7 @@ ESTIMATORS = (
     Entry(
         "relax",
         relax,
-        "(f(D) - c(z~)) (D - pi) + dc(z)/dtheta - dc(z~)/dtheta, z~ given D; c is any function",
+        "(f(D) - c(z~)) (D - pi) + dc(z)/dtheta - dc(z~)/dtheta, z~ given D; c is any smooth function",
         "none",
         "Grathwohl et al. 2018",
         evaluations="f once, at D; c once, its derivative twice",
