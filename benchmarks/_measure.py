@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -74,6 +74,21 @@ def least_milliseconds(
         for key, call in calls.items():
             least[key] = min(least[key], _least_of_a_turn(call, 0 if setting.light else TURN))
     return least
+
+
+def timed_rows(
+    names: Sequence[str], calls: Mapping[tuple, Callable[[], Any]], setting: Setting
+) -> list[dict]:
+    """A row for each call: what its key says under these names, and its least time."""
+    return [
+        dict(zip(names, key, strict=True)) | {"milliseconds": least}
+        for key, least in least_milliseconds(calls, setting).items()
+    ]
+
+
+def build_milliseconds(build: Any, *key: Any) -> float:
+    """Least time to build a table that is cached by its key."""
+    return min(_least_of_a_turn(lambda: build.__wrapped__(*key), 0) for _ in range(5))
 
 
 def _least_of_a_turn(call: Callable[[], Any], seconds: float) -> float:

@@ -7,13 +7,13 @@ temperature and a tolerance need once.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 import rbst
-from benchmarks._measure import Setting, draw_inputs, find, least_milliseconds
+from benchmarks._measure import Setting, build_milliseconds, draw_inputs, find, timed_rows
 from rbst._tables import markdown_table
 from rbst.boolean import build_boolean_table
 
@@ -25,26 +25,20 @@ RTOLS = (1e-3, 1e-6, 1e-11)
 def methods(inputs: tuple[np.ndarray, ...], tau: float) -> dict[str, Callable]:
     """Every call by the name that the table gives it."""
     rng = np.random.default_rng(1)
-    calls = {"gr-mc1": lambda: rbst.gumbel_rao(*inputs, tau=tau, num_samples=1, rng=rng)}
+    calls = {"gr-mc1": partial(rbst.gumbel_rao, *inputs, tau=tau, num_samples=1, rng=rng)}
     for rtol in RTOLS:
-        calls[f"gr, rtol {rtol:.0e}"] = lambda rtol=rtol: rbst.exact_gumbel_rao(
-            *inputs, tau=tau, rtol=rtol
-        )
-    calls["moments"] = lambda: rbst.conditional_moments(*inputs, tau=tau)
+        exact = partial(rbst.exact_gumbel_rao, *inputs, tau=tau, rtol=rtol)
+        calls[f"gr, rtol {rtol:.0e}"] = exact
+    calls["moments"] = partial(rbst.conditional_moments, *inputs, tau=tau)
     return calls
 
 
-def build_milliseconds(tau: float, name: str) -> float | None:
-    """Least time to build the table of a call."""
+def build_table_of(name: str, tau: float) -> float | None:
+    """Milliseconds to build the table of a call."""
     if name == "gr-mc1":
         return None
     key = (1e-6, 2) if name == "moments" else (float(name.split()[-1]), 1)
-    least = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        build_boolean_table.__wrapped__(tau, *key)
-        least = min(least, 1e3 * (time.perf_counter() - start))
-    return least
+    return build_milliseconds(build_boolean_table, tau, *key)
 
 
 def measure(setting: Setting) -> list[dict]:
@@ -56,18 +50,10 @@ def measure(setting: Setting) -> list[dict]:
             for tau in TAUS:
                 for name, call in methods(inputs, tau).items():
                     calls[variables, dtype, tau, name] = call
-    least = least_milliseconds(calls, setting)
-    return [
-        {
-            "variables": variables,
-            "dtype": dtype,
-            "tau": tau,
-            "method": name,
-            "milliseconds": least[variables, dtype, tau, name],
-            "milliseconds to build its table": build_milliseconds(tau, name),
-        }
-        for variables, dtype, tau, name in calls
-    ]
+    rows = timed_rows(("variables", "dtype", "tau", "method"), calls, setting)
+    for row in rows:
+        row["milliseconds to build its table"] = build_table_of(row["method"], row["tau"])
+    return rows
 
 
 def table(rows: list[dict]) -> str:

@@ -61,9 +61,7 @@ def tails(label: str, covariance_tested: bool, repeats: int) -> list[list[str]]:
     for _ in trange(repeats, desc=label, leave=False):
         sums = [moments.Sums(target) for target in targets]
         for s in sums:
-            k = s.target.outcome
-            rows = (case.logits, np.eye(case.n)[k], case.slopes[k])
-            rows = (np.broadcast_to(row, (GRADIENTS, case.n)) for row in rows)
+            rows = laws.alike(case, s.target.outcome, GRADIENTS)
             s.add(st_gumbel_softmax(*rows, tau=case.tau, rng=rng))
         for share in SHARES:
             moments.blend = lambda exact, sample, share=share: (1 - share) * exact + share * sample

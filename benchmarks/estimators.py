@@ -7,6 +7,7 @@ GR-MCK is the time to draw its K V n exponentials and to raise each to a power (
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ from benchmarks._measure import (
     draw_inputs,
     find,
     floor,
-    least_milliseconds,
     ratio,
+    timed_rows,
 )
 from rbst._tables import markdown_table
 from rbst.plotting import new_figure
@@ -48,23 +49,19 @@ def calls(
     rng = np.random.default_rng(1)
     table = {}
     for K in samples:
-        table[f"gr-mc{K}", "rbst"] = lambda K=K: rbst.gumbel_rao(
-            logits, D, g, tau=tau, num_samples=K, rng=rng
-        )
-        table[f"gr-mc{K}", "floor"] = lambda K=K: floor(K * logits.size, tau, rng)
+        sampled = partial(rbst.gumbel_rao, logits, D, g, tau=tau, num_samples=K, rng=rng)
+        table[f"gr-mc{K}", "rbst"] = sampled
+        table[f"gr-mc{K}", "floor"] = partial(floor, K * logits.size, tau, rng)
     for rtol in RTOLS:
-        table[f"gr, rtol {rtol:.0e}", "rbst"] = lambda rtol=rtol: rbst.exact_gumbel_rao(
-            logits, D, g, tau=tau, rtol=rtol
-        )
+        exact = partial(rbst.exact_gumbel_rao, logits, D, g, tau=tau, rtol=rtol)
+        table[f"gr, rtol {rtol:.0e}", "rbst"] = exact
     table["st-gs", "rbst"] = lambda: rbst.st_gumbel_softmax(
         logits, rbst.sample_categorical(logits, rng), g, tau=tau, rng=rng
     )
     if port.torch is not None:
         tensors = [port.torch.from_numpy(x) for x in (logits, D, g)]
         for K in samples:
-            table[f"gr-mc{K}", "port"] = lambda K=K: port.gumbel_rao(
-                *tensors, tau, port.draw_exponentials(K, tensors[0])
-            )
+            table[f"gr-mc{K}", "port"] = partial(port.draw_gumbel_rao, *tensors, tau, K)
         table["st-gs", "port"] = lambda: port.st_gumbel_softmax(tensors[0], tensors[2], tau)
     return table
 
@@ -86,11 +83,7 @@ def measure(setting: Setting) -> list[dict]:
         difference = max(largest_difference(*case) for case in cases)
         check_agreement("GR-MC10 given the same noise", difference, 1e-4)
     every = {(*case, *key): call for case in cases for key, call in calls(*case, samples).items()}
-    names = ("variables", "n", "tau", "method", "side")
-    return [
-        dict(zip(names, key, strict=True)) | {"milliseconds": least}
-        for key, least in least_milliseconds(every, setting).items()
-    ]
+    return timed_rows(("variables", "n", "tau", "method", "side"), every, setting)
 
 
 def table(rows: list[dict]) -> str:

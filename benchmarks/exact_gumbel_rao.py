@@ -8,14 +8,15 @@ float64; the table shows its median and its maximum over the variables.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 import rbst
 from benchmarks import port
-from benchmarks._measure import Setting, cell, draw_inputs, find, least_milliseconds
+from benchmarks._measure import Setting, build_milliseconds, cell, draw_inputs, find, timed_rows
 from rbst._tables import markdown_table
 from rbst.quadrature import SMALLEST_SINGLE_RTOL, build_table
 
@@ -25,25 +26,18 @@ SAMPLES = (10, 100, 1000)
 RTOLS = (1e-3, 1e-6)
 
 
-def methods(
-    logits: np.ndarray, D: np.ndarray, g: np.ndarray, tau: float
-) -> dict[str, Callable[[], np.ndarray]]:
+def methods(problem: tuple[np.ndarray, ...], tau: float) -> dict[str, Callable[[], Any]]:
     """Every method by the name that the table gives it."""
     rng = np.random.default_rng(1)
     table = {}
     for K in SAMPLES:
         if port.torch is not None:
-            tensors = [port.torch.from_numpy(x) for x in (logits, D, g)]
-            table[f"PyTorch GR-MC{K}"] = lambda tensors=tensors, K=K: port.gumbel_rao(
-                *tensors, tau, port.draw_exponentials(K, tensors[0])
-            ).numpy()
-        table[f"gr-mc{K}"] = lambda K=K: rbst.gumbel_rao(
-            logits, D, g, tau=tau, num_samples=K, rng=rng
-        )
+            tensors = [port.torch.from_numpy(x) for x in problem]
+            table[f"PyTorch GR-MC{K}"] = partial(port.draw_gumbel_rao, *tensors, tau, K)
+        table[f"gr-mc{K}"] = partial(rbst.gumbel_rao, *problem, tau=tau, num_samples=K, rng=rng)
     for rtol in RTOLS:
-        table[f"gr, rtol {rtol:.0e}"] = lambda rtol=rtol: rbst.exact_gumbel_rao(
-            logits, D, g, tau=tau, rtol=rtol
-        )
+        exact = partial(rbst.exact_gumbel_rao, *problem, tau=tau, rtol=rtol)
+        table[f"gr, rtol {rtol:.0e}"] = exact
     return table
 
 
@@ -52,41 +46,28 @@ def errors(result: np.ndarray, exact: np.ndarray) -> np.ndarray:
     return np.abs(result - exact).max(axis=-1) / np.abs(exact).max(axis=-1)
 
 
-def build_milliseconds(tau: float, rtol: float, dtype: str) -> float:
-    """Least time to build the table that ``gr`` needs once for each temperature and tolerance."""
-    least = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        build_table.__wrapped__(tau, rtol, 2.0 if tau >= 1 else 1.0, 1, dtype)
-        least = min(least, 1e3 * (time.perf_counter() - start))
-    return least
-
-
 def measure(setting: Setting) -> list[dict]:
     """One row for each size, temperature and method."""
     sizes = LIGHT_SIZES if setting.light else SIZES
-    problems = {(*size, tau): (*draw_inputs(*size), tau) for size in sizes for tau in TAUS}
+    problems = {(*size, tau): draw_inputs(*size) for size in sizes for tau in TAUS}
     calls = {
         (*case, name): method
         for case, problem in problems.items()
-        for name, method in methods(*problem).items()
+        for name, method in methods(problem, case[-1]).items()
     }
-    least = least_milliseconds(calls, setting)
+    rows = timed_rows(("variables", "n", "tau", "method"), calls, setting)
     exact = {
-        case: rbst.conditional_mean(*(x.astype(np.float64) for x in arrays), tau=tau, rtol=1e-11)
-        for case, (*arrays, tau) in problems.items()
+        case: rbst.conditional_mean(*(x.astype(float) for x in problem), tau=case[-1], rtol=1e-11)
+        for case, problem in problems.items()
     }
-    rows = []
-    for (variables, n, tau, name), method in calls.items():
-        error = errors(method(), exact[variables, n, tau])
-        row = {"variables": variables, "n": n, "tau": tau, "method": name}
-        row["milliseconds"] = least[variables, n, tau, name]
+    for row, (case, method) in zip(rows, calls.items(), strict=True):
+        error = errors(np.asarray(method()), exact[case[:-1]])
         row |= {"median error": float(np.median(error)), "largest error": float(error.max())}
-        if name.startswith("gr, "):
-            rtol = float(name.split()[-1])
+        if row["method"].startswith("gr, "):
+            tau, rtol = row["tau"], float(row["method"].split()[-1])
             dtype = "float32" if rtol >= SMALLEST_SINGLE_RTOL else "float64"
-            row["milliseconds to build its table"] = build_milliseconds(tau, rtol, dtype)
-        rows.append(row)
+            key = (tau, rtol, 2.0 if tau >= 1 else 1.0, 1, dtype)
+            row["milliseconds to build its table"] = build_milliseconds(build_table, *key)
     return rows
 
 

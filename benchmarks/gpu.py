@@ -11,12 +11,13 @@ Not among the parts that run by default: it needs CuPy and a GPU.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import rbst
-from benchmarks._measure import Setting, cell, draw_inputs, find, least_milliseconds
+from benchmarks._measure import Setting, cell, draw_inputs, find, timed_rows
 from benchmarks.vae_step import binary_images, rbst_run, rbst_step
 from rbst._array import Array, device_namespace, new_generator
 from rbst._tables import markdown_table
@@ -45,20 +46,16 @@ def measure_estimators(gpu: Any, bandwidth: float, rate: float, setting: Setting
     """The estimators alone, on both devices; on the GPU with the fraction of the yardstick and the memory."""
     rows = []
     for variables, n in LIGHT_SIZES if setting.light else SIZES:
-        timed = least_milliseconds(
-            {
-                (method, device): call
-                for device, xp in (("gpu", gpu), ("cpu", np))
-                for method, call in methods(xp, variables, n).items()
-            },
-            setting,
-        )
-        for (method, device), milliseconds in timed.items():
-            row = {"method": method, "device": device, "variables": variables, "n": n}
-            row["milliseconds"] = milliseconds
-            if device == "gpu":
+        calls = {
+            (method, device): call
+            for device, xp in (("gpu", gpu), ("cpu", np))
+            for method, call in methods(xp, variables, n).items()
+        }
+        for row in timed_rows(("method", "device"), calls, setting):
+            row |= {"variables": variables, "n": n}
+            if row["device"] == "gpu":
+                method, seconds = row["method"], 1e-3 * row["milliseconds"]
                 row["megabytes"] = reserved(gpu, methods(gpu, variables, n)[method])
-                seconds = 1e-3 * milliseconds
                 row["fraction"] = (
                     8 * K * variables * n / seconds / bandwidth
                     if method == f"gr-mc{K}"
@@ -82,16 +79,8 @@ def measure_model(gpu: Any, setting: Setting) -> list[dict]:
                 calls[name, device, batch] = waiting(xp, rbst_step(run))
             if batch == cases[0][1]:
                 calls["bound", device, IMAGES_PER_BLOCK] = waiting(xp, bounds(run, xp, samples))
-        rows += [
-            {
-                "method": method,
-                "device": device,
-                "arity": arity,
-                "images": count,
-                "milliseconds": milliseconds,
-            }
-            for (method, device, count), milliseconds in least_milliseconds(calls, setting).items()
-        ]
+        timed = timed_rows(("method", "device", "images"), calls, setting)
+        rows += [row | {"arity": arity} for row in timed]
     return rows
 
 
@@ -107,23 +96,15 @@ def yardsticks(xp: Any, setting: Setting) -> list[dict]:
     copied, product = (LIGHT_COPIED, LIGHT_PRODUCT) if setting.light else (COPIED, PRODUCT)
     source = xp.ones(copied, dtype="float32")
     square = xp.ones((product, product), dtype="float32")
-    timed = least_milliseconds(
-        {
-            "copy": waiting(xp, source.copy),
-            "matrix product": waiting(xp, lambda: square @ square),
-        },
-        setting,
-    )
+    calls = {
+        ("copy", "gpu"): waiting(xp, source.copy),
+        ("matrix product", "gpu"): waiting(xp, lambda: square @ square),
+    }
     work = {"copy": 8 * copied, "matrix product": 2 * product**3}
+    name = xp.cuda.runtime.getDeviceProperties(0)["name"].decode()
     return [
-        {
-            "method": name,
-            "device": "gpu",
-            "name": xp.cuda.runtime.getDeviceProperties(0)["name"].decode(),
-            "milliseconds": ms,
-            "rate": work[name] / (1e-3 * ms),
-        }
-        for name, ms in timed.items()
+        row | {"name": name, "rate": work[row["method"]] / (1e-3 * row["milliseconds"])}
+        for row in timed_rows(("method", "device"), calls, setting)
     ]
 
 
@@ -131,13 +112,11 @@ def methods(xp: Any, variables: int, n: int) -> dict[str, Callable[[], Array]]:
     """The estimators on arrays of the module ``xp``."""
     logits, D, g = map(xp.asarray, draw_inputs(variables, n))
     rng = new_generator(xp, 1)
-    table = {
-        f"gr-mc{K}": lambda: rbst.gumbel_rao(logits, D, g, tau=TAU, num_samples=K, rng=rng),
-    }
+    sampled = partial(rbst.gumbel_rao, logits, D, g, tau=TAU, num_samples=K, rng=rng)
+    table = {f"gr-mc{K}": sampled}
     for rtol in RTOLS:
-        table[f"gr, rtol {rtol:.0e}"] = lambda rtol=rtol: rbst.exact_gumbel_rao(
-            logits, D, g, tau=TAU, rtol=rtol
-        )
+        exact = partial(rbst.exact_gumbel_rao, logits, D, g, tau=TAU, rtol=rtol)
+        table[f"gr, rtol {rtol:.0e}"] = exact
     return {name: waiting(xp, call) for name, call in table.items()}
 
 

@@ -6,6 +6,7 @@ shows what a line in the log-log figure hides: the fixed cost of a call, and a c
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,20 +48,12 @@ def measure(setting: Setting) -> list[dict]:
         for variables, n, K in points:
             size = {"axis": axis, "variables": variables, "n": n, "K": K}
             problem = draw_inputs(variables, n)
-            own = {
-                "gr-mcK": lambda problem=problem, K=K: rbst.gumbel_rao(
-                    *problem, tau=TAU, num_samples=K, rng=rng
-                )
-            }
+            own = {"gr-mcK": partial(rbst.gumbel_rao, *problem, tau=TAU, num_samples=K, rng=rng)}
             if axis != "K":
-                own["gr"] = lambda problem=problem: rbst.exact_gumbel_rao(
-                    *problem, tau=TAU, rtol=RTOL
-                )
+                own["gr"] = partial(rbst.exact_gumbel_rao, *problem, tau=TAU, rtol=RTOL)
             if port.torch is not None and variables * n * K <= PORT_ENTRIES:
                 tensors = [port.torch.from_numpy(x) for x in problem]
-                own["port, GR-MCK"] = lambda tensors=tensors, K=K: port.gumbel_rao(
-                    *tensors, TAU, port.draw_exponentials(K, tensors[0])
-                )
+                own["port, GR-MCK"] = partial(port.draw_gumbel_rao, *tensors, TAU, K)
             for method, call in own.items():
                 key = (axis, variables, n, K, method)
                 sizes[key], calls[key] = size | {"method": method}, call

@@ -47,11 +47,8 @@ def own_peak(variables: int, n: int, K: int) -> float:
 def port_peak(variables: int, n: int, K: int) -> float | None:
     """Of the port, after a call with few variables that starts PyTorch's threads."""
     tensors = [port.torch.from_numpy(x) for x in draw_inputs(variables, n)]
-    few = [x[:2] for x in tensors]
-    port.gumbel_rao(*few, TAU, port.draw_exponentials(1, few[0]))
-    return peak_resident(
-        lambda: port.gumbel_rao(*tensors, TAU, port.draw_exponentials(K, tensors[0]))
-    )
+    port.draw_gumbel_rao(*(x[:2] for x in tensors), TAU, 1)
+    return peak_resident(lambda: port.draw_gumbel_rao(*tensors, TAU, K))
 
 
 def table(rows: list[dict]) -> str:

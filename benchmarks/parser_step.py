@@ -15,14 +15,7 @@ from collections.abc import Callable
 import autograd
 import numpy as np
 
-from benchmarks._measure import (
-    Setting,
-    cell,
-    check_agreement,
-    find,
-    least_milliseconds,
-    peak_traced,
-)
+from benchmarks._measure import Setting, cell, check_agreement, find, peak_traced, timed_rows
 from benchmarks.port import torch
 from rbst import get_estimator, objective, stochastic_node
 from rbst._tables import markdown_table
@@ -190,12 +183,12 @@ def measure(setting: Setting) -> list[dict]:
         for case in (LIGHT_CASES if setting.light else CASES)
         for key, step in calls(*case, setting.light).items()
     }
-    names = ("tokens", "lengths", "estimator", "side")
+    rows = timed_rows(("tokens", "lengths", "estimator", "side"), every, setting)
     return [
-        dict(zip(names, key, strict=True))
-        | {"batch": key[0], "milliseconds": least}
-        | ({"megabytes": peak_traced(every[key])} if key[-1] == "rbst" else {})
-        for key, least in least_milliseconds(every, setting).items()
+        row
+        | {"batch": row["tokens"]}
+        | ({"megabytes": peak_traced(step)} if row["side"] == "rbst" else {})
+        for row, step in zip(rows, every.values(), strict=True)
     ]
 
 

@@ -30,6 +30,13 @@ def gumbel_rao(
     return (S * (g - (S * g).sum(dim=-1, keepdim=True))).mean(dim=0) / tau
 
 
+def draw_gumbel_rao(
+    logits: torch.Tensor, D: torch.Tensor, g: torch.Tensor, tau: float, K: int
+) -> torch.Tensor:
+    """GR-MCK with noise of its own."""
+    return gumbel_rao(logits, D, g, tau, draw_exponentials(K, logits))
+
+
 def st_gumbel_softmax(logits: torch.Tensor, g: torch.Tensor, tau: float) -> torch.Tensor:
     """ST-GS with PyTorch's own sampler: draws D, then pulls g back."""
     logits = logits.detach().requires_grad_()

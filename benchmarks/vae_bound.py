@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from benchmarks._measure import Setting, find, least_milliseconds
+from benchmarks._measure import Setting, find, timed_rows
 from benchmarks.vae_step import HIDDEN, binary_images, vae
 from rbst._tables import markdown_table
 from rbst.experiments.vae import IMAGES_PER_BLOCK
@@ -50,10 +50,8 @@ def measure(setting: Setting) -> list[dict]:
     arities, samples = (LIGHT_ARITIES, LIGHT_MEASURED) if setting.light else (ARITIES, MEASURED)
     calls = {(f"{arity}", "rbst"): bound(arity, samples) for arity in arities}
     calls["any", "floor"] = products(samples)
-    return [
-        {"arity": arity, "side": side, "samples": samples, "milliseconds": least}
-        for (arity, side), least in least_milliseconds(calls, setting).items()
-    ]
+    rows = timed_rows(("arity", "side"), calls, setting)
+    return [row | {"samples": samples} for row in rows]
 
 
 def table(rows: list[dict]) -> str:

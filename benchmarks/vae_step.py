@@ -17,7 +17,7 @@ from pathlib import Path
 import autograd
 import numpy as np
 
-from benchmarks._measure import Setting, cell, check_agreement, find, least_milliseconds
+from benchmarks._measure import Setting, cell, check_agreement, find, timed_rows
 from benchmarks.port import sample_gumbel_rao, torch
 from rbst import get_estimator
 from rbst._tables import markdown_table
@@ -176,11 +176,7 @@ def measure(setting: Setting) -> list[dict]:
     """One row for each arity, batch, estimator and side."""
     cases = LIGHT_CASES if setting.light else CASES
     every = {(*case, *key): step for case in cases for key, step in calls(*case).items()}
-    names = ("arity", "batch", "estimator", "side")
-    return [
-        dict(zip(names, key, strict=True)) | {"milliseconds": least}
-        for key, least in least_milliseconds(every, setting).items()
-    ]
+    return timed_rows(("arity", "batch", "estimator", "side"), every, setting)
 
 
 def table(rows: list[dict]) -> str:

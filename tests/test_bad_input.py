@@ -74,6 +74,7 @@ OF_GRADIENT = {
 OF_TAU = {
     "softmax": lambda tau: rbst.softmax(THETA, tau),
     "straight_through": lambda tau: rbst.straight_through(THETA, D, G, tau=tau),
+    "reinmax": lambda tau: rbst.reinmax(THETA, D, G, tau=tau),
     "st_gumbel_softmax": lambda tau: rbst.st_gumbel_softmax(THETA, D, G, tau=tau, rng=RNG),
     "gumbel_rao": lambda tau: gumbel_rao(tau=tau),
     "sample_gumbel_softmax": lambda tau: rbst.sample_gumbel_softmax(THETA, tau=tau, rng=RNG),

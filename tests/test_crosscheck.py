@@ -464,11 +464,7 @@ def test_levels_hold_for_heavy_tails_and_few_gradients(label, covariance_tested,
     for _ in range(200):
         sums = [Sums(target) for target in wanted]
         for s in sums:
-            k = s.target.outcome
-            rows = (
-                np.broadcast_to(row, (1813, case.n))
-                for row in (case.logits, np.eye(case.n)[k], case.slopes[k])
-            )
+            rows = laws.alike(case, s.target.outcome, 1813)
             s.add(st_gumbel_softmax(*rows, tau=case.tau, rng=rng))
         p_values.append(covariance_test(sums) if covariance_tested else mean_test(sums))
     p_values = np.array(p_values)
@@ -491,10 +487,7 @@ def test_the_reference_covariance_of_products_is_that_of_k_samples(rng):
     """Exact moments and 2**18 draws of one sample give the covariance of q for every K."""
     case = laws.MAIN
     (target,) = targets(get_law("gr-mc4"), case, (1,), covariance_tested=True)
-    rows = (
-        np.broadcast_to(row, (200_000, 3)) for row in (case.logits, np.eye(3)[1], case.slopes[1])
-    )
-    h = gumbel_rao(*rows, tau=case.tau, num_samples=4, rng=rng)
+    h = gumbel_rao(*laws.alike(case, 1, 200_000), tau=case.tau, num_samples=4, rng=rng)
     y = (h - target.mean) @ target.whitening
     q = np.stack([y[:, 0] ** 2, y[:, 0] * y[:, 1], y[:, 1] ** 2])
     scale = np.sqrt(np.outer(*[np.diagonal(target.q_covariance)] * 2))

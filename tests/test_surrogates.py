@@ -8,6 +8,7 @@ import pytest
 from autograd import grad
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import assert_mean, assert_same_mean
 
 from rbst import exact_gradient, get_estimator, gumbel_softmax, straight_through, zgr
 from rbst.categorical import one_hot, softmax
@@ -51,8 +52,7 @@ def test_the_second_gap_is_the_mean_lead_of_the_winner_of_a_race():
         E = rng.standard_exponential((200_000, 3))
         x = conditional_gumbels(LOGITS, np.eye(3)[k], E)
         lead = x[:, k] - np.delete(x, k, axis=1).max(axis=1)
-        error = lead.std() / np.sqrt(len(lead))
-        assert abs(lead.mean() + np.log(1 - pi_k) / pi_k) < STANDARD_ERRORS * error
+        assert_mean(lead, -np.log(1 - pi_k) / pi_k)
 
 
 def test_the_second_gap_survives_a_certain_category():
@@ -75,8 +75,7 @@ def test_a_hard_forward_pass_makes_decoupled_st_gs_into_st_gs():
     theirs = get_estimator("st-gs", tau=0.5).pull_back(logits, D, np.broadcast_to(G, x.shape), rng)
     for k in range(3):
         a, b = ours[D[:, k] == 1], theirs[D[:, k] == 1]
-        error = np.sqrt((a.var(axis=0) + b.var(axis=0)) / len(a))
-        assert (np.abs(a.mean(axis=0) - b.mean(axis=0)) < STANDARD_ERRORS * error).all()
+        assert_same_mean(a, b)
         # The variance of a variance of these draws is below 60 times its square over their number.
         spread = a.var(axis=0).sum() / b.var(axis=0).sum()
         assert abs(np.log(spread)) < STANDARD_ERRORS * np.sqrt(120 / len(a))
@@ -94,39 +93,6 @@ def test_equal_temperatures_make_decoupled_st_gs_into_gs():
 # The table of least variance.
 
 
-def table(pi, regularization):
-    """S_k of the definition, entry by entry."""
-    n, lam = len(pi), regularization
-    J = np.diag(pi) - np.outer(pi, pi)
-    A = np.empty((n, n))
-    for i in range(n):
-        for j in range(n):
-            A[i, j] = -lam * pi[i] * pi[j] / (1 + lam * (pi[i] + pi[j]))
-        A[i, i] = (1 + lam * pi[i]) * sum(pi[j] / (1 + lam * (pi[i] + pi[j])) for j in range(n))
-        A[i, i] -= lam * pi[i] ** 2 / (1 + 2 * lam * pi[i])
-    v = np.linalg.solve(A, ((1 + lam * pi) / (1 + 2 * lam * pi))[:, None] * J)
-    return [
-        np.array(
-            [
-                ((1 + lam * pi[i]) * v[i] - lam * pi[i] * v[k] + lam * (i == k) * J[k])
-                / (1 + lam * (pi[i] + pi[k]))
-                for i in range(n)
-            ]
-        )
-        for k in range(n)
-    ]
-
-
-@given(st.integers(0, 999), st.integers(2, 7), st.sampled_from([0.0, 0.1, 1.0, 30.0]))
-def test_mve_is_its_definition(seed, n, regularization):
-    rng = np.random.default_rng(seed)
-    logits, g = rng.normal(scale=2, size=n), rng.normal(size=n)
-    S = table(softmax(logits), regularization)
-    for k in range(n):
-        result = minimum_variance(logits, np.eye(n)[k], g, regularization=regularization)
-        np.testing.assert_allclose(result, S[k].T @ g, atol=1e-10)
-
-
 def solved(A, B):
     """A v = B in fractions."""
     rows = [[*a, *b] for a, b in zip(A, B, strict=True)]
@@ -139,8 +105,8 @@ def solved(A, B):
     return [[x / rows[c][c] for x in rows[c][len(A) :]] for c in range(len(A))]
 
 
-def table_in_fractions(pi, lam):
-    """S of the definition, without rounding."""
+def table(pi, lam):
+    """S_k of the definition, entry by entry, in fractions: without rounding."""
     n, lam = range(len(pi)), Fraction(lam)
     pi = [Fraction(float(p)) for p in pi]
     pi = [p / sum(pi) for p in pi]
@@ -162,6 +128,16 @@ def table_in_fractions(pi, lam):
     ]
 
 
+@given(st.integers(0, 999), st.integers(2, 7), st.sampled_from([0.0, 0.1, 1.0, 30.0]))
+def test_mve_is_its_definition(seed, n, regularization):
+    rng = np.random.default_rng(seed)
+    logits, g = rng.normal(scale=2, size=n), rng.normal(size=n)
+    S = np.array(table(softmax(logits), regularization), float)
+    for k in range(n):
+        result = minimum_variance(logits, np.eye(n)[k], g, regularization=regularization)
+        np.testing.assert_allclose(result, S[k].T @ g, atol=1e-10)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("regularization", [0.0, 1e-3, 1.0, 1e3, 1e6, 1e9, 1e18, 1e36, 1e300])
 def test_mve_keeps_its_digits_at_any_regularization(regularization, dtype):
@@ -170,7 +146,7 @@ def test_mve_keeps_its_digits_at_any_regularization(regularization, dtype):
     for spread in (1.0, 5.0, 20.0):
         logits = (spread * rng.normal(size=4)).astype(dtype)
         g = rng.normal(size=4).astype(dtype)
-        S = table_in_fractions(np.exp(np.float64(logits) - logits.max()), regularization)
+        S = table(np.exp(np.float64(logits) - logits.max()), regularization)
         for k in range(4):
             exact = [
                 float(sum(S[k][i][j] * Fraction(float(g[i])) for i in range(4))) for j in range(4)
@@ -225,7 +201,7 @@ def test_regularization_trades_bias_for_quadratic_f_against_variance():
     pi, exact = softmax(LOGITS), exact_gradient(quadratic, LOGITS[None])[0]
     bias, spread = [], []
     for regularization in (0.0, 1.0, 10.0, 1e3, 1e8):
-        S = table(pi, regularization)
+        S = np.array(table(pi, regularization), float)
         mean = sum(pi[k] * S[k].T @ Q[k] for k in range(3))
         bias.append(np.linalg.norm(mean - exact))
         # The mean square of the estimate for g of independent entries of variance one.

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oracles import slow
+from oracles import assert_mean, slow
 
 from rbst import exact_gradient, get_estimator
 from rbst._array import to_host
@@ -47,8 +47,7 @@ def test_draws_of_reinforce_have_the_exact_gradient_as_their_mean(problem):
         rng=np.random.default_rng(1),
         baseline=np.array([3.0, 4.0, 5.0]),
     )
-    error = draws.std(axis=0, ddof=1) / np.sqrt(len(draws))
-    assert (abs(draws.mean(axis=0) - exact(*problem)) < 5 * error).all()
+    assert_mean(draws, exact(*problem))
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 from autograd import elementwise_grad, grad
-from oracles import at_night
+from oracles import assert_mean, at_night
 
 from rbst import diagnose, estimate_gradient, exact_gradient, get_estimator, sample_categorical
 from rbst.categorical import one_hot, softmax
@@ -93,9 +93,7 @@ def test_an_impossible_category_is_never_evaluated_and_has_no_gradient(name):
     many = np.broadcast_to(logits, (20_000, 2, 3))
     samples = estimate_gradient(get_estimator(name, tau=0.5), f, many, rng, df_dD=df_dD)
     assert (samples[:, logits == -np.inf] == 0).all()
-    error = samples.std(axis=0) / np.sqrt(len(samples))
-    exact = exact_gradient(COSTS["quadratic"], logits)
-    assert (np.abs(samples.mean(axis=0) - exact) <= STANDARD_ERRORS * error + 1e-12).all()
+    assert_mean(samples, exact_gradient(COSTS["quadratic"], logits))
 
 
 # Without replacement: every choice enumerated, so no draw and no error bar.
@@ -287,8 +285,7 @@ def test_a_learned_control_variate_lowers_the_variance_and_not_the_mean():
         rho = {name: value - 0.1 * slope[name] for name, value in rho.items()}
     after = estimates(rho, 20_000, seed=0)
     assert after.var(axis=0).sum() < 0.5 * before.var(axis=0).sum()
-    error = after.std(axis=0) / np.sqrt(len(after))
-    assert (np.abs(after.mean(axis=0) - exact_gradient(f, logits)) < STANDARD_ERRORS * error).all()
+    assert_mean(after, exact_gradient(f, logits))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from autograd import grad
 from autograd.test_util import check_grads
+from oracles import assert_mean
 
 from rbst import Estimator, RunningMean, get_estimator, log_probability, objective, straight_through
 from rbst._array import getval
@@ -82,12 +83,6 @@ def test_sigmoid_and_likelihood_do_not_overflow(dtype):
 def test_kl_against_finite_differences():
     logits = np.random.default_rng(1).normal(size=(2, 3, 4))
     check_grads(kl_from_uniform, modes=["rev"], order=1)(logits)
-
-
-def test_log_probability_against_finite_differences():
-    logits = np.random.default_rng(2).normal(size=(2, 3, 4))
-    D = np.eye(4)[[[0, 1, 3], [2, 2, 0]]]
-    check_grads(lambda logits: log_probability(logits, D), modes=["rev"], order=1)(logits)
 
 
 @pytest.mark.parametrize("impossible", [False, True])
@@ -200,8 +195,7 @@ def test_single_sample_bound_equals_the_enumerated_one():
     model, flat = small_model()
     x = np.repeat(images(1), 400, axis=0)
     one, _ = model.bounds(flat, x, 50, np.random.default_rng(7))
-    error = one.std(ddof=1) / math.sqrt(len(x))
-    assert abs(one.mean() - single_sample_bound(model, flat, x[0])) < STANDARD_ERRORS * error
+    assert_mean(one, single_sample_bound(model, flat, x[0]))
     assert single_sample_bound(model, flat, x[0]) < log_evidence(model, flat, x[0]) - 0.1
 
 
@@ -209,9 +203,7 @@ def test_the_training_objective_has_the_enumerated_bound_as_its_mean():
     model, flat = small_model()
     x = np.repeat(images(1), 20_000, axis=0)
     cost, direct, _ = model.training_terms(flat, x, get_estimator("st"), np.random.default_rng(8))
-    error = cost.std(ddof=1) / math.sqrt(len(x))
-    exact = -single_sample_bound(model, flat, x[0])
-    assert abs((cost + direct).mean() - exact) < STANDARD_ERRORS * error
+    assert_mean(cost + direct, -single_sample_bound(model, flat, x[0]))
 
 
 def test_bounds_do_not_depend_on_the_size_of_the_blocks(monkeypatch):

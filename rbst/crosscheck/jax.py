@@ -42,7 +42,7 @@ def from_function(function: Callable[..., Any]) -> Callable[..., Any]:
         D, pull_back = jax.vjp(lambda x: function(key, x, *arguments), logits)
         return D, pull_back(signal)[0]
 
-    def draw(logits: Array, df_dD: Callable[[Array], Array], rng: Any, tau: Any) -> Any:
+    def with_tau(logits: Array, df_dD: Callable[[Array], Array], *, tau: Any, rng: Any) -> Any:
         rows, tau = math.prod(logits.shape[:-1]), np.asarray(tau, logits.dtype)
         blocks = [(b, jax.random.key(int(rng.integers(2**31)))) for b in _blocks(logits)]
         D = [np.asarray(both(key, b, tau, np.zeros_like(b))[0]) for b, key in blocks]
@@ -51,11 +51,8 @@ def from_function(function: Callable[..., Any]) -> Callable[..., Any]:
         h = [both(key, b, tau, g)[1] for (b, key), g in zip(blocks, signal, strict=True)]
         return drawn, np.concatenate(h)[:rows].reshape(logits.shape)
 
-    def with_tau(logits: Array, df_dD: Any, *, tau: float, rng: Any) -> Any:
-        return draw(logits, df_dD, rng, tau)
-
     def without_tau(logits: Array, df_dD: Any, *, rng: Any) -> Any:
-        return draw(logits, df_dD, rng, 1.0)
+        return with_tau(logits, df_dD, tau=1.0, rng=rng)
 
     return with_tau if takes_tau else without_tau
 

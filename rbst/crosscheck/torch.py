@@ -28,7 +28,7 @@ def from_function(function: Callable[..., Any], **options: Any) -> Callable[...,
     The gradient of f at the sample goes into ``sample.backward``. ``tau`` is left out where the function has
     no argument of that name.
     """
-    return _adapter(function, "tau" in inspect.signature(function).parameters, options)
+    return _adapter(function, "tau" in inspect.signature(function).parameters, **options)
 
 
 def from_autograd_function(function: Any) -> Callable[..., Any]:
@@ -38,7 +38,7 @@ def from_autograd_function(function: Any) -> Callable[..., Any]:
     def sample(logits: Any, tau: float = 1.0) -> Any:
         return function.apply(logits, tau) if takes_tau else function.apply(logits)
 
-    return _adapter(sample, takes_tau, {})
+    return _adapter(sample, takes_tau)
 
 
 def from_module(module: Any) -> Callable[..., Any]:
@@ -46,7 +46,7 @@ def from_module(module: Any) -> Callable[..., Any]:
 
     The module is used in the mode, training or evaluation, that it is in.
     """
-    return _adapter(module, "tau" in inspect.signature(module.forward).parameters, {})
+    return _adapter(module, "tau" in inspect.signature(module.forward).parameters)
 
 
 def from_distribution(
@@ -64,10 +64,10 @@ def from_distribution(
         S = law.rsample()
         return S, {"log_density": law.log_prob(S).detach().numpy()} if log_density else {}
 
-    return _adapter(sample, True, {})
+    return _adapter(sample, True)
 
 
-def _adapter(sample: Callable[..., Any], takes_tau: bool, options: dict[str, Any]) -> Any:
+def _adapter(sample: Callable[..., Any], takes_tau: bool, /, **options: Any) -> Any:
     def draw(logits: Array, df_dD: Callable[[Array], Array], rng: Any, **tau: float) -> Any:
         torch.manual_seed(int(rng.integers(2**31)))
         theta = torch.tensor(logits, requires_grad=True)

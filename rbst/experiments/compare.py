@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -159,10 +159,7 @@ class Config(Settings):
         names = self.estimators or tuple(
             name for entry in ESTIMATORS for name in map(entry.with_samples, self.num_samples)
         )
-        return {name: self._builder(name) for name in names}
-
-    def _builder(self, name: str) -> Builder:
-        return lambda tau: find_estimator(name, tau=tau, baseline=self.baseline)
+        return {name: partial(find_estimator, name, baseline=self.baseline) for name in names}
 
     @property
     def caption(self) -> str:

@@ -27,11 +27,15 @@ def run(arguments: argparse.Namespace) -> int:
         "' transposes; each is the estimate of dE[f(D)]/dtheta for one variable. tau is\n"
         "the temperature.\n"
     )
+    lines = textwrap.TextWrapper(
+        shutil.get_terminal_size().columns, subsequent_indent=" " * 17, break_long_words=False
+    )
     for entry in entries:
         print(entry.name)
         for title in TITLES:
             text = use(entry) if title == "use" else getattr(entry, title)
-            print(_hanging(f"    {title:<12} ", text))
+            lines.initial_indent = f"    {title:<12} "
+            print(lines.fill(text))
     return 0
 
 
@@ -54,14 +58,3 @@ def use(entry: Entry) -> str:
         "cost-only": "fits stochastic_node, with objective",
     }
     return f"needs {needs}; {others.get(entry.evaluates, 'fits stochastic_node')}"
-
-
-def _hanging(start: str, text: str) -> str:
-    width = shutil.get_terminal_size().columns
-    return textwrap.fill(
-        text,
-        width,
-        initial_indent=start,
-        subsequent_indent=" " * len(start),
-        break_long_words=False,
-    )

@@ -8,7 +8,7 @@ from rbst._load import load_object
 from rbst.estimators.registry import Estimator, get_estimator
 
 
-def find_estimator(name: str, *, tau: float, **parameters: Any) -> Estimator:
+def find_estimator(name: str, tau: float, **parameters: Any) -> Estimator:
     """The estimator of a name, or at an address ``module:name`` of an Estimator or a function of tau.
 
     Examples

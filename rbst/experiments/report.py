@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ class Table:
     note: Callable[[Sequence[Results], Collection[str]], str]
     record: Callable[[Cells, Cells], dict[str, Any]]
     paper: Mapping[tuple, float]
-    figures: Mapping[str, Callable[[Results], Any]] = field(default_factory=dict)
+    figures: Mapping[str, Callable[[Results], Any]]
 
 
 def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:

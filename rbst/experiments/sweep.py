@@ -194,9 +194,7 @@ def planned(experiment: Experiment, arguments: argparse.Namespace) -> list[Any]:
         name: tuple(dict.fromkeys(getattr(arguments, f"cells_{name}") or values(default)))
         for name, values in experiment.grid.items()
     }
-    intervals = {
-        name: tuple(getattr(arguments, f"interval_{name}")) for name in experiment.intervals
-    }
+    intervals = {name: getattr(arguments, f"interval_{name}") for name in experiment.intervals}
     final, lowest = options.get("learning_rate_final"), intervals["learning_rate"][0]
     if final is not None and final > lowest:
         raise ValueError(

@@ -25,12 +25,8 @@ from rbst.estimators.score_function import RunningMean
 
 CHECKPOINT_FORMAT = 1
 
-
 SCHEDULES = ("geometric", "linear")
 """How a setting gets from its first value to its final one."""
-
-EVEN_RATES = ((slice(None), 1.0),)
-"""One learning rate for all parameters."""
 
 
 class Diverged(ArithmeticError):
@@ -66,7 +62,7 @@ def momentum_step(
     *,
     learning_rate: float,
     momentum: float,
-    rate_factors: Sequence[tuple[slice, float]] = EVEN_RATES,
+    rate_factors: Sequence[tuple[slice, float]] = ((slice(None), 1.0),),
 ) -> None:
     r"""One step of gradient descent with momentum, in place.
 
