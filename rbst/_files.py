@@ -15,6 +15,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import secrets
 import sys
 import tempfile
@@ -32,7 +33,8 @@ from rbst._progress import progress_bar
 
 _BLOCK = 1 << 20
 _TIMEOUT_SECONDS = 60
-_PARTS, _LOCK = ".*.part*", ".lock"
+_LOCK = ".lock"
+_PART = re.compile(r"\..*-[0-9a-f]{8}\.part(\..*)?", re.DOTALL)
 
 LOCK_SECONDS = 5
 """How long a lock is waited for: a process that was killed may take a moment to be gone."""
@@ -76,8 +78,8 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
             raise
         raise OSError(
             error.errno,
-            f"cannot write {path}: {error.strerror}; make room on that disk and do the same again: "
-            "what was finished before is not lost",
+            f"cannot write {path}: {error.strerror}; make room on that disk and start again, with "
+            "--resume if the command has it: what was finished before is not lost",
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -85,8 +87,13 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
 
 def remove_parts(folder: str | os.PathLike) -> None:
     """Remove what processes that were killed while they wrote left in and below `folder`."""
-    for part in Path(folder).rglob(_PARTS):
+    for part in filter(_is_part, Path(folder).rglob(".*")):
         part.unlink(missing_ok=True)
+
+
+def _is_part(path: Path) -> bool:
+    """Whether this is a temporary file of `whole_file`."""
+    return _PART.fullmatch(path.name) is not None and path.is_file()
 
 
 @contextmanager
@@ -145,7 +152,7 @@ def new_folder(path: str | os.PathLike) -> Path:
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        taken = [e for e in path.iterdir() if not e.match(_PARTS) and e.name != _LOCK]
+        taken = [e for e in path.iterdir() if not _is_part(e) and e.name != _LOCK]
     except OSError as error:
         raise OSError(
             error.errno,
@@ -173,7 +180,12 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     become numbers and lists, paths become strings. NaN and infinities are written as Python writes
     them (`NaN`, `Infinity`), which `read_json` understands and strict JSON parsers refuse.
     """
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, default=_plain) + "\n")
+    write_text(path, as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """The text that `write_json` writes."""
+    return json.dumps(value, indent=2, sort_keys=True, default=_plain) + "\n"
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -36,7 +36,7 @@ def load_object(address: str, what: str) -> Any:
         cure = f"the module {module!r} has no {name!r}, so check the name after the colon"
     except ImportError as error:
         cure = f"{type(error).__name__}: {error}; run the command in the folder of the module"
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         cure = f"the module itself raises {type(error).__name__}: {error}"
     raise ValueError(f"{what} must be importable, got {address!r}; {cure}")
 

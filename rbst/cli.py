@@ -131,6 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with steady_streams() as lost:
         try:
             status = _run(argv)
+        except SystemExit as end:  # of argparse, after help or an error
+            status = int(end.code or 0)
         except KeyboardInterrupt:
             complain("interrupted")
             status = 130
@@ -154,9 +156,20 @@ def _run(argv: Sequence[str]) -> int:
     try:
         with limited_threads(arguments.threads):
             return import_module(COMMANDS[arguments.command][0]).run(arguments) or 0
-    except (ValueError, TypeError, OSError) as error:
-        complain(f"rbst {arguments.command}: {error}")
+    except (ValueError, TypeError, OSError, MemoryError, SystemExit) as error:
+        complain(f"rbst {arguments.command}: {_in_words(error)}")
         return 2
+
+
+def _in_words(error: BaseException) -> str:
+    """An error for the user, where its own message does not say what happened."""
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error}); ask for less at once"
+    if isinstance(error, SystemExit):
+        return f"the code that was called ends the program, with sys.exit({error.code!r})"
+    if isinstance(error, FileNotFoundError) and error.errno and not error.filename:
+        return "the current folder does not exist any more; change to one that does"
+    return str(error)
 
 
 @contextmanager

@@ -4,18 +4,22 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import rbst
-from rbst._files import read_npz
+from rbst._files import read_npz, write_npz
 from rbst.cli import COMMANDS, main
 from rbst.estimators.registry import ESTIMATORS
+from rbst.experiments import compare
+from rbst.experiments.run import start_experiment
 
 ROOT = Path(rbst.__file__).parent.parent
 pytestmark = pytest.mark.usefixtures("unrendered")
@@ -85,9 +89,7 @@ def test_help_names_every_command_and_no_command_prints_it(capsys):
 
 
 def test_help_of_vae_says_each_default_once(capsys):
-    with pytest.raises(SystemExit) as exit_:
-        run("--help")
-    assert exit_.value.code == 0
+    assert run("--help") == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "(default: 24 for digits, 240 for mnist)" in text
     assert "(default: st st-gs gs reinforce gr-mc10 gr-mc100)" in text
@@ -275,9 +277,7 @@ def test_a_bogus_backend_and_a_narrow_terminal_cost_nothing(tmp_path):
 
 def test_help_on_a_narrow_terminal(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "20")
-    with pytest.raises(SystemExit) as exit_:
-        run("--help")
-    assert exit_.value.code == 0
+    assert run("--help") == 0
     assert "--bits" in capsys.readouterr().out
 
 
@@ -393,20 +393,112 @@ BAD = {
 @pytest.mark.parametrize("words", BAD)
 def test_bad_options_are_one_line_before_any_work(words, tmp_path, capsys):
     out = tmp_path / "out"
-    try:
-        status = run(*words.split(), "--out", out)
-    except SystemExit as exit_:
-        status = exit_.code
-    assert status == 2
+    assert run(*words.split(), "--out", out) == 2
     assert BAD[words] in one_line(capsys)
     assert not out.exists()
 
 
 def test_an_unknown_command_is_one_line(capsys):
-    with pytest.raises(SystemExit) as exit_:
-        main(["frobnicate"])
-    assert exit_.value.code == 2
+    assert main(["frobnicate"]) == 2
     assert "invalid choice: 'frobnicate'" in one_line(capsys)
+
+
+def test_of_two_that_start_in_one_folder_one_is_refused(tmp_path):
+    def start(k):
+        try:
+            return start_experiment("compare", compare.Config(seed=k), tmp_path / "out")
+        except FileExistsError:
+            return None
+
+    for _ in range(20):
+        with ThreadPoolExecutor(4) as pool:
+            started = [*pool.map(start, range(4))]
+        (winner,) = (k for k, folder in enumerate(started) if folder is not None)
+        assert json.loads((tmp_path / "out" / "config.json").read_text())["seed"] == winner
+        shutil.rmtree(tmp_path / "out")
+
+
+def test_what_was_not_quick_is_not_resumed_as_such(tmp_path, capsys):
+    out = tmp_path / "out"
+    words = (*SMALL[:-1], "300", "--estimator", "st", "--bound-samples", "2", "--out", out)
+    assert run(*words) == 0
+    assert run("--resume", "--quick", "--out", out) == 2
+    assert "was started without --quick" in capsys.readouterr().err
+    assert run(*words[:-2], "--quick", "--out", tmp_path / "quick") == 0
+    assert run("--resume", "--quick", "--out", tmp_path / "quick") == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("test.json", "{}"), ("test.json", "[]"), ("result.json", '{"diverged_at": null}')],
+)
+def test_a_damaged_record_is_named_with_a_cure(tmp_path, capsys, file, content):
+    out = tmp_path / "out"
+    assert run(*SMALL, "--estimator", "st", "--bound-samples", "2", "--out", out) == 0
+    (out / "st-seed0" / file).write_text(content)
+    assert run("--resume", "--out", out) == 2
+    message = capsys.readouterr().err
+    assert file in message
+    assert "delete it to" in message
+
+
+def test_bounds_of_another_shape_are_named_with_a_cure(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(*SMALL, "--estimator", "st", "--bound-samples", "2", "--out", out) == 0
+    (out / "st-seed0" / "test.json").unlink()
+    write_npz(out / "st-seed0" / "test-bounds-2.npz", {"bounds": np.zeros((3, 5))})
+    assert run("--resume", "--out", out) == 2
+    assert "does not hold the bounds of images" in capsys.readouterr().err
+
+
+ENDS = {
+    "leaves.py": "import sys\nsys.exit(0)\n",
+    "later.py": "import sys\ndef f(D):\n    sys.exit(0)\n",
+}
+
+
+@pytest.mark.parametrize("file", ENDS)
+def test_code_that_ends_the_program_does_not_end_it_well(tmp_path, capsys, monkeypatch, file):
+    (tmp_path / file).write_text(ENDS[file])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    address = file.replace(".py", ":f")
+    words = ("--quick", "--estimator", "gr", "--function", address, "--out", "out")
+    assert main(["compare", *words]) == 2
+    assert one_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_lack_of_memory_is_one_line(capsys, monkeypatch, tmp_path):
+    def run(_):
+        raise MemoryError("Unable to allocate 29.8 GiB")
+
+    monkeypatch.setattr(compare, "run", run)
+    assert main(["compare", "--out", str(tmp_path / "out")]) == 2
+    assert "out of memory (Unable to allocate 29.8 GiB)" in one_line(capsys)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a folder in use is not removed")
+def test_a_folder_that_is_gone_is_one_line(tmp_path, capsys, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    words = ("--quick", "--estimator", "gr", "--function", "mine:f", "--out", str(tmp_path / "out"))
+    assert main(["compare", *words]) == 2
+    assert "the current folder does not exist any more" in one_line(capsys)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_help_that_is_lost_is_no_success(word):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "rbst", word], stdout=full, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 2
+    assert b"could not be written" in done.stderr
 
 
 def test_an_existing_folder_is_refused_and_left_alone(tmp_path, capsys):

@@ -67,10 +67,7 @@ def compare(tmp_path, monkeypatch, capsys):
 
     def run(*words):
         shape = ["--n", "3", "--variables", "2", "--tau", "0.5"]
-        try:
-            status = main(["compare", "--quick", *shape, *words, "--out", "out"])
-        except SystemExit as exit_:
-            status = exit_.code
+        status = main(["compare", "--quick", *shape, *words, "--out", "out"])
         file = tmp_path / "out" / "results.json"
         results = json.loads(file.read_text())["results"] if file.exists() else None
         return status, results, capsys.readouterr()

@@ -9,6 +9,7 @@ import pty
 import re
 import subprocess
 import sys
+import time
 import types
 from dataclasses import asdict
 
@@ -956,6 +957,23 @@ def array_that_exits(logits, D, df_dD, *, tau):
 
 def array_that_leaves(logits, D, df_dD, *, tau):
     return Exits(os._exit)
+
+def begins_a_message(logits, D, df_dD, *, tau):
+    import stat
+    for file in range(3, 256):
+        try:
+            if stat.S_ISSOCK(os.fstat(file).st_mode):
+                os.write(file, b"junk")  # the length of a message of 1.8 GB
+        except OSError:
+            pass
+    return right(logits, D, df_dD, tau=tau)
+
+def spins(logits, D, df_dD, *, tau):
+    import fcntl
+    file = open("spinning", "w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    while True:
+        pass
 """
 
 
@@ -985,6 +1003,51 @@ def test_a_hang_ends_with_the_time_out_or_the_budget(command):
     status, output, _ = command(*words, "--budget", "1e-9")
     assert status == 3
     assert "INCOMPLETE" in output.splitlines()[-1]
+
+
+def test_a_message_that_never_ends_is_no_answer(command):
+    with contextlib.closing(
+        RemoteSubject(("hostile:begins_a_message", None), "st", None, 60.0)
+    ) as subject:
+        subject.timeout = 0.5
+        report = examine(subject, get_law("st"), rows.Options())
+    assert "something that is no answer" in report.failures[0].found
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fcntl")
+def test_what_spins_ends_with_the_process_that_asked(command, tmp_path):
+    import fcntl
+
+    words = [sys.executable, "-m", "rbst", "check", "hostile:spins", "--estimator", "st"]
+    with open(tmp_path / "spinning", "w") as file:
+        with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+            while can_lock(file):
+                assert process.poll() is None
+                time.sleep(0.1)
+            process.kill()
+        deadline = time.monotonic() + 60
+        while not can_lock(file):
+            assert time.monotonic() < deadline, "still spinning"
+            time.sleep(0.1)
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def can_lock(file):
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return True
+
+
+@pytest.mark.parametrize("timeout", ["inf", "1e20", "nan", "0", "-1"])
+def test_a_time_out_that_nothing_can_wait_for_is_refused(command, timeout):
+    status, _, messages = command("mine:right", f"--timeout={timeout}")
+    assert status == 2
+    assert "timeout must be a number of seconds" in messages
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_folder_without_write_permission_is_refused(tmp_path):
 def test_new_folder_is_empty_or_refused(tmp_path):
     path = _files.new_folder(tmp_path / "runs" / "vae")
     assert path.is_dir()
-    for left_by_a_kill in (".config-1234.part.json", ".lock"):
+    for left_by_a_kill in (".config-0123abcd.part.json", ".lock"):
         (path / left_by_a_kill).write_text("")
         assert _files.new_folder(path) == path
     (path / "config.json").write_text("{}")
@@ -168,11 +168,20 @@ def test_a_full_disk_names_the_file_and_a_cure(tmp_path):
 
 def test_parts_of_killed_processes_are_removed_and_nothing_else(tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / ".0000010-12ab.part.npz").write_text("")
-    (tmp_path / "run" / "0000010.npz").write_text("")
-    (tmp_path / "a.part.txt").write_text("")
+    (tmp_path / "run" / ".0000010-12ab89ef.part.npz").write_text("")
+    precious = [
+        "0000010.npz",
+        "a.part.txt",
+        ".notes.part1",
+        ".a.partner.txt",
+        ".mine-12ab.part.npz",
+    ]
+    for name in precious:
+        (tmp_path / "run" / name).write_text("")
+    (tmp_path / "run" / ".a-12ab89ef.part").mkdir()
     _files.remove_parts(tmp_path)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["0000010.npz", "a.part.txt", "run"]
+    left = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert left == sorted([*precious, ".a-12ab89ef.part"])
 
 
 HOLD = """

@@ -21,6 +21,7 @@ RANKS = {
     "_progress": 0.6,
     "_files": 1,
     "_load": 1,
+    "_processes": 0,
     "_tables": 0,
     "categorical": 2,
     "_derivative": 3,

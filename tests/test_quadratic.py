@@ -176,6 +176,7 @@ def test_quadratic_writes_results_and_figures(tmp_path, capsys):
         (["--estimator", "foust"], "Boolean"),
         (["--estimator", "gr-mc"], "unknown estimator"),
         (["--tau", "0"], "tau must be positive"),
+        (["--tau", "0.1", "--tau", "0.10000001"], "differ in its first six digits"),
     ],
 )
 def test_quadratic_refuses_bad_options_before_it_writes(tmp_path, capsys, options, message):

@@ -288,6 +288,32 @@ def test_a_report_is_replaced_only_if_asked_and_printed_all_the_same(tmp_path, c
     assert "97.50" in (tmp_path / "report.md").read_text()
 
 
+def test_each_file_of_a_report_is_replaced_only_if_asked(tmp_path, capsys):
+    write(tmp_path / "a", result(valid=99.0, test=98.5))
+    (tmp_path / "report.json").write_text('{"mine": 1}')
+    assert main(["report", str(tmp_path)]) == 2
+    assert "report.json says something else" in capsys.readouterr().err
+    assert (tmp_path / "report.json").read_text() == '{"mine": 1}'
+    assert not (tmp_path / "report.md").exists()
+    (tmp_path / "report.json").unlink()
+    (tmp_path / "report.md").write_bytes(b"\xff")
+    assert main(["report", str(tmp_path)]) == 2
+    assert "report.md says something else" in capsys.readouterr().err
+
+
+def test_a_run_in_folders_that_overlap_counts_once(tmp_path):
+    write(tmp_path / "a" / "b", result(valid=99.0, test=98.5))
+    folders = [tmp_path, tmp_path / "a", tmp_path / "." / "a" / "b"]
+    assert Report(folders).record["rows"] == Report([tmp_path / "a" / "b"]).record["rows"]
+
+
+def test_runs_that_all_diverged_are_said_to_have(tmp_path, capsys):
+    for name in ("st", "gr"):
+        write(tmp_path / name, result(name, valid=None, diverged_at=3))
+    assert main(["report", str(tmp_path)]) == 2
+    assert "2 of 2 runs diverged" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("bound", [1e12, 1e300, float("inf"), float("nan")])
 def test_a_huge_or_infinite_bound_takes_no_time_and_is_not_the_best(tmp_path, capsys, bound):
     huge = result(valid=bound, test=98.5)

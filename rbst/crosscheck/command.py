@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, fields
@@ -26,6 +27,7 @@ import numpy as np
 
 from rbst._array import Array
 from rbst._load import load_object, parse_logits
+from rbst._processes import end_with_parent
 from rbst.categorical import one_hot
 from rbst.crosscheck import examine, list_battery, own_problem
 from rbst.crosscheck.laws import get_law
@@ -98,9 +100,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.implementation is None:
         raise ValueError("wanted an implementation as MODULE:FUNCTION, got none; or give --list")
-    if not arguments.timeout > 0:
+    if not 0 < arguments.timeout <= 1e6:
         raise ValueError(
-            f"timeout must be a positive number of seconds, got {arguments.timeout}; try 60"
+            f"timeout must be a number of seconds in (0, 1e6], got {arguments.timeout}; try 60"
         )
     if arguments.logits and not arguments.function:
         raise ValueError(
@@ -180,7 +182,7 @@ class RemoteSubject:
         """The answer to the last question, within these seconds and the time-out."""
         try:
             if self.connection.poll(min(self.timeout, seconds)):
-                return receive(self.connection)
+                return self._message()
         except (EOFError, OSError):
             self.process.join(5)
             code = self.process.exitcode
@@ -193,6 +195,19 @@ class RemoteSubject:
             raise BudgetSpent
         found, cause = f"no answer in {self.timeout:.3g} s", "it hangs, or --timeout is short"
         raise Gone(found, "an answer", cause)
+
+    def _message(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """The message that has begun to arrive."""
+        late = threading.Timer(self.timeout, self.process.kill)
+        late.start()
+        try:
+            return receive(self.connection)
+        except (EOFError, OSError):
+            if late.finished.is_set():
+                raise ValueError("a message that does not end") from None
+            raise
+        finally:
+            late.cancel()
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -225,6 +240,7 @@ def serve(
     connection: Connection, name: str, function: str | None, estimator: str, logits: Array | None
 ) -> None:
     """Import the implementation and answer questions until there are no more."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that judges
     with contextlib.suppress(OSError):
         os.dup2(2, 1)  # whatever prints, prints to standard error

@@ -28,7 +28,7 @@ from rbst._progress import progress_over
 from rbst._tables import aligned_markdown_table, text_table, wrapped
 from rbst.autodiff import estimate_gradient
 from rbst.diagnostics import Diagnosis, brief, diagnose, diagnosis_table
-from rbst.enumeration import count_outcomes, enumerate_outcomes, exact_gradient
+from rbst.enumeration import MAX_OUTCOMES, count_outcomes, enumerate_outcomes, exact_gradient
 from rbst.estimators.registry import ESTIMATORS, Estimator, get_estimator
 from rbst.experiments.own import find_estimator
 from rbst.experiments.run import (
@@ -109,6 +109,11 @@ class Config(Settings):
             check_num_samples(K)
         if self.at is not None:
             self._take_shape()
+        elif self.n * self.variables > MAX_OUTCOMES:
+            raise ValueError(
+                f"--n times --variables must be at most {MAX_OUTCOMES:,}, got {self.n} and "
+                f"{self.variables}; make the problem smaller"
+            )
         count_outcomes(self.logits)
         get_estimator("reinforce", baseline=self.baseline)
         called = [build(self.taus[0]).name for build in self.builders.values()]

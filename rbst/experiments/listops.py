@@ -405,7 +405,8 @@ def draw_curves(config: Config, runs: Sequence[Run], results: Results) -> Any:
     for panel, (key, (title, label, unit)) in zip(axes.flat, panels.items(), strict=True):
         plot_curves(panel, curves, key, scale=unit)
         panel.set(title=title, xlabel="iteration", ylabel=label)
-    axes.flat[0].legend(frameon=False, fontsize="small")
+    if curves:
+        axes.flat[0].legend(frameon=False, fontsize="small")
     set_caption(figure, config.caption)
     return figure
 
@@ -496,6 +497,13 @@ def describe_rates(rates: Sequence[float]) -> str:
     return ", ".join(f"{rate:.3g}" for rate in rates)
 
 
+def mistakes(results: Results) -> float:
+    """The figure by which runs are compared, lower is better; infinite where one diverged before its first validation."""
+    if not all(run.get("accuracy") for run in results):
+        return math.inf
+    return -float(np.mean([run["accuracy"]["valid"] for run in results]))
+
+
 def table_line(cell: tuple, best: Cells, same: Results) -> dict[str, str]:
     """A line of Table 1: means over runs with their standard errors."""
     (max_length, tau, name), chosen = cell, best[cell]
@@ -529,7 +537,7 @@ def table_note(best: Sequence[Results], columns: Collection[str]) -> str:
 
 def draw_table(results: Results) -> Any:
     """Table 1 as a picture, a panel for each length, with the paper's numbers; None for one temperature and length."""
-    best = best_runs([run for run in results if "accuracy" in run], EXPERIMENT.report)
+    best = best_runs(results, EXPERIMENT.report)
     if len({cell[:2] for cell in best if cell[-1] not in GIVEN_TREES}) < 2:
         return None
     lengths = sorted({max_length for max_length, *_ in best})
@@ -597,7 +605,7 @@ EXPERIMENT = Experiment(
         cell=cell_of,
         order=lambda cell: (*cell[:-1], cell[-1] not in GIVEN_TREES, cell[-1]),
         has_tau=lambda name: name not in GIVEN_TREES and get_estimator(name).tau is not None,
-        score=lambda results: -float(np.mean([run["accuracy"]["valid"] for run in results])),
+        score=mistakes,
         line=table_line,
         shown="test",
         repeats=("tokens", "tau"),

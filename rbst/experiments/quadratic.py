@@ -104,7 +104,11 @@ class Config(Settings):
     seed: int = setting(0, "of all that is random", within=at_least(0))
 
     def check(self) -> None:
-        """The minimisation can use the estimators."""
+        """The results tell the temperatures apart, and the minimisation can use the estimators."""
+        if len({f"{tau:g}" for tau in self.taus}) < len(self.taus):
+            raise ValueError(
+                f"--tau must differ in its first six digits, got {self.taus}; leave one out"
+            )
         for name in self.estimators:
             estimator = get_estimator(name, tau=self.taus[0])
             if estimator.evaluates == "several":

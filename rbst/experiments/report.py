@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rbst import __version__
-from rbst._files import read_json, write_json, write_text
+from rbst._files import as_json, read_json, write_text
 from rbst._tables import markdown_table, text_table, wrapped
 from rbst._terminal import complain
 from rbst.experiments import EXPERIMENTS, load_experiment
@@ -84,35 +84,36 @@ def collect(folders: Iterable[Path], table: Table) -> list[dict[str, Any]]:
     What cannot be read, or is not what such a result is, is left out and said on standard error.
     """
     results = []
+    found = (path for folder in folders for path in sorted(Path(folder).rglob("result.json")))
+    paths = {path.resolve(): path for path in found}  # folders may overlap
     in_paper = [*map(kind, table.order(next(iter(table.paper))))]
-    for folder in folders:
-        for path in sorted(Path(folder).rglob("result.json")):
-            test = path.with_name("test.json")
-            try:
-                result = read_json(path)
-                if not isinstance(result, dict) or not isinstance(result.get("config"), dict):
-                    raise ValueError(f"{path} is not the result of a run")
-                if not table.belongs(result):
-                    continue
-                if not isinstance(result["seed"], int):
-                    raise ValueError(f"{path} has a seed that is not an integer")
-                if not isinstance(result["estimator"], str):
-                    raise ValueError(f"{path} has an estimator that is not a name")
-                result["folder"] = str(path.parent)
-                if test.is_file():
-                    result |= read_json(test)
-                    result[table.tested]
-                table.score([result])
-                settings_of(result, table)
+    for path in paths.values():
+        test = path.with_name("test.json")
+        try:
+            result = read_json(path)
+            if not isinstance(result, dict) or not isinstance(result.get("config"), dict):
+                raise ValueError(f"{path} is not the result of a run")
+            if not table.belongs(result):
+                continue
+            if not isinstance(result["seed"], int):
+                raise ValueError(f"{path} has a seed that is not an integer")
+            if not isinstance(result["estimator"], str):
+                raise ValueError(f"{path} has an estimator that is not a name")
+            result["folder"] = str(path.parent)
+            if test.is_file():
+                result |= read_json(test)
+                result[table.tested]
+            settings_of(result, table)
+            if math.isfinite(table.score([result])):
                 line = table.line(table.cell(result), {table.cell(result): [result]}, [result])
                 table.note([[result]], line.keys())
-                if [*map(kind, table.order(table.cell(result)))] != in_paper:
-                    raise ValueError(f"{path} has a setting that the table cannot be sorted by")
-            except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-                reason = f"without {error}" if isinstance(error, KeyError) else error
-                complain(f"left out: {path} ({reason})")
-                continue
-            results.append(result)
+            if [*map(kind, table.order(table.cell(result)))] != in_paper:
+                raise ValueError(f"{path} has a setting that the table cannot be sorted by")
+        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+            reason = f"without {error}" if isinstance(error, KeyError) else error
+            complain(f"left out: {path} ({reason})")
+            continue
+        results.append(result)
     return results
 
 
@@ -238,9 +239,11 @@ class Report:
         self.record: dict[str, Any] = {"version": __version__}
         self.figures: dict[str, tuple[Callable[[Results], Any], Results]] = {}
         self.missing: dict[str, list[str]] = {}
+        count = 0
         for experiment in map(load_experiment, EXPERIMENTS):
             table: Table = experiment.report
             results = collect(folders, table)
+            count += len(results)
             cells, best = by_cell(results, table), best_runs(results, table)
             self.record |= table.record(best, cells)
             if best:
@@ -250,9 +253,9 @@ class Report:
                 self.figures |= {name: (draw, results) for name, draw in table.figures.items()}
                 self.missing[table.title] = missing(results, table)
         if not self.tables:
+            runs = f"{count} of {count} runs diverged" if count else "no finished run"
             raise ValueError(
-                f"no finished run under {', '.join(map(str, folders))}; give folders that hold "
-                "result.json"
+                f"{runs} under {', '.join(map(str, folders))}; give folders that hold result.json of others"
             )
 
     def markdown(self) -> str:
@@ -284,14 +287,16 @@ class Report:
 
     def write(self, out: Path, *, overwrite: bool) -> None:
         """``report.md``, ``report.json`` and the figures; another report is left alone without ``overwrite``."""
-        path, text = out / "report.md", self.markdown()
-        if path.exists() and not overwrite and path.read_text(encoding="utf-8") != text:
-            raise FileExistsError(
-                f"{path} says something else and is left as it is; replace it with --overwrite, or "
-                "choose another folder with --out"
-            )
-        write_json(out / "report.json", self.record)
-        write_text(path, text)
+        texts = {"report.json": as_json(self.record), "report.md": self.markdown()}
+        for name, text in texts.items():
+            path = out / name
+            if path.exists() and not overwrite and path.read_bytes() != text.encode():
+                raise FileExistsError(
+                    f"{path} says something else and is left as it is; replace it with --overwrite, or "
+                    "choose another folder with --out"
+                )
+        for name, text in texts.items():
+            write_text(out / name, text)
         for name, (draw, results) in self.figures.items():
             save_figure(out / name, draw, results)
 

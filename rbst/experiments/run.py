@@ -161,7 +161,10 @@ class Run:
         path = self.folder / "test.json"
         if not path.is_file():
             write_json(path, self.measure_test(progress=progress))
-        return read_json(path)
+        test = read_json(path)
+        if not isinstance(test, dict) or not test:
+            raise ValueError(f"{path} is not the test of a run; delete it to test this run anew")
+        return test
 
     def examine(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """What the command adds to the ``result`` of the training."""
@@ -200,7 +203,7 @@ def train_run(run: Run, *, checkpoint_every: int, progress: bool = True) -> dict
     path = run.folder / "result.json"
     if path.is_file():
         result = read_json(path)
-        if not isinstance(result, dict) or "diverged_at" not in result:
+        if not isinstance(result, dict) or not {"diverged_at", "estimator"} <= result.keys():
             raise ValueError(
                 f"{path} is not the result of a run; delete it to finish this run anew"
             )
@@ -327,6 +330,10 @@ class Experiment:
         out, asked = arguments.out, given(arguments, self.default())
         if arguments.resume:
             config = stored_config(out, asked, self.make_config)
+            if arguments.quick and quickened(config) != config:
+                raise ValueError(
+                    f"{out} was started without --quick; leave the option out to resume it"
+                )
         else:
             config = self.make_config(asked)
             config = self.prepare(quickened(config) if arguments.quick else config, arguments)
@@ -381,7 +388,7 @@ def by_estimator(config: Any, results: Sequence[Any]) -> dict[str, Sequence[Any]
 
 def default_folder(name: str) -> Path:
     """``runs/NAME/TIME``."""
-    return Path("runs") / name / f"{datetime.now():%Y%m%d-%H%M%S}"
+    return Path("runs") / name / f"{datetime.now():%Y%m%d-%H%M%S-%f}"
 
 
 @contextmanager
@@ -398,8 +405,9 @@ def held_folder(out: Path, *, resume: bool) -> Iterator[None]:
 
 def start_experiment(name: str, config: Any, out: Path | None) -> Path:
     """A new folder, by default ``runs/NAME/TIME``, that holds ``config.json``."""
-    out = new_folder(out or default_folder(name))
-    write_config(out, config)
+    out = out or default_folder(name)
+    with held_folder(out, resume=False):
+        write_config(out, config)
     return out
 
 

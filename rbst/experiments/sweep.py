@@ -13,8 +13,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -29,6 +27,7 @@ import numpy as np
 from rbst import __version__
 from rbst._array import device_namespace
 from rbst._files import locked, read_json, write_json
+from rbst._processes import deaf_to_interrupts, end_with_parent
 from rbst._progress import progress_over
 from rbst.experiments import EXPERIMENTS, load_experiment
 from rbst.experiments.report import Report, best_runs, collect
@@ -98,7 +97,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``rbst sweep``, and the other experiments as commands with options of their own."""
     first, *others = map(swept, map(load_experiment, EXPERIMENTS))
     _add_sweep(parser, first)
-    commands = parser.add_subparsers(title="other experiments", metavar="EXPERIMENT")
+    commands = parser.add_subparsers(
+        title="other experiments", metavar="EXPERIMENT", action=_BeforeItsOptions
+    )
     for experiment in others:
         sub = commands.add_parser(
             experiment.name,
@@ -107,6 +108,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             formatter_class=parser.formatter_class,
         )
         _add_sweep(sub, experiment)
+    parser.usage = f"%(prog)s [options]\n       {parser.prog} EXPERIMENT [options]"
+
+
+class _BeforeItsOptions(argparse._SubParsersAction):
+    """The name of an experiment, which refuses options before it: they are those of the first experiment."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, *rest: Any) -> None:
+        """Parse what follows the name."""
+        for name, value in vars(namespace).items():
+            if value != parser.get_default(name):
+                parser.error(
+                    f"{values[0]} must come before its options, got some before it; write "
+                    f"{parser.prog} {values[0]} first"
+                )
+        super().__call__(parser, namespace, values, *rest)
 
 
 def swept(experiment: Experiment) -> Experiment:
@@ -308,11 +324,11 @@ def executor(scheduler: str | None, workers: int) -> Iterator[Executor]:
             yield client.get_executor(pure=False)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(workers, context, initializer=end_with_parent)
     try:
         yield pool
     except BaseException:
-        with _deaf_to_interrupts():
+        with deaf_to_interrupts():
             for process in multiprocessing.active_children():
                 process.kill()  # at any moment: what they write is whole or not there
             # Waits for the thread that minds the workers: as this process ends, the two would close the same pipe.
@@ -321,33 +337,10 @@ def executor(scheduler: str | None, workers: int) -> Iterator[Executor]:
     pool.shutdown()
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, even if that was killed."""
-
-    def watch() -> None:
-        multiprocessing.parent_process().join()  # type: ignore[union-attr]
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes that start here leave Ctrl-C to this one, which ends them, and print no traceback."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def work(pool: Executor, function: Callable[[Job], None], jobs: Sequence[Job], text: str) -> None:
     """Do all jobs, in any order."""
     try:
-        with _deaf_to_interrupts():
+        with deaf_to_interrupts():
             futures = [pool.submit(function, job) for job in jobs]
         for future in progress_over(as_completed(futures), text, len(futures), "jobs"):
             future.result()

@@ -248,7 +248,9 @@ def load_state(path: Path, state: TrainingState) -> None:
     to a model of another size or dtype; ``state`` is left alone then.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}; start without --resume")
+        raise FileNotFoundError(
+            f"no checkpoint at {path}; delete what else this run left there to train it anew"
+        )
     stored = read_npz(path)
     try:
         rest = json.loads(str(stored["rest"]))

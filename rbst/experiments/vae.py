@@ -320,7 +320,12 @@ def bounds_file(folder: str | Path, samples: int) -> Path:
 
 def read_bounds(path: Path) -> Array:
     """The bounds of one and of M samples of each test image that has been bounded, ``(2, images)``."""
-    return read_npz(path)["bounds"] if path.exists() else np.empty((2, 0))
+    if not path.exists():
+        return np.empty((2, 0))
+    bounds = read_npz(path).get("bounds")
+    if bounds is None or bounds.ndim != 2 or len(bounds) != 2:
+        raise ValueError(f"{path} does not hold the bounds of images; delete it to make it again")
+    return bounds
 
 
 def paired_difference(results: Results, others: Results) -> tuple[float, float] | None:
