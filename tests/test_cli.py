@@ -281,6 +281,15 @@ def test_help_on_a_narrow_terminal(monkeypatch, capsys):
     assert "--bits" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "words", [*(f"{name} --help" for name in COMMANDS), "sweep listops --help", "check --list"]
+)
+def test_help_keeps_to_the_width_of_the_terminal(words, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(words.split()) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 def test_a_figure_that_cannot_be_drawn_costs_no_number(tmp_path, capsys, monkeypatch):
     def fail(*_, **__):
         raise ValueError("Data has no positive values, and therefore cannot be log-scaled.")

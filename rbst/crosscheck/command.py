@@ -28,6 +28,7 @@ import numpy as np
 from rbst._array import Array
 from rbst._load import load_object, parse_logits
 from rbst._processes import end_with_parent
+from rbst._tables import wrapped
 from rbst.categorical import one_hot
 from rbst.crosscheck import examine, list_battery, own_problem
 from rbst.crosscheck.laws import get_law
@@ -53,7 +54,7 @@ BELOW_THE_HELP = """\
 To check PyTorch or JAX code, wrap it in a module of your own:
   from rbst.crosscheck.torch import from_function  # or rbst.crosscheck.jax
   mine = from_function(torch.nn.functional.gumbel_softmax, hard=True)
-It is then checked as mymodule:mine. help(rbst.crosscheck.torch) has other adapters.
+It is then checked as mymodule:mine. More adapters: help(rbst.crosscheck.torch).
 
 exit status:
   0 every row passed   1 a row failed   2 the command line was invalid
@@ -133,9 +134,9 @@ def _of_table(costs: Array, D: Array) -> Array:
 def print_battery(estimator: str) -> None:
     """What is asked, and below each question the rows that ask it."""
     for question, rows in itertools.groupby(list_battery(estimator), key=lambda row: row[1]):
-        print(question)
+        print(wrapped(question))
         for name, _ in rows:
-            print(f"    {name}")
+            print(wrapped(f"    {name}"))
 
 
 # --- The process that judges ---------------------------------------------------------------------------
