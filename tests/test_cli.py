@@ -19,7 +19,7 @@ from rbst._files import read_npz, write_npz
 from rbst.cli import COMMANDS, main
 from rbst.estimators.registry import ESTIMATORS
 from rbst.experiments import compare
-from rbst.experiments.run import start_experiment
+from rbst.experiments.run import new_experiment
 
 ROOT = Path(rbst.__file__).parent.parent
 pytestmark = pytest.mark.usefixtures("unrendered")
@@ -415,16 +415,39 @@ def test_an_unknown_command_is_one_line(capsys):
 def test_of_two_that_start_in_one_folder_one_is_refused(tmp_path):
     def start(k):
         try:
-            return start_experiment("compare", compare.Config(seed=k), tmp_path / "out")
+            with new_experiment("compare", compare.Config(seed=k), tmp_path / "out") as out:
+                (out / "results.json").write_text(f"{k}")
         except FileExistsError:
-            return None
+            return False
+        return True
 
     for _ in range(20):
         with ThreadPoolExecutor(4) as pool:
-            started = [*pool.map(start, range(4))]
-        (winner,) = (k for k, folder in enumerate(started) if folder is not None)
+            (winner,) = np.flatnonzero([*pool.map(start, range(4))])
         assert json.loads((tmp_path / "out" / "config.json").read_text())["seed"] == winner
+        assert (tmp_path / "out" / "results.json").read_text() == f"{winner}"
         shutil.rmtree(tmp_path / "out")
+
+
+def test_a_comparison_that_fails_leaves_its_folder_free(tmp_path, monkeypatch):
+    def fail(*_):
+        raise KeyError("of the user's f")
+
+    words = [
+        "compare",
+        "--quick",
+        "--estimator",
+        "st",
+        "--draws",
+        "10",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    with monkeypatch.context() as broken:
+        broken.setattr(compare, "diagnose_all", fail)
+        with pytest.raises(KeyError):
+            main(words)
+    assert main(words) == 0
 
 
 def test_what_was_not_quick_is_not_resumed_as_such(tmp_path, capsys):

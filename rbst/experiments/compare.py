@@ -34,8 +34,8 @@ from rbst.experiments.own import find_estimator
 from rbst.experiments.run import (
     add_result_options,
     asked_config,
+    new_experiment,
     save_figure,
-    start_experiment,
     write_results,
 )
 from rbst.experiments.settings import Settings, add_options, at_least, not_negative, setting
@@ -193,30 +193,30 @@ def run(arguments: argparse.Namespace) -> int:
     _check_shape(config)
     # This fails for an f without values.
     gradient = exact_gradient(config.test_function.f, config.logits)
-    out = start_experiment("compare", config, arguments.out)
-    start = time.perf_counter()
-    diagnoses, batch, left_out = diagnose_all(config)
-    note = [NEGATIVE] if any(d.bias_squared < 0 for d in diagnoses) else []
-    tables = [diagnosis_table(diagnoses), *note, ranking(diagnoses, batch)]
-    write_text(out / "table.md", "\n\n".join(tables) + "\n")
-    results = {
-        "logits": config.logits,
-        "gradient": gradient,
-        "diagnoses": [_record(d, batch[d.estimator]) for d in diagnoses],
-        "left_out": left_out,
-    }
-    write_results(out, config, start, results=results)
-    lines = exact_lines(config, diagnoses)
-    points: dict[str, list[Diagnosis]] = {}
-    for d in diagnoses:
-        if d.method == "sampled":
-            points.setdefault(d.estimator, []).append(d)
-    save_figure(out / "against-tau.svg", draw_against_tau, config, lines, points, batch)
-    diagnosed = config.builders.keys() - left_out
-    if any(config.builders[name](config.taus[0]).given_D == "gumbel-rao" for name in diagnosed):
-        save_figure(out / "against-samples.svg", draw_against_samples, config)
-    if arguments.plot:
-        save_figure(out / "map.svg", draw_map, config, lines | points)
+    with new_experiment("compare", config, arguments.out) as out:
+        start = time.perf_counter()
+        diagnoses, batch, left_out = diagnose_all(config)
+        note = [NEGATIVE] if any(d.bias_squared < 0 for d in diagnoses) else []
+        tables = [diagnosis_table(diagnoses), *note, ranking(diagnoses, batch)]
+        write_text(out / "table.md", "\n\n".join(tables) + "\n")
+        results = {
+            "logits": config.logits,
+            "gradient": gradient,
+            "diagnoses": [_record(d, batch[d.estimator]) for d in diagnoses],
+            "left_out": left_out,
+        }
+        write_results(out, config, start, results=results)
+        lines = exact_lines(config, diagnoses)
+        points: dict[str, list[Diagnosis]] = {}
+        for d in diagnoses:
+            if d.method == "sampled":
+                points.setdefault(d.estimator, []).append(d)
+        save_figure(out / "against-tau.svg", draw_against_tau, config, lines, points, batch)
+        diagnosed = config.builders.keys() - left_out
+        if any(config.builders[name](config.taus[0]).given_D == "gumbel-rao" for name in diagnosed):
+            save_figure(out / "against-samples.svg", draw_against_samples, config)
+        if arguments.plot:
+            save_figure(out / "map.svg", draw_map, config, lines | points)
     named = "" if config.function else f"{config.test_function.equation}: "
     print(f"Results and figures are in {out}\n\n{wrapped(named + config.caption)}\n")
     for reason in dict.fromkeys(left_out.values()):

@@ -33,8 +33,8 @@ from rbst.estimators.score_function import RunningMean
 from rbst.experiments.run import (
     add_result_options,
     asked_config,
+    new_experiment,
     save_figure,
-    start_experiment,
     write_results,
 )
 from rbst.experiments.settings import (
@@ -132,38 +132,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compute the traces, minimise the programme, and write results and figures."""
     config = asked_config(arguments, Config)
-    out = start_experiment("quadratic", config, arguments.out)
-    start = time.perf_counter()
-    rng = np.random.default_rng(config.seed)
+    with new_experiment("quadratic", config, arguments.out) as out:
+        start = time.perf_counter()
+        rng = np.random.default_rng(config.seed)
 
-    mesh = SimplexMesh(config.resolution)
-    counted = progress_over(config.taus, "exact traces", len(config.taus), "temperatures")
-    traces = {tau: exact_traces(mesh.centres, tau) for tau in counted}
-    coarse, sampled = SimplexMesh(config.sample_resolution), {}
-    if config.samples:
-        draws = config.samples * len(config.taus)
-        with progress_bar(draws, "sampled traces", unit="draws") as progress:
-            for tau in config.taus:
-                sampled[tau] = sampled_traces(coarse.centres, tau, config.samples, rng, progress)
-    curves: dict[float, dict[str, list]] = {tau: {} for tau in config.taus}
-    jobs = [(tau, name) for tau in config.taus for name in ("exact", *config.estimators)]
-    for tau, name in progress_over(jobs, "minimising", len(jobs), "descents"):
-        curves[tau][name] = minimise(name, tau, config)
+        mesh = SimplexMesh(config.resolution)
+        counted = progress_over(config.taus, "exact traces", len(config.taus), "temperatures")
+        traces = {tau: exact_traces(mesh.centres, tau) for tau in counted}
+        coarse, sampled = SimplexMesh(config.sample_resolution), {}
+        if config.samples:
+            draws = config.samples * len(config.taus)
+            with progress_bar(draws, "sampled traces", unit="draws") as progress:
+                for tau in config.taus:
+                    sampled[tau] = sampled_traces(
+                        coarse.centres, tau, config.samples, rng, progress
+                    )
+        curves: dict[float, dict[str, list]] = {tau: {} for tau in config.taus}
+        jobs = [(tau, name) for tau in config.taus for name in ("exact", *config.estimators)]
+        for tau, name in progress_over(jobs, "minimising", len(jobs), "descents"):
+            curves[tau][name] = minimise(name, tau, config)
 
-    results = {
-        "figure_1": {f"{tau:g}": summarise_traces(mesh.centres, traces[tau]) for tau in traces},
-        "monte_carlo": {
-            f"{tau:g}": compare_traces(sampled[tau], exact_traces(coarse.centres, tau))
-            for tau in sampled
-        },
-        "minimisation": {
-            f"{tau:g}": {name: summarise_runs(runs) for name, runs in curves[tau].items()}
-            for tau in curves
-        },
-    }
-    write_results(out, config, start, results=results)
-    save_figure(out / "figure1.svg", draw_figure_1, config, mesh, traces, coarse, sampled)
-    save_figure(out / "minimisation.svg", draw_minimisation, config, curves)
+        results = {
+            "figure_1": {f"{tau:g}": summarise_traces(mesh.centres, traces[tau]) for tau in traces},
+            "monte_carlo": {
+                f"{tau:g}": compare_traces(sampled[tau], exact_traces(coarse.centres, tau))
+                for tau in sampled
+            },
+            "minimisation": {
+                f"{tau:g}": {name: summarise_runs(runs) for name, runs in curves[tau].items()}
+                for tau in curves
+            },
+        }
+        write_results(out, config, start, results=results)
+        save_figure(out / "figure1.svg", draw_figure_1, config, mesh, traces, coarse, sampled)
+        save_figure(out / "minimisation.svg", draw_minimisation, config, curves)
     print(f"Results, figure1.svg and minimisation.svg are in {out}\n\n{format_results(results)}")
     return 0
 

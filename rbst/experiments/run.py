@@ -403,12 +403,16 @@ def held_folder(out: Path, *, resume: bool) -> Iterator[None]:
         yield
 
 
-def start_experiment(name: str, config: Any, out: Path | None) -> Path:
-    """A new folder, by default ``runs/NAME/TIME``, that holds ``config.json``."""
+@contextmanager
+def new_experiment(name: str, config: Any, out: Path | None) -> Iterator[Path]:
+    """A new folder for this process alone, by default ``runs/NAME/TIME``; at the end it gets ``config.json``.
+
+    Where the block fails before it writes anything the folder is left empty, and may be asked for again.
+    """
     out = out or default_folder(name)
     with held_folder(out, resume=False):
+        yield out
         write_config(out, config)
-    return out
 
 
 def write_config(out: Path, config: Any) -> None:
