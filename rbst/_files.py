@@ -180,12 +180,7 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     become numbers and lists, paths become strings. NaN and infinities are written as Python writes
     them (`NaN`, `Infinity`), which `read_json` understands and strict JSON parsers refuse.
     """
-    write_text(path, as_json(value))
-
-
-def as_json(value: Any) -> str:
-    """The text that `write_json` writes."""
-    return json.dumps(value, indent=2, sort_keys=True, default=_plain) + "\n"
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, default=_plain) + "\n")
 
 
 def read_json(path: str | os.PathLike) -> Any:

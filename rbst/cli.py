@@ -100,6 +100,11 @@ class _Parser(argparse.ArgumentParser):
         for kind, name in ((int, "an integer"), (float, "a number")):
             self.register("type", kind, _reader(kind, name))
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and keep the words: the name of an experiment must be the first of them."""
+        self.words = args
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """End with the message and where help is."""
         complain(f"{self.prog}: {message}; see {self.prog} --help")
@@ -164,10 +169,12 @@ def _run(argv: Sequence[str]) -> int:
 def _in_words(error: BaseException) -> str:
     """An error for the user, where its own message does not say what happened."""
     if isinstance(error, MemoryError):
-        return f"out of memory ({error}); ask for less at once"
+        return f"out of memory: {error or 'no more could be had'}; ask for less at once"
     if isinstance(error, SystemExit):
         return f"the code that was called ends the program, with sys.exit({error.code!r})"
-    if isinstance(error, FileNotFoundError) and error.errno and not error.filename:
+    try:
+        os.getcwd()
+    except OSError:
         return "the current folder does not exist any more; change to one that does"
     return str(error)
 
@@ -204,8 +211,8 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
             epilog="examples:\n" + "\n".join(f"  {line}" for line in examples),
             formatter_class=_Formatter,
         )
-        if name == command:
-            import_module(module).add_arguments(subparser)
+        nested = import_module(module).add_arguments(subparser) if name == command else ()
         text = "threads of BLAS; more than one rarely helps"
-        subparser.add_argument("--threads", type=int, default=1, metavar="N", help=text)
+        for each in (subparser, *(nested or ())):
+            each.add_argument("--threads", type=int, default=1, metavar="N", help=text)
     return parser

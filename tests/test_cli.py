@@ -507,7 +507,7 @@ def test_a_lack_of_memory_is_one_line(capsys, monkeypatch, tmp_path):
 
     monkeypatch.setattr(compare, "run", run)
     assert main(["compare", "--out", str(tmp_path / "out")]) == 2
-    assert "out of memory (Unable to allocate 29.8 GiB)" in one_line(capsys)
+    assert "out of memory: Unable to allocate 29.8 GiB" in one_line(capsys)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a folder in use is not removed")

@@ -958,15 +958,24 @@ def array_that_exits(logits, D, df_dD, *, tau):
 def array_that_leaves(logits, D, df_dD, *, tau):
     return Exits(os._exit)
 
-def begins_a_message(logits, D, df_dD, *, tau):
+def begins_a_message(logits, D, df_dD, *, tau, beginning=b"junk"):  # the length of 1.8 GB
     import stat
     for file in range(3, 256):
         try:
             if stat.S_ISSOCK(os.fstat(file).st_mode):
-                os.write(file, b"junk")  # the length of a message of 1.8 GB
+                os.write(file, beginning)
         except OSError:
             pass
     return right(logits, D, df_dD, tau=tau)
+
+def begins_a_huge_one(logits, D, df_dD, *, tau):
+    return begins_a_message(logits, D, df_dD, tau=tau, beginning=bytes.fromhex(4 * "ff" + "00000fff" + 4 * "ff"))
+
+def begins_no_message(logits, D, df_dD, *, tau):
+    return begins_a_message(logits, D, df_dD, tau=tau, beginning=12 * b"\\xff")
+
+def begins_a_short_one(logits, D, df_dD, *, tau):
+    return begins_a_message(logits, D, df_dD, tau=tau, beginning=b"\\0\\x0f\\0\\0")
 
 def spins(logits, D, df_dD, *, tau):
     import fcntl
@@ -1005,13 +1014,22 @@ def test_a_hang_ends_with_the_time_out_or_the_budget(command):
     assert "INCOMPLETE" in output.splitlines()[-1]
 
 
-def test_a_message_that_never_ends_is_no_answer(command):
-    with contextlib.closing(
-        RemoteSubject(("hostile:begins_a_message", None), "st", None, 60.0)
-    ) as subject:
-        subject.timeout = 0.5
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        ("begins_a_message", "something that is no answer"),
+        ("begins_a_huge_one", "something that is no answer"),
+        ("begins_no_message", "something that is no answer"),
+        ("begins_a_short_one", "no answer in 2 s"),
+    ],
+)
+@pytest.mark.usefixtures("command")
+def test_a_message_that_never_ends_is_no_answer(function, found):
+    names = (f"hostile:{function}", None)
+    with contextlib.closing(RemoteSubject(names, "st", None, 60.0)) as subject:
+        subject.timeout = 2.0
         report = examine(subject, get_law("st"), rows.Options())
-    assert "something that is no answer" in report.failures[0].found
+    assert found in report.failures[0].found
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fcntl")

@@ -312,11 +312,20 @@ TINY_PARSER = (
 
 @pytest.mark.parametrize(
     "words",
-    ["--draws 1", "--out mine", "--resume", "--estimator gr", "--iterations 3", "--arity 4"],
+    [
+        *("--draws 1", "--out mine", "--resume", "--estimator gr", "--iterations 3", "--arity 4"),
+        *("--draws 20", "--search-seed 0", "--threads 2"),  # also at the default of another
+    ],
 )
 def test_options_before_an_experiment_are_refused_and_not_dropped(words, capsys):
     assert main(["sweep", *words.split(), "listops", "--num-expressions", "200"]) == 2
     assert "write rbst sweep listops first" in capsys.readouterr().err
+
+
+def test_an_experiment_takes_threads_after_its_name(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["sweep", "listops", "--threads", "0", "--out", str(out)]) == 2
+    assert "--threads must be from 1 to 1024, got 0" in capsys.readouterr().err
 
 
 def test_a_given_tree_has_one_cell_and_an_estimator_one_for_each_temperature():

@@ -191,9 +191,8 @@ for e in corners:  # sample by sample the derivative of f(S) with the noise held
 # is bounded for a fixed :math:`\tau`, mean and derivative may be exchanged: the mean of GS is the
 # derivative of :math:`\mathbb E[f(S)]`, the *relaxed* cost, and GS is unbiased for that. (For f(D),
 # a step function, they may not be exchanged: the derivative of every draw is zero, but that of the
-# mean is not.) To see this
-# against an answer without sampling, take two options, :math:`\delta = \theta_1 - \theta_2` and
-# :math:`z = G_1 - G_2`. The first wins if its *lead* :math:`x_1 - x_2 = \delta + z` is positive,
+# mean is not.) To see this against an answer without sampling, take two options,
+# :math:`\delta = \theta_1 - \theta_2` and :math:`z = G_1 - G_2`. The first wins if its *lead* :math:`x_1 - x_2 = \delta + z` is positive,
 # with the probability :math:`\pi_1 = 1 / (1 + e^{-\delta})`. As this holds for every
 # :math:`\delta`, z is a *logistic* variable, and :math:`\mathbb E[f(S)]` is a one-dimensional
 # integral over it. The derivative of the integral with respect to :math:`\delta`, taken by finite
@@ -206,11 +205,12 @@ for e in corners:  # sample by sample the derivative of f(S) with the noise held
 # **Answer.** No. A *mixture* of the two parcels can weigh 2.5 kg, so the relaxed problem is not
 # indifferent. As the temperature falls, mixtures become rare and the relaxed gradient tends to the
 # discrete one. To see why, write the expectation as an integral over the lead
-# :math:`x = \delta + z` instead of z, with p the density of z: it is
-# :math:`\int f(S) \, p(x - \delta) \, dx`, and S depends on x and :math:`\tau` alone. So its
-# derivative is :math:`-\int f(S) \, p'(x - \delta) \, dx`: it acts on the density, which is smooth, and
-# f(S) tends to f(D) as :math:`\tau` falls. The argument uses nothing about f, and with more options the same can be done with x instead of the lead: cooling
-# removes the bias of GS for every smooth f. (Not so for the estimator of tutorial 04, which takes the slope of f at D.)
+# :math:`y = \delta + z` instead of z, with p the density of z: it is
+# :math:`\int f(S) \, p(y - \delta) \, dy`, and S depends on y and :math:`\tau` alone. So its
+# derivative is :math:`-\int f(S) \, p'(y - \delta) \, dy`: it acts on the density, which is smooth,
+# and f(S) tends to f(D) as :math:`\tau` falls. The argument uses nothing about f, and with more
+# options the same can be done with all of x instead of the lead: cooling removes the bias of GS for
+# every smooth f. (Not so for the estimator of tutorial 04, which takes the slope of f at D.)
 
 
 def relaxed_cost(delta, tau):

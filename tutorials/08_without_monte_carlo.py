@@ -451,7 +451,7 @@ assert np.isclose(square, rbst.conditional_moments(logits, D, g, tau=tau, rtol=1
 # mean of ST-GS is that of GR, which tends to that of ZGR: this is why cooling removes the bias of
 # ST-GS for quadratic costs, and not for others in general. At a positive
 # :math:`\tau` the slopes at the winner also reach edges that do not touch it, through
-# :math:`\mathbb E [ S_a S_b \mid D ]`, and the edges that do no longer have the factor :math:`\pi_j / 2`.
+# :math:`\mathbb E [ S_a S_b \mid D ]`, and the edges that touch it no longer have the factor :math:`\pi_j / 2`.
 #
 # As :math:`\tau \to \infty` all terms w tend to 1, S to the uniform vector, and :math:`\tau` times
 # GR to :math:`J(q) g` (11.6), where every entry of q is :math:`1 / n`.

@@ -156,7 +156,7 @@ const rbst = (() => {
    */
   function build_table(logits, { tau, rtol = 1e-6 }) {
     const n = logits.length;
-    const variance_share = Math.exp(-2) / Math.max(1, tau) ** 4; // of the mean square, at least
+    const variance_share = 0.1 / Math.max(1, tau) ** 4; // of the mean square, at least
     const digits = Math.log(1 / Math.max(rtol * variance_share, 5e-13)) + 4; // e^-digits bounds what is cut off
     const typical_C = 1 + (n - 1) * n ** (-1 / tau);
     const [log_t, weight_t] = nodes_of_t(tau, digits, typical_C);

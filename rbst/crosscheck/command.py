@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, fields
@@ -142,6 +143,15 @@ def print_battery(estimator: str) -> None:
 # --- The process that judges ---------------------------------------------------------------------------
 
 
+NO_ANSWER = (
+    "something that is no answer",
+    "an answer",
+    "the code writes to a pipe that is not its own",
+)
+LONGEST = 2**30
+"""No message has more bytes."""
+
+
 class RemoteSubject:
     """An implementation in a process of its own, that is asked like a :class:`Subject`."""
 
@@ -181,34 +191,44 @@ class RemoteSubject:
 
     def _receive(self, seconds: float = math.inf) -> tuple[dict[str, Any], dict[str, Array]]:
         """The answer to the last question, within these seconds and the time-out."""
+        end = time.monotonic() + min(self.timeout, seconds)
         try:
             if self.connection.poll(min(self.timeout, seconds)):
-                return self._message()
+                message = self._message(end - time.monotonic())
+                if message is not None:
+                    return message
         except (EOFError, OSError):
-            self.process.join(5)
+            self.process.join(1)
             code = self.process.exitcode
+            if code is None:  # it lives, and what it sends has no end, or no beginning
+                raise Gone(*NO_ANSWER) from None
             cause = f"its process ended with exit status {code}: the code leaves it, or crashes"
             raise Gone("its process ended", "an answer", cause) from None
-        except (ValueError, KeyError, zipfile.BadZipFile):
-            cause = "the code writes to a pipe that is not its own"
-            raise Gone("something that is no answer", "an answer", cause) from None
+        except (ValueError, KeyError, OverflowError, MemoryError, zipfile.BadZipFile):
+            raise Gone(*NO_ANSWER) from None
         if seconds < self.timeout:
             raise BudgetSpent
         found, cause = f"no answer in {self.timeout:.3g} s", "it hangs, or --timeout is short"
         raise Gone(found, "an answer", cause)
 
-    def _message(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """The message that has begun to arrive."""
-        late = threading.Timer(self.timeout, self.process.kill)
-        late.start()
+    def _message(self, seconds: float) -> tuple[dict[str, Any], dict[str, Array]] | None:
+        """The message that has begun to arrive; None, and an end of the process, if it takes longer."""
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self.process.kill()
+
+        timer = threading.Timer(max(seconds, 0.1), end)
+        timer.start()
         try:
             return receive(self.connection)
         except (EOFError, OSError):
-            if late.finished.is_set():
-                raise ValueError("a message that does not end") from None
+            if late.is_set():
+                return None
             raise
         finally:
-            late.cancel()
+            timer.cancel()
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
@@ -226,7 +246,7 @@ def send(connection: Connection, header: dict[str, Any], arrays: dict[str, Any])
 
 def receive(connection: Connection) -> tuple[dict[str, Any], dict[str, Any]]:
     """The next message; nothing in it is executed."""
-    with np.load(io.BytesIO(connection.recv_bytes()), allow_pickle=False) as archive:
+    with np.load(io.BytesIO(connection.recv_bytes(LONGEST)), allow_pickle=False) as archive:
         arrays = dict(archive)
     header = json.loads(str(arrays.pop("header")))
     if not isinstance(header, dict):
@@ -269,7 +289,7 @@ def _costs(f: Callable[..., Any], logits: Array | None) -> Array:
         found = numbers("cost", f(outcomes), "fiub", (n**L,))
     except Unusable as error:
         raise ValueError(f"f must map (..., L, n) to (...): {error.found}, {error.cause}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"f raises {describe(error)}") from None
     return found.astype(float).reshape((n,) * L)
 

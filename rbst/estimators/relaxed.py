@@ -102,7 +102,7 @@ def foust(logits: Array, D: Array, df_dD: Array, *, importance_weights: bool = T
     :math:`\frac{d}{dp} \mathbb E f = \mathbb E[\tilde f'(u x) / p(x)]`. With several variables all are
     contracted at once, which is biased. ``importance_weights=False`` puts 2 instead of
     :math:`1 / p(x)`, which bounds the weights: usually a lower variance, and a bias even for one variable unless
-    its odds are even or f is linear.
+    its odds are even, or f in the middle is the mean of both ends.
 
     Reconstructed from this identity, not from the authors' text: Pervez, Cohen and Gavves, "Low bias low
     variance gradient estimates for Boolean stochastic networks", ICML 2020.

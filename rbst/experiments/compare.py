@@ -231,6 +231,8 @@ def _check_shape(config: Config) -> None:
     D = next(enumerate_outcomes(config.logits))[0]
     try:
         config.test_function.f(D)
+    except MemoryError:
+        raise
     except Exception as error:  # it is the user's
         raise ValueError(
             f"f must take arrays of shape (..., {config.variables}, {config.n}), got {type(error).__name__}: {error}; "

@@ -383,9 +383,10 @@ def format_table(config: Config, results: Results) -> str:
     )
     for result in results:
         if result["diverged_at"] is not None:
+            counted = "; its best parameters before that are counted"
             note += (
                 f"\n{result['estimator']} with seed {result['seed']} diverged at iteration "
-                f"{result['diverged_at']}; its best parameters before that are counted."
+                f"{result['diverged_at']}{counted if result['accuracy'] else ', before its first validation'}."
             )
     return f"{text_table(rows)}\n\n{wrapped(note)}"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rbst import __version__
-from rbst._files import as_json, read_json, write_text
+from rbst._files import read_json, write_json, write_text
 from rbst._tables import markdown_table, text_table, wrapped
 from rbst._terminal import complain
 from rbst.experiments import EXPERIMENTS, load_experiment
@@ -231,6 +231,14 @@ def missing(results: Results, table: Table) -> list[str]:
     return [f"{named(table, group)}: {', '.join(rows[group])}" for group in sorted(rows)]
 
 
+def is_record(path: Path) -> bool:
+    """Whether a file is the record of a report; where the runs lay then, and the version, do not matter."""
+    try:
+        return "version" in read_json(path)
+    except (ValueError, TypeError):
+        return False
+
+
 class Report:
     """The tables of the runs under some folders."""
 
@@ -253,10 +261,10 @@ class Report:
                 self.figures |= {name: (draw, results) for name, draw in table.figures.items()}
                 self.missing[table.title] = missing(results, table)
         if not self.tables:
-            runs = f"{count} of {count} runs diverged" if count else "no finished run"
-            raise ValueError(
-                f"{runs} under {', '.join(map(str, folders))}; give folders that hold result.json of others"
-            )
+            places = ", ".join(map(str, folders))
+            if count:
+                raise ValueError(f"none of the {count} runs under {places} has a finite validation")
+            raise ValueError(f"no finished run under {places}; give folders that hold result.json")
 
     def markdown(self) -> str:
         """The tables as Markdown, one for each experiment."""
@@ -287,16 +295,20 @@ class Report:
 
     def write(self, out: Path, *, overwrite: bool) -> None:
         """``report.md``, ``report.json`` and the figures; another report is left alone without ``overwrite``."""
-        texts = {"report.json": as_json(self.record), "report.md": self.markdown()}
-        for name, text in texts.items():
+        text = self.markdown()
+        same = {
+            "report.md": lambda path: path.read_bytes() == text.encode(),
+            "report.json": is_record,
+        }
+        for name, says_so in same.items():
             path = out / name
-            if path.exists() and not overwrite and path.read_bytes() != text.encode():
+            if path.exists() and not overwrite and not says_so(path):
                 raise FileExistsError(
                     f"{path} says something else and is left as it is; replace it with --overwrite, or "
                     "choose another folder with --out"
                 )
-        for name, text in texts.items():
-            write_text(out / name, text)
+        write_json(out / "report.json", self.record)
+        write_text(out / "report.md", text)
         for name, (draw, results) in self.figures.items():
             save_figure(out / name, draw, results)
 

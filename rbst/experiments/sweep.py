@@ -93,13 +93,17 @@ def plan_configs(base: Any, space: Space, cells: Sequence[Mapping[str, Any]]) ->
 # ----------------------------------------------------------------------------- the command
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of ``rbst sweep``, and the other experiments as commands with options of their own."""
+def add_arguments(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The options of ``rbst sweep``, and the other experiments as commands with options of their own.
+
+    Returns the parsers of these.
+    """
     first, *others = map(swept, map(load_experiment, EXPERIMENTS))
     _add_sweep(parser, first)
     commands = parser.add_subparsers(
         title="other experiments", metavar="EXPERIMENT", action=_BeforeItsOptions
     )
+    parsers = []
     for experiment in others:
         sub = commands.add_parser(
             experiment.name,
@@ -108,7 +112,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             formatter_class=parser.formatter_class,
         )
         _add_sweep(sub, experiment)
+        parsers.append(sub)
     parser.usage = f"%(prog)s [options]\n       {parser.prog} EXPERIMENT [options]"
+    return parsers
 
 
 class _BeforeItsOptions(argparse._SubParsersAction):
@@ -116,12 +122,11 @@ class _BeforeItsOptions(argparse._SubParsersAction):
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, *rest: Any) -> None:
         """Parse what follows the name."""
-        for name, value in vars(namespace).items():
-            if value != parser.get_default(name):
-                parser.error(
-                    f"{values[0]} must come before its options, got some before it; write "
-                    f"{parser.prog} {values[0]} first"
-                )
+        if parser.words[0] != values[0]:
+            parser.error(
+                f"{values[0]} must come before its options, got {parser.words[0]}; write "
+                f"{parser.prog} {values[0]} first"
+            )
         super().__call__(parser, namespace, values, *rest)
 
 
