@@ -6,9 +6,16 @@ import argparse
 import shutil
 import textwrap
 
+from rbst._tables import wrapped
 from rbst.estimators.registry import ESTIMATORS, Entry, differentiates, find_entry, get_estimator
 
 TITLES = ("equation", "bias", "evaluations", "use", "source")
+
+SYMBOLS = (
+    "pi = softmax(theta), J(q) = diag(q) - q q', g = df/dD at the sample D = e_k, ' transposes; each is the estimate "
+    "of dE[f(D)]/dtheta for one variable. tau is the temperature. In arm and disarm u is uniform, phi = theta_2 - theta_1, "
+    "b = [u > sigma(-phi)], and b~ what 1 - u gives; in arsm varpi is uniform on the simplex."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,11 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     entries: tuple[Entry, ...] = ESTIMATORS
     if arguments.name is not None:
         entries = (named.get(arguments.name) or find_entry(arguments.name)[0],)
-    print(
-        "pi = softmax(theta), J(q) = diag(q) - q q', g = df/dD at the sample D = e_k,\n"
-        "' transposes; each is the estimate of dE[f(D)]/dtheta for one variable. tau is\n"
-        "the temperature.\n"
-    )
+    print(wrapped(SYMBOLS) + "\n")
     lines = textwrap.TextWrapper(
         shutil.get_terminal_size().columns, subsequent_indent=" " * 17, break_long_words=False
     )
