@@ -203,7 +203,7 @@ def refused(path, message, state=None, error=ValueError):
 
 
 def test_missing(tmp_path):
-    refused(tmp_path / "none.npz", "start without --resume", error=FileNotFoundError)
+    refused(tmp_path / "none.npz", "to train it anew", error=FileNotFoundError)
 
 
 @pytest.mark.parametrize("kept", [0, 10, 400, -30])
