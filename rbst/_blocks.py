@@ -46,26 +46,34 @@ def blocks_of_rows(size: int, *arrays: Array) -> Iterator[tuple[slice, list[Arra
         yield rows, [array[rows] for array in flat]
 
 
-def draw_noise(like: Array, num_samples: int, rng: Any) -> Iterator[Array]:
-    """Draws of Exp(1) for the block ``like`` of shape ``(n, v)``, in one buffer used again and again."""
+def draw_noise(like: Array, num_samples: int, rng: Any) -> Iterator[tuple[Array, Array]]:
+    """Draws of Exp(1) for the block ``like`` of shape ``(n, v)``, and an array like them to work in.
+
+    Both lie in one buffer, used again and again: a C library that gives back what is free at the top, if that
+    is more than twice its largest piece, keeps one large piece where it would return two.
+    """
     xp = namespace(like)
     n, v = like.shape
     samples_per_block = min(num_samples, max(1, block_size(xp) // like.size))
-    buffer = xp.empty(samples_per_block * like.size, dtype=like.dtype)
+    buffer = xp.empty((2, samples_per_block * like.size), dtype=like.dtype)
     for samples in slices(num_samples, samples_per_block):
         k = samples.stop - samples.start
-        draws = buffer[: k * like.size]
+        draws, work = buffer[:, : k * like.size]
         refill(draws, rng)
         positive(draws, out=draws)
-        if n > max(k, v):
-            yield draws.reshape(k, v, n).transpose(2, 0, 1)
-        else:
-            yield draws.reshape(n, k, v) if v > k else draws.reshape(n, v, k).swapaxes(1, 2)
+        yield _by_category_and_sample(draws, n, k, v), _by_category_and_sample(work, n, k, v)
 
 
-def slice_noise(exponentials: Array) -> Iterator[Array]:
-    """The given noise ``(K, v, n)`` in blocks of the layout and the size of drawn noise."""
+def _by_category_and_sample(flat: Array, n: int, k: int, v: int) -> Array:
+    if n > max(k, v):
+        return flat.reshape(k, v, n).transpose(2, 0, 1)
+    return flat.reshape(n, k, v) if v > k else flat.reshape(n, v, k).swapaxes(1, 2)
+
+
+def slice_noise(exponentials: Array) -> Iterator[tuple[Array, Array]]:
+    """The given noise ``(K, v, n)`` in blocks of the layout and the size of drawn noise, and arrays to work in."""
     xp = namespace(exponentials)
     samples_per_block = max(1, block_size(xp) // exponentials[0].size)
     for samples in slices(len(exponentials), samples_per_block):
-        yield positive(exponentials[samples].transpose(2, 0, 1))
+        draws = positive(exponentials[samples].transpose(2, 0, 1))
+        yield draws, xp.empty_like(draws)

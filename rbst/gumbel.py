@@ -93,7 +93,9 @@ def conditional_gumbels(logits: Array, D: Array, exponentials: Array) -> Array:
     return log_Z - xp.logaddexp(log_race, log_E_selected)
 
 
-def relaxed_weights(log_pi_others: Array, E: Array, E_selected: Array, tau: float) -> Array:
+def relaxed_weights(
+    log_pi_others: Array, E: Array, E_selected: Array, tau: float, work: Array | None = None
+) -> Array:
     r"""Weights :math:`w_j = \exp((x_j - x_i) / \tau)` of Eq. 9, overwriting the exponentials ``E``.
 
     .. math:: w_j = r_j^{1/\tau}, \qquad r_j = \frac{\pi_j E_i}{\pi_j E_i + E_j} \in (0, 1) \quad (j \ne i)
@@ -102,7 +104,8 @@ def relaxed_weights(log_pi_others: Array, E: Array, E_selected: Array, tau: floa
 
     - :math:`\log \pi_j` is ``log_pi_others``, with -inf at the selected category, so that its weight
       comes out as 0 and the caller adds the :math:`w_i = 1`;
-    - :math:`E_j` is ``E``, positive, :math:`E_i` is ``E_selected``; the shapes broadcast to that of ``E``.
+    - :math:`E_j` is ``E``, positive, :math:`E_i` is ``E_selected``; the shapes broadcast to that of ``E``;
+    - ``work`` is an array of the shape of ``E`` to work in, by default a new one.
 
     The tempered softmax is :math:`w / \sum_j w_j`: no Z, one power a draw, for ``tau`` = 1 or 1/2 not even
     that, and nothing that overflows.
@@ -117,12 +120,12 @@ def relaxed_weights(log_pi_others: Array, E: Array, E_selected: Array, tau: floa
     xp = namespace(E)
     pi = xp.exp(log_pi_others)
     if tau <= 1:
-        odds = pi * E_selected
+        odds = xp.multiply(pi, E_selected, out=work)
         E += odds
         return _power(xp.divide(odds, E, out=E), 1 / tau)
     # A root of pi_j can be far from 0 where pi_j itself is too small to represent, so it is taken
     # apart. Where pi_j is subnormal it no longer counts in the denominator (the quotient would overflow).
-    E += xp.where(pi < xp.finfo(pi.dtype).tiny, 0, pi) * E_selected
+    E += xp.multiply(xp.where(pi < xp.finfo(pi.dtype).tiny, 0, pi), E_selected, out=work)
     weights = _power(xp.divide(E_selected, E, out=E), 1 / tau)
     weights *= xp.exp(log_pi_others / tau)
     return weights

@@ -94,7 +94,7 @@ def gumbel_rao(
 
 
 def _sum_pull_backs(
-    logits: Array, D: Array, df_dD: Array, tau: float, noise: Iterator[Array]
+    logits: Array, D: Array, df_dD: Array, tau: float, noise: Iterator[tuple[Array, Array]]
 ) -> Array:
     r"""Sum over the samples of :math:`J(S^k)^\top g` for logits ``(n, v)`` and noise ``(n, k, v)``.
 
@@ -108,9 +108,9 @@ def _sum_pull_backs(
     log_pi_others = xp.where(D == 1, -math.inf, by_category(_log_softmax(logits.T)))[:, None, :]
     d = df_dD - (df_dD * D).sum(axis=0)
     total = xp.zeros_like(d)
-    for E in noise:
+    for E, work in noise:
         E_selected = xp.einsum("nkv,nv->kv", E, D)
-        w = relaxed_weights(log_pi_others, E, E_selected, tau)
+        w = relaxed_weights(log_pi_others, E, E_selected, tau, work)
         inverse_C = 1 / (1 + w.sum(axis=0))
         m = xp.einsum("nkv,nv->kv", w, d) * inverse_C
         total += d * xp.einsum("nkv,kv->nv", w, inverse_C)
@@ -145,7 +145,7 @@ def exact_gumbel_rao(
 
 def _choose_noise(
     logits: Array, num_samples: int | None, rng: Any, exponentials: Array | None
-) -> tuple[int, Callable[[slice, Array], Iterator[Array]]]:
+) -> tuple[int, Callable[[slice, Array], Iterator[tuple[Array, Array]]]]:
     """K, and the noise for a block of variables, drawn or as given."""
     drawn, given = num_samples is not None or rng is not None, exponentials is not None
     if drawn == given:
