@@ -49,8 +49,8 @@ def blocks_of_rows(size: int, *arrays: Array) -> Iterator[tuple[slice, list[Arra
 def draw_noise(like: Array, num_samples: int, rng: Any) -> Iterator[tuple[Array, Array]]:
     """Draws of Exp(1) for the block ``like`` of shape ``(n, v)``, and an array like them to work in.
 
-    Both lie in one buffer, used again and again: a C library that gives back what is free at the top, if that
-    is more than twice its largest piece, keeps one large piece where it would return two.
+    Both lie in one buffer, used again and again. The C library of Linux returns free memory to the system once there
+    is more than twice the largest block that was freed: with two buffers every call would ask for it anew.
     """
     xp = namespace(like)
     n, v = like.shape

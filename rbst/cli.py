@@ -172,11 +172,18 @@ def _in_words(error: BaseException) -> str:
         return f"out of memory: {error or 'no more could be had'}; ask for less at once"
     if isinstance(error, SystemExit):
         return f"the code that was called ends the program, with sys.exit({error.code!r})"
-    try:
-        os.getcwd()
-    except OSError:
+    if isinstance(error, FileNotFoundError) and _is_nowhere():
         return "the current folder does not exist any more; change to one that does"
     return str(error)
+
+
+def _is_nowhere() -> bool:
+    """Whether the current folder has been removed."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 @contextmanager

@@ -23,7 +23,10 @@ from rbst._checks import check_logits
 from rbst.categorical import softmax, softmax_vjp
 
 TARGET = 0.45
-"""The level that ``quadratic`` and ``quartic`` aim at; unless L (n - 1) is a multiple of 20 no corner has it, and none is stationary."""
+"""The level that ``quadratic`` and ``quartic`` aim at.
+
+No corner has it, and so none is stationary, unless :math:`L (n - 1)` is a multiple of 20.
+"""
 
 
 @dataclass(frozen=True)

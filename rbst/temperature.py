@@ -1,10 +1,10 @@
 r"""Which temperature? The one at which the mean of a batch of estimates is nearest to the gradient.
 
 A relaxation trades bias for variance by its temperature, and a batch divides the variance alone: where the
-variance falls with the temperature, as it usually does, the best one falls as the batch grows. What counts is the mean squared error of the batch against the squared
-gradient, :meth:`rbst.Diagnosis.relative_mse`, where returning zero scores 1. Where nothing beats zero, or
-the least value lies at an end of the range, no temperature was found, and the choice is left between bias
-and variance.
+variance falls as the temperature rises, as it usually does, the best temperature falls as the batch grows.
+What counts is the mean squared error of the batch against the squared gradient,
+:meth:`rbst.Diagnosis.relative_mse`, where returning zero scores 1. Where nothing beats zero, or the least value
+lies at an end of the range, no temperature was found, and the choice is left between bias and variance.
 """
 
 from __future__ import annotations

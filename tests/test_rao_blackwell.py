@@ -548,3 +548,15 @@ def test_a_coarse_tolerance_holds_too(logits, tau, rtol):
     right = conditional_mean(*arguments, tau=tau, rtol=1e-9)
     coarse = conditional_mean(*arguments, tau=tau, rtol=rtol)
     assert abs(coarse - right).max() <= rtol * abs(right).max()
+
+
+@pytest.mark.parametrize("tau", [0.3, 0.9, 1.0, 1.1, 2.0, 5.0])
+def test_the_variance_is_not_below_its_share_of_the_mean_square(tau):
+    """What the tolerance of second moments rests on: at least 0.1 / max(1, tau)**4 of the mean square."""
+    rng = np.random.default_rng(0)
+    logits = rng.choice([0.1, 1.0, 30.0], size=(2000, 1)) * rng.normal(size=(2000, 3))
+    logits[::2, 2] = -40.0  # two categories, by the quadrature
+    D, g = np.eye(3)[logits[:, :2].argmin(axis=-1)], rng.normal(size=(2000, 3))  # where it is least
+    mean, square = conditional_moments(logits, D, g, tau=tau, rtol=1e-8)
+    share = 1 - (mean**2).sum(axis=-1) / square
+    assert share.min() > 0.1 / max(1, tau) ** 4

@@ -525,7 +525,7 @@ def test_the_seeds_of_the_page_are_those_of_their_records():
         " ".join((RESULTS / "mnist" / name).read_text(encoding="utf-8").split())
         for name in ("README.md", "every_cell.md")
     )
-    leads, pairs = [], []
+    leads, pairs, means_of, deviations = [], [], {}, []
     for arity, rate in RATES.items():
         bounds = {name: seeds_of(name, arity, rate, runs, cells) for name in SEEDED}
         means = (f"{b.mean():.2f} ({b.std(ddof=1):.2f})" for b in bounds.values())
@@ -535,7 +535,19 @@ def test_the_seeds_of_the_page_are_those_of_their_records():
         assert f"| {arity} | {' | '.join(map(with_error, ahead.values()))} |" in page
         leads.append(ahead["gr"])
         pairs.extend(bounds["gr-mc10"] - bounds["gr"])
-    assert f"{with_error(np.array(pairs))} above `gr` on average over the twelve pairs" in page
+        for name, lead in ahead.items():
+            means_of.setdefault(name, []).append(lead.mean())
+        deviations.extend(b.std(ddof=1) for b in bounds.values())
+    above = f"{with_error(np.array(pairs))} above `gr`"
+    assert f"{above} on average over the twelve pairs" in page
+    assert f"over [three seeds](#what-a-seed-changes) `gr-mc10` ends {above}." in page
+    ranges = {name: f"{min(found):.1f} to {max(found):.1f}" for name, found in means_of.items()}
+    assert (
+        f"`gs` is {ranges['gs']} below, `gr` {ranges['gr']} and `gr-mc10` {ranges['gr-mc10']},"
+        in page
+    )
+    assert f"standard deviation of up to {max(deviations):.1f} nats" in page
+    assert f"two runs one of up to {np.sqrt(2) * max(deviations):.1f}:" in page
     means, variances = zip(*((lead.mean(), lead.var(ddof=1) / 3) for lead in leads), strict=True)
     rest, error = np.mean(means[1:]), np.sqrt(sum(variances[1:])) / 3
     more = f"{rest - means[0]:.2f} ± {np.hypot(error, np.sqrt(variances[0])):.2f}"

@@ -232,11 +232,12 @@ def missing(results: Results, table: Table) -> list[str]:
 
 
 def is_record(path: Path) -> bool:
-    """Whether a file is the record of a report; where the runs lay then, and the version, do not matter."""
+    """Whether a file is the record of a report, of any version and of runs in any folder."""
     try:
-        return "version" in read_json(path)
-    except (ValueError, TypeError):
+        record = read_json(path)
+    except ValueError:
         return False
+    return isinstance(record, dict) and "version" in record
 
 
 class Report:
